@@ -1,0 +1,237 @@
+//! Whether a request may be answered by a shared fetch, and by which.
+//!
+//! The default is personal. A request becomes [`Classified::Shared`] only when a class claims it and
+//! nothing in it could be read in two ways or names a person. This is the only maker of a [`Key`].
+
+use std::sync::Arc;
+
+use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN};
+use http::{HeaderName, HeaderValue, Method};
+use shikiri_record::Epoch;
+
+use crate::hop;
+use crate::identity;
+use crate::key::{AcceptEncoding, Key};
+use crate::pass::Pass;
+use crate::reason::{Personal, Refused};
+use crate::request::RequestHead;
+use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
+
+/// What a request is.
+#[derive(Debug)]
+pub enum Classified {
+    /// A shared copy may answer it.
+    Shared(Sharing),
+    /// It goes to the origin as itself.
+    Personal(Pass),
+    /// It goes nowhere.
+    Refused(Refused),
+}
+
+/// The permission to answer a request by what its key names.
+#[derive(Debug)]
+pub struct Sharing {
+    key: Key,
+    class: Arc<Class>,
+    requester: Requester,
+}
+
+impl Sharing {
+    /// The key.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// The class that claims the request.
+    #[must_use]
+    pub const fn class(&self) -> &Arc<Class> {
+        &self.class
+    }
+
+    /// What the request carried that its key does not.
+    #[must_use]
+    pub const fn requester(&self) -> Requester {
+        self.requester
+    }
+
+    /// Gives up sharing: the request goes on as itself.
+    pub fn into_pass(self, why: Personal) -> Pass {
+        Pass::new(why)
+    }
+}
+
+/// What a request carried that its key does not hold: it decides whether a copy that the origin
+/// made for requests *without* that will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Requester {
+    /// A recognised credential.
+    pub credentials: bool,
+    /// A `Cookie` header with more in it than ignorable cookies.
+    pub cookie: bool,
+    /// An `Authorization` header.
+    pub authorization: bool,
+    /// An `Origin` header.
+    pub origin: bool,
+}
+
+impl Rules {
+    /// Decides what a request is. Total: whatever is not clearly shared is personal.
+    #[must_use]
+    pub fn classify(&self, head: &RequestHead<'_>, epoch: Epoch) -> Classified {
+        let Some(origin) = self.origin_for(head.host()) else {
+            return Classified::Refused(Refused::UnknownHost);
+        };
+        let requester = requester(&self.session, head);
+        let class = match self.claim(head, requester) {
+            Ok(class) => class,
+            Err(why) => return Classified::Personal(Pass::new(why)),
+        };
+        let target = match target(class, head) {
+            Ok(target) => target,
+            Err(why) => return Classified::Personal(Pass::new(why)),
+        };
+        let headers = match key_headers(class, head) {
+            Ok(headers) => headers,
+            Err(why) => return Classified::Personal(Pass::new(why)),
+        };
+        let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
+        let key =
+            Key::new(class, epoch, origin, head.scheme, &head.authority, target, encoding, headers);
+        Classified::Shared(Sharing { key, class: Arc::clone(class), requester })
+    }
+
+    /// The class that claims a request, or why none may.
+    fn claim(&self, head: &RequestHead<'_>, requester: Requester) -> Result<&Arc<Class>, Personal> {
+        if head.method != Method::GET && head.method != Method::HEAD {
+            return Err(Personal::Method);
+        }
+        if head.has_body {
+            return Err(Personal::HasBody);
+        }
+        if self.personal.iter().any(|m| m.matches(head)) {
+            return Err(Personal::Declared);
+        }
+        let class = self.classes.iter().find(|class| class.matches.matches(head));
+        let class = class.ok_or(Personal::NoClass)?;
+        identity::path(head.path, &self.session)?;
+        identity::query(head.query, &self.session)?;
+        if class.to == To::Anonymous && requester.credentials {
+            return Err(Personal::Credentials);
+        }
+        if client_forbids_storing(head) {
+            return Err(Personal::ClientNoStore);
+        }
+        Ok(class)
+    }
+}
+
+impl Match {
+    /// Whether a request is meant.
+    #[must_use]
+    pub fn matches(&self, head: &RequestHead<'_>) -> bool {
+        let has = |pattern: &crate::rules::NamePattern| {
+            identity::parameters(head.query).any(|(name, _)| pattern.matches(name))
+        };
+        (self.hosts.is_empty() || self.hosts.iter().any(|h| h.matches(head.host())))
+            && (self.paths.is_empty() || self.paths.iter().any(|p| p.matches(head.path)))
+            && (self.extensions.is_empty()
+                || identity::extension(head.path)
+                    .is_some_and(|e| self.extensions.iter().any(|x| x.eq_ignore_ascii_case(e))))
+            && self.query_has.iter().all(has)
+            && !self.query_lacks.iter().any(has)
+    }
+}
+
+/// What the request carries that no key does.
+fn requester(session: &Session, head: &RequestHead<'_>) -> Requester {
+    let mut cookie = false;
+    let mut member_cookie = false;
+    for value in head.headers.get_all(COOKIE) {
+        let Ok(text) = value.to_str() else {
+            // What cannot be read may be anything.
+            (cookie, member_cookie) = (true, true);
+            continue;
+        };
+        for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
+            let name = pair.split_once('=').map_or(pair, |(name, _)| name.trim());
+            if !session.ignorable_cookies.iter().any(|p| p.matches(name)) {
+                cookie = true;
+                member_cookie |=
+                    session.cookies.is_empty() || session.cookies.iter().any(|p| p.matches(name));
+            }
+        }
+    }
+    let authorization = head.headers.contains_key(AUTHORIZATION);
+    let other = head.headers.keys().any(|name| {
+        *name != COOKIE && (hop::is_credential(name) || session.headers.contains(name))
+    });
+    Requester {
+        credentials: member_cookie || authorization || other,
+        cookie,
+        authorization,
+        origin: head.headers.contains_key(ORIGIN),
+    }
+}
+
+/// `Cache-Control: no-store` in a request tightens (RFC 9111 5.2.1.5). What would only flush a
+/// shared object (`no-cache`, `max-age=0`) is not looked at.
+fn client_forbids_storing(head: &RequestHead<'_>) -> bool {
+    hop::tokens(head.headers, &CACHE_CONTROL).any(|token| token.eq_ignore_ascii_case("no-store"))
+}
+
+/// The target that the origin sees: the path, and the part of the query that the class keeps.
+fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
+    let Some(query) = head.query else {
+        return Ok(head.path.to_owned());
+    };
+    let (listed, else_personal) = match &class.query {
+        QueryKey::All => return Ok(format!("{}?{query}", head.path)),
+        QueryKey::Only(listed) => (listed, false),
+        QueryKey::OnlyElsePersonal(listed) => (listed, true),
+    };
+    let mut kept: Vec<&str> = Vec::new();
+    let mut names: Vec<&str> = Vec::new();
+    for parameter in query.split('&').filter(|p| !p.is_empty()) {
+        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        if !listed.iter().any(|pattern| pattern.matches(name)) {
+            if else_personal {
+                return Err(Personal::UnlistedQuery(name.to_owned()));
+            }
+            continue;
+        }
+        // Two of one name: which of them the origin reads is not ours to guess.
+        if names.contains(&name) {
+            return Err(Personal::AmbiguousQuery);
+        }
+        names.push(name);
+        kept.push(parameter);
+    }
+    if kept.is_empty() {
+        return Ok(head.path.to_owned());
+    }
+    Ok(format!("{}?{}", head.path, kept.join("&")))
+}
+
+/// The values of the headers that the class puts into the key. Several lines of one field are
+/// joined, as the origin would read them.
+fn key_headers(
+    class: &Class,
+    head: &RequestHead<'_>,
+) -> Result<Vec<(HeaderName, HeaderValue)>, Personal> {
+    const VALUE_BYTES_MAX: usize = 256;
+    let mut headers = Vec::with_capacity(class.key_headers.len());
+    for name in &class.key_headers {
+        let values: Vec<&[u8]> = head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        if values.is_empty() {
+            continue;
+        }
+        let joined = values.join(&b", "[..]);
+        if joined.len() > VALUE_BYTES_MAX {
+            return Err(Personal::KeyHeader(name.as_str().to_owned()));
+        }
+        let value = HeaderValue::from_bytes(&joined).expect("joined header values are a header value");
+        headers.push((name.clone(), value));
+    }
+    Ok(headers)
+}

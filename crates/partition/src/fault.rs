@@ -1,0 +1,51 @@
+//! Faults planted on purpose. Only in builds with the `seeded-faults` feature, which the `shikiri`
+//! binary refuses: the tests turn one on and must find it.
+
+use std::cell::Cell;
+
+use shikiri_record::{ClassDigest, Digest, Epoch};
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// The requester's cookie travels with the shared fetch.
+    CookieInSharedFetch,
+    /// Waiters get a response that was not admitted.
+    WaiterGetsUnadmitted,
+    /// Shared fetches and passes use one pool of connections, open to all.
+    PoolsMixed,
+    /// The class's digest and the epoch are left out of the key.
+    OldDigestServed,
+    /// `Set-Cookie` does not keep a response from being stored, and is stored with it.
+    SetCookieStored,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::CookieInSharedFetch,
+        Self::WaiterGetsUnadmitted,
+        Self::PoolsMixed,
+        Self::OldDigestServed,
+        Self::SetCookieStored,
+    ];
+}
+
+thread_local! {
+    static ON: Cell<Option<Fault>> = const { Cell::new(None) };
+}
+
+/// Turns a fault on, or all off, for this thread.
+pub fn set(fault: Option<Fault>) {
+    ON.set(fault);
+}
+
+/// Whether this fault is on in this thread.
+#[must_use]
+pub fn is(fault: Fault) -> bool {
+    ON.get() == Some(fault)
+}
+
+pub(crate) fn old_digest(class: ClassDigest, epoch: Epoch) -> (ClassDigest, Epoch) {
+    if is(Fault::OldDigestServed) { (ClassDigest(Digest::of(b"")), Epoch(0)) } else { (class, epoch) }
+}

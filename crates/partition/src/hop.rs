@@ -1,0 +1,113 @@
+//! Which headers belong to a hop, to a credential, to us, or to the page.
+//!
+//! Closed lists, in one place: what may be in a key, what leaves with a shared copy, what is
+//! stripped from a pass.
+
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{HeaderMap, HeaderName};
+
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+pub(crate) const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+pub(crate) const CDN_LOOP: HeaderName = HeaderName::from_static("cdn-loop");
+pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-cache-control");
+
+/// The elements of a comma-separated list field (RFC 9110 5.6.1), trimmed, without empty ones.
+/// Values that are not ASCII give no elements.
+pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+    headers
+        .get_all(name)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .map(|element| element.trim_matches([' ', '\t']))
+        .filter(|element| !element.is_empty())
+}
+
+/// Removes what belongs to one hop (RFC 9110 7.6.1), with all that `Connection` names.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let named: Vec<HeaderName> =
+        tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    for name in named {
+        // A sender cannot make us drop what says where the message goes, how long it is, or that it
+        // is private.
+        if !matches!(
+            name.as_str(),
+            "host" | "content-length" | "cache-control" | "set-cookie" | "cookie" | "authorization" | "date"
+                | "cdn-cache-control" | "surrogate-control" | "vary" | "age" | "expires"
+        ) {
+            headers.remove(name);
+        }
+    }
+    for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+        headers.remove(name);
+    }
+    headers.remove("keep-alive");
+    headers.remove("proxy-connection");
+    headers.remove("proxy-authentication-info");
+    headers.remove("http2-settings");
+}
+
+/// Request headers that only a trusted hop before us may set. Removed from every other client.
+pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name == "forwarded"
+        || name.starts_with("x-forwarded-")
+        || name == "x-real-ip"
+        || name.starts_with("client-cert")
+        || name.starts_with("shikiri-")
+        || matches!(
+            name,
+            "true-client-ip" | "cf-connecting-ip" | "fastly-client-ip" | "x-client-ip" | "x-cluster-client-ip"
+        )
+}
+
+/// Whether a request header is a credential by its name.
+pub(crate) fn is_credential(name: &HeaderName) -> bool {
+    *name == COOKIE
+        || *name == AUTHORIZATION
+        || *name == PROXY_AUTHORIZATION
+        || name.as_str() == "cookie2"
+        || name.as_str().starts_with("client-cert")
+}
+
+/// What no policy can put into a key: credentials, framing, conditions, the hop's own, and what
+/// only an attacker would want keyed.
+pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
+    is_credential(name)
+        || is_hop_claim(name)
+        || [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, TRAILER, UPGRADE, EXPECT, VIA].contains(name)
+        || matches!(
+            name.as_str(),
+            "range" | "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range"
+                | "origin" | "referer" | "accept-encoding" | "user-agent" | "cdn-loop" | "max-forwards"
+                | "cache-control" | "pragma" | "keep-alive" | "proxy-connection" | "http2-settings"
+                | "content-type" | "content-encoding" | "date"
+        )
+}
+
+/// Response headers that do not speak of the page and so do not leave with a shared copy:
+/// reporting, tracing, surrogate and internal ones, and `Alt-Svc`, which leads around the edge.
+pub(crate) fn is_not_of_the_page(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "set-cookie" | "set-cookie2" | "alt-svc" | "report-to" | "reporting-endpoints" | "nel" | "server-timing"
+            | "traceparent" | "tracestate" | "baggage" | "x-request-id" | "x-correlation-id" | "x-trace-id"
+            | "x-amzn-trace-id" | "x-amzn-requestid" | "x-amz-request-id" | "x-amz-id-2" | "x-cloud-trace-context"
+            | "request-id" | "x-runtime" | "x-cache" | "x-cache-hits" | "x-served-by" | "x-varnish" | "x-timer"
+            | "x-backend" | "x-backend-server" | "x-real-ip" | "cf-ray" | "cf-cache-status" | "x-debug-token"
+            | "x-debug-token-link" | "age" | "connection" | "keep-alive" | "proxy-authenticate"
+            | "proxy-authorization" | "proxy-authentication-info" | "proxy-connection" | "te" | "trailer"
+            | "transfer-encoding" | "upgrade" | "authentication-info" | "www-authenticate" | "clear-site-data"
+            | "cache-status" | "proxy-status" | "via" | "cdn-loop"
+    ) || name.starts_with("surrogate-")
+        || name.starts_with("x-accel-")
+        || name.starts_with("x-b3-")
+        || name.starts_with("x-forwarded-")
+        || name.starts_with("shikiri-")
+}

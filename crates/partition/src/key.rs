@@ -1,0 +1,381 @@
+//! The key: the part of a request that a shared fetch may depend on.
+//!
+//! A [`SharedFetch`] is rendered from a [`Key`], from constants of this node and from validators of
+//! an admitted object of the same key. It has never seen the request. That, and not a check, is why
+//! a stored response can depend on nothing but its key.
+//!
+//! Never here: a cookie, a credential, a client's address, its conditional headers, a body.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use http::header::{
+    ACCEPT, ACCEPT_ENCODING, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use shikiri_record::{ClassDigest, Epoch, FillId, Order, UnixMillis};
+
+use crate::admit::{Admitted, Fill};
+use crate::request::Scheme;
+use crate::rules::{Class, Origin, OriginHost};
+
+/// The content codings that a viewer takes, in the few forms that are worth a variant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AcceptEncoding {
+    /// No coding.
+    Identity,
+    /// gzip, or none.
+    Gzip,
+    /// Brotli, gzip, or none.
+    BrotliGzip,
+}
+
+impl AcceptEncoding {
+    /// The form of a request's `Accept-Encoding` (RFC 9110 12.5.3).
+    #[must_use]
+    pub fn of(headers: &HeaderMap) -> Self {
+        let (mut gzip, mut brotli) = (false, false);
+        for element in crate::hop::tokens(headers, &ACCEPT_ENCODING) {
+            let (coding, parameters) = element.split_once(';').unwrap_or((element, ""));
+            let refused = parameters.split(';').any(|p| {
+                let (name, value) = p.split_once('=').unwrap_or((p, ""));
+                name.trim().eq_ignore_ascii_case("q")
+                    && value.trim().bytes().all(|b| matches!(b, b'0' | b'.'))
+            });
+            match coding.trim().to_ascii_lowercase().as_str() {
+                "gzip" | "x-gzip" => gzip = !refused,
+                "br" => brotli = !refused,
+                _ => {}
+            }
+        }
+        match (brotli, gzip) {
+            (true, true) => Self::BrotliGzip,
+            (false, true) => Self::Gzip,
+            _ => Self::Identity,
+        }
+    }
+
+    /// As it is sent to the origin.
+    #[must_use]
+    pub const fn rendered(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Gzip => "gzip",
+            Self::BrotliGzip => "br, gzip",
+        }
+    }
+
+    /// Whether a response in this coding (lower case) was asked for.
+    #[must_use]
+    pub fn takes(self, coding: &str) -> bool {
+        match coding {
+            "identity" => true,
+            "gzip" | "x-gzip" => self != Self::Identity,
+            "br" => self == Self::BrotliGzip,
+            _ => false,
+        }
+    }
+}
+
+/// The part of a request that a shared fetch may depend on. It *is* the request that the origin sees.
+///
+/// Made by [`Rules::classify`](crate::Rules::classify) alone. Cheap to clone.
+#[derive(Clone)]
+pub struct Key(Arc<Parts>);
+
+/// Equality is over all of it: two keys are one only if the origin would see the same bytes, under
+/// the same meaning of the same class, in the same epoch.
+#[derive(PartialEq, Eq, Hash)]
+pub(crate) struct Parts {
+    pub(crate) class: ClassDigest,
+    pub(crate) epoch: Epoch,
+    pub(crate) origin_address: Box<str>,
+    pub(crate) origin_port: u16,
+    pub(crate) scheme: Scheme,
+    pub(crate) authority: Box<str>,
+    pub(crate) host_header: Box<str>,
+    /// Path and query as the origin sees them.
+    pub(crate) target: Box<str>,
+    pub(crate) encoding: Option<AcceptEncoding>,
+    pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
+}
+
+impl Key {
+    pub(crate) fn new(
+        class: &Class,
+        epoch: Epoch,
+        origin: &Origin,
+        scheme: Scheme,
+        authority: &str,
+        target: String,
+        encoding: Option<AcceptEncoding>,
+        headers: Vec<(HeaderName, HeaderValue)>,
+    ) -> Self {
+        assert!(target.starts_with('/'), "a shared target is in origin form");
+        for (name, _) in &headers {
+            assert!(!crate::hop::never_in_a_key(name), "policy lets {name} into no key");
+        }
+        let host_header = match origin.host_header {
+            OriginHost::Client => authority.to_owned(),
+            OriginHost::Origin => origin.authority(),
+        };
+        #[cfg(feature = "seeded-faults")]
+        let (class_digest, epoch) = crate::fault::old_digest(class.digest, epoch);
+        #[cfg(not(feature = "seeded-faults"))]
+        let class_digest = class.digest;
+        Self(Arc::new(Parts {
+            class: class_digest,
+            epoch,
+            origin_address: origin.address.as_str().into(),
+            origin_port: origin.port,
+            scheme,
+            authority: authority.into(),
+            host_header: host_header.into(),
+            target: target.into(),
+            encoding,
+            headers: headers.into(),
+        }))
+    }
+
+    pub(crate) fn parts(&self) -> &Parts {
+        &self.0
+    }
+
+    /// The class's digest.
+    #[must_use]
+    pub fn class(&self) -> ClassDigest {
+        self.0.class
+    }
+
+    /// The epoch.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.0.epoch
+    }
+
+    /// Where the origin listens: host name or address, and port.
+    #[must_use]
+    pub fn origin(&self) -> (&str, u16) {
+        (&self.0.origin_address, self.0.origin_port)
+    }
+
+    /// The URI that a viewer would name: what purges and invalidations are about. The query is the
+    /// part that the key holds.
+    #[must_use]
+    pub fn uri(&self) -> String {
+        format!("{}://{}{}", self.0.scheme.as_str(), self.0.authority, self.0.target)
+    }
+
+    /// Bytes that the key takes in memory.
+    #[must_use]
+    pub fn weight(&self) -> usize {
+        let headers: usize = self.0.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
+        size_of::<Parts>()
+            + self.0.origin_address.len()
+            + self.0.authority.len()
+            + self.0.host_header.len()
+            + self.0.target.len()
+            + headers
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl std::fmt::Debug for Key {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The target may be long, and is of no use in a message without the rest; `explain` prints all.
+        write!(f, "Key({}{})", self.0.authority, self.0.target)
+    }
+}
+
+/// What this node says of itself on every shared fetch.
+#[derive(Clone, Debug)]
+pub struct Constants {
+    pub(crate) via: HeaderValue,
+    pub(crate) cdn_loop: HeaderValue,
+    pub(crate) user_agent: HeaderValue,
+}
+
+impl Constants {
+    /// Constants for a node of this name.
+    ///
+    /// # Panics
+    /// When the name is not a token (RFC 9110 5.6.2): letters, digits, `-`, `.`, `_`.
+    #[must_use]
+    pub fn new(node: &str) -> Self {
+        assert!(
+            !node.is_empty() && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
+            "a node's name is a token"
+        );
+        let value = |text: String| HeaderValue::try_from(text).expect("a token is a header value");
+        Self {
+            via: value(format!("1.1 {node}")),
+            cdn_loop: value(node.to_owned()),
+            user_agent: HeaderValue::from_static(concat!("shikiri/", env!("CARGO_PKG_VERSION"))),
+        }
+    }
+
+    /// The node's name, as it stands in `CDN-Loop`.
+    #[must_use]
+    pub const fn cdn_loop(&self) -> &HeaderValue {
+        &self.cdn_loop
+    }
+
+    /// The value of `Via`.
+    #[must_use]
+    pub const fn via(&self) -> &HeaderValue {
+        &self.via
+    }
+}
+
+/// When a fill began: its id, its instant and its place among purges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// The fill.
+    pub id: FillId,
+    /// When it began.
+    pub at: UnixMillis,
+    /// Its place among the node's purges and invalidations.
+    pub order: Order,
+}
+
+/// A request to the origin that depends on nothing but a key. Not cloneable: one fetch, one answer.
+#[must_use]
+#[derive(Debug)]
+pub struct SharedFetch {
+    outbound: Outbound,
+    fill: Fill,
+}
+
+/// A shared fetch as it goes on the wire. It has no body.
+#[derive(Debug)]
+pub struct Outbound {
+    method: Method,
+    target: Box<str>,
+    headers: HeaderMap,
+    origin: (Box<str>, u16),
+}
+
+impl Outbound {
+    /// The method: always GET.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
+    }
+
+    /// Path and query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// The header fields, `Host` first.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
+    /// Where the origin listens.
+    #[must_use]
+    pub fn origin(&self) -> (&str, u16) {
+        (&self.origin.0, self.origin.1)
+    }
+
+    /// Takes it apart, for sending: method, target, header fields.
+    #[must_use]
+    pub fn into_parts(self) -> (Method, Box<str>, HeaderMap) {
+        (self.method, self.target, self.headers)
+    }
+}
+
+impl SharedFetch {
+    /// Asks for what the key names.
+    pub fn of(key: &Key, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
+        Self {
+            outbound: render(key, constants, None),
+            fill: Fill::begin(key.clone(), Arc::clone(class), begun, None),
+        }
+    }
+
+    /// Asks whether a stored object is still what the key names. A condition is made only from a
+    /// validator that the object has (RFC 9111 4.3.1).
+    pub fn revalidate(stored: &Admitted, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
+        let key = stored.key().clone();
+        Self {
+            outbound: render(&key, constants, Some(stored)),
+            fill: Fill::begin(key, Arc::clone(class), begun, Some(stored.clone())),
+        }
+    }
+
+    /// What goes on the wire, and the judge of what comes back.
+    #[must_use]
+    pub fn begin(self) -> (Outbound, Fill) {
+        (self.outbound, self.fill)
+    }
+
+    /// What would go on the wire.
+    #[must_use]
+    pub const fn outbound(&self) -> &Outbound {
+        &self.outbound
+    }
+}
+
+/// The one place where a key becomes a request.
+fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbound {
+    let parts = key.parts();
+    let mut headers = HeaderMap::with_capacity(16);
+    let text = |text: &str| HeaderValue::from_str(text).expect("an authority is a header value");
+    headers.insert(HOST, text(&parts.host_header));
+    headers.insert(USER_AGENT, constants.user_agent.clone());
+    if !parts.headers.iter().any(|(name, _)| name == ACCEPT) {
+        headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
+    }
+    let encoding = parts.encoding.unwrap_or(AcceptEncoding::Identity);
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding.rendered()));
+    for (name, value) in &parts.headers {
+        headers.append(name.clone(), value.clone());
+    }
+    headers.insert(crate::hop::X_FORWARDED_PROTO, HeaderValue::from_static(parts.scheme.as_str()));
+    headers.insert(crate::hop::X_FORWARDED_HOST, text(&parts.authority));
+    headers.insert(VIA, constants.via.clone());
+    headers.insert(crate::hop::CDN_LOOP, constants.cdn_loop.clone());
+    if let Some(stored) = stored {
+        if let Some(etag) = stored.etag() {
+            headers.insert(IF_NONE_MATCH, etag.clone());
+        }
+        if let Some(modified) = stored.last_modified() {
+            headers.insert(IF_MODIFIED_SINCE, modified.clone());
+        }
+    }
+    Outbound {
+        method: Method::GET,
+        target: parts.target.clone(),
+        headers,
+        origin: (parts.origin_address.clone(), parts.origin_port),
+    }
+}
+
+impl Origin {
+    /// Host and port as one name.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let host = if self.address.contains(':') {
+            format!("[{}]", self.address)
+        } else {
+            self.address.clone()
+        };
+        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+    }
+}

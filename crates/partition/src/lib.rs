@@ -1,0 +1,52 @@
+//! The rules of sharing: what a shared fetch may depend on, and what may be stored.
+//!
+//! Everything that decides whether one person may see a response made for another is here, and
+//! nothing else is. There is no I/O, no clock and no randomness in this crate: time is an argument.
+//! It knows nothing of sockets, tasks or files.
+//!
+//! Invariants kept here, each by a type (`ARCHITECTURE.md` lists them all):
+//!
+//! - The origin is asked with a [`Key`], not with a request: [`SharedFetch`] is made from nothing
+//!   else, and a `Key` is made by [`Rules::classify`] alone.
+//! - Default deny: only [`Fill::judge`] and what follows it make an [`Admitted`], once per fill.
+//! - What may be shared is `Clone` ([`Key`], [`Admitted`]); what only one viewer may have is not
+//!   ([`Relay`], [`Pass`]).
+
+mod admit;
+mod cache_status;
+mod classify;
+mod directives;
+#[cfg(feature = "seeded-faults")]
+pub mod fault;
+mod freshness;
+mod hop;
+mod identity;
+mod invalidate;
+mod key;
+mod mint;
+mod pass;
+pub mod policy;
+mod reason;
+mod request;
+mod respond;
+mod rules;
+mod sniff;
+
+pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
+pub use cache_status::{CacheStatus, Forwarded};
+pub use classify::{Classified, Requester, Sharing};
+pub use freshness::Reuse;
+pub use invalidate::{Invalidation, invalidated_by};
+pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
+pub use pass::{Hop, Pass, PassRequest, leave_as_private};
+pub use reason::{NotShared, Personal, Refused};
+pub use request::{RequestHead, Scheme};
+pub use respond::{Answer, Conditions};
+pub use rules::{
+    Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
+    QueryKey, Rules, Session, SpanMarks, To, TypePattern,
+};
+
+/// Whether this build can be made to misbehave on purpose. The `shikiri` binary does not compile
+/// when it is true.
+pub const SEEDED_FAULTS: bool = cfg!(feature = "seeded-faults");

@@ -1,0 +1,1 @@
+//! A stored response mints nothing: two anonymous copies compared.

@@ -1,0 +1,203 @@
+//! A pass: a request sent to the origin as itself, its response shown to its sender alone.
+//!
+//! A [`Pass`] is not `Clone`: one request, one answer. It leaves towards the origin without what
+//! only a trusted hop may claim, and its response leaves as private or stricter, so that no cache
+//! beyond us can do what we would not.
+
+use std::net::IpAddr;
+
+use http::header::{CACHE_CONTROL, DATE, HOST, PRAGMA, VIA};
+use http::{HeaderMap, HeaderName, HeaderValue, request};
+
+use crate::directives::Directives;
+use crate::hop;
+use crate::key::Constants;
+use crate::reason::Personal;
+use crate::request::{RequestHead, Scheme};
+use crate::rules::{Origin, OriginHost};
+
+/// The permission to send one request as itself.
+#[must_use]
+#[derive(Debug)]
+pub struct Pass {
+    why: Personal,
+}
+
+impl Pass {
+    pub(crate) const fn new(why: Personal) -> Self {
+        Self { why }
+    }
+
+    /// Why it is not shared.
+    #[must_use]
+    pub const fn why(&self) -> &Personal {
+        &self.why
+    }
+
+    /// The request as it goes to the origin. `head` is what [`RequestHead::parse`] made of `parts`.
+    pub fn outbound(
+        self,
+        parts: request::Parts,
+        authority: String,
+        target: String,
+        origin: &Origin,
+        hop: &Hop,
+        constants: &Constants,
+    ) -> PassRequest {
+        let credentials = credentials(&parts.headers);
+        let mut headers = parts.headers;
+        hop::strip_hop_by_hop(&mut headers);
+        if !hop.trusted {
+            let claims: Vec<HeaderName> =
+                headers.keys().filter(|name| hop::is_hop_claim(name)).cloned().collect();
+            for name in claims {
+                headers.remove(name);
+            }
+        }
+        let host = match origin.host_header {
+            OriginHost::Client => authority.clone(),
+            OriginHost::Origin => origin.authority(),
+        };
+        let text = |text: String| HeaderValue::try_from(text).expect("an authority or address is a header value");
+        headers.insert(HOST, text(host));
+        let forwarded_for = match headers.get(hop::X_FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
+            Some(before) => format!("{before}, {}", hop.client),
+            None => hop.client.to_string(),
+        };
+        let client = match hop.client {
+            IpAddr::V4(v4) => v4.to_string(),
+            IpAddr::V6(v6) => format!("\"[{v6}]\""),
+        };
+        headers.append(
+            http::header::FORWARDED,
+            text(format!("for={client};host=\"{authority}\";proto={}", hop.scheme.as_str())),
+        );
+        headers.insert(hop::X_REAL_IP, text(hop.client.to_string()));
+        headers.insert(hop::X_FORWARDED_FOR, text(forwarded_for));
+        if !headers.contains_key(hop::X_FORWARDED_PROTO) {
+            headers.insert(hop::X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme.as_str()));
+        }
+        if !headers.contains_key(hop::X_FORWARDED_HOST) {
+            headers.insert(hop::X_FORWARDED_HOST, text(authority));
+        }
+        headers.append(VIA, constants.via.clone());
+        headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());
+        PassRequest {
+            why: self.why,
+            method: parts.method,
+            target,
+            headers,
+            credentials,
+            origin: (origin.address.clone(), origin.port),
+        }
+    }
+}
+
+/// The hop before us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The address that connected.
+    pub client: IpAddr,
+    /// Whether its claims about earlier hops are believed.
+    pub trusted: bool,
+    /// The scheme that the viewer used.
+    pub scheme: Scheme,
+}
+
+/// A request that goes to the origin as itself.
+#[derive(Debug)]
+pub struct PassRequest {
+    why: Personal,
+    method: http::Method,
+    target: String,
+    headers: HeaderMap,
+    credentials: Option<shikiri_record::Digest>,
+    origin: (String, u16),
+}
+
+impl PassRequest {
+    /// Why it is not shared.
+    #[must_use]
+    pub const fn why(&self) -> &Personal {
+        &self.why
+    }
+
+    /// A digest of every credential that it carries; `None` when it carries none. Connections are
+    /// reused only under the same digest.
+    #[must_use]
+    pub const fn credentials(&self) -> Option<shikiri_record::Digest> {
+        self.credentials
+    }
+
+    /// Where the origin listens.
+    #[must_use]
+    pub fn origin(&self) -> (&str, u16) {
+        (&self.origin.0, self.origin.1)
+    }
+
+    /// Takes it apart, for sending: method, target, header fields.
+    #[must_use]
+    pub fn into_parts(self) -> (http::Method, String, HeaderMap) {
+        (self.method, self.target, self.headers)
+    }
+}
+
+/// A digest of everything in a request that could be a credential: all cookies, the authorization
+/// fields and any field whose name we do not know to be harmless is too wide a net; these are what
+/// servers bind sessions to.
+fn credentials(headers: &HeaderMap) -> Option<shikiri_record::Digest> {
+    let mut canonical = shikiri_record::Canonical::new("shikiri credentials 1");
+    let mut any = false;
+    for (name, value) in headers {
+        if hop::is_credential(name) {
+            any = true;
+            canonical.text(name.as_str()).bytes(value.as_bytes());
+        }
+    }
+    any.then(|| canonical.digest())
+}
+
+/// Turns an origin's response head into one that only its requester may keep: `public`, `s-maxage`
+/// and surrogate fields go, `private` and `CDN-Cache-Control: no-store` come. What the browser may
+/// do for its own user stays.
+pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
+    hop::strip_hop_by_hop(headers);
+    let surrogate: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| {
+            let name = name.as_str();
+            name.starts_with("surrogate-")
+                || name.starts_with("x-accel-")
+                || name.starts_with("shikiri-")
+                || name == "alt-svc"
+                || name.ends_with("-cache-control")
+                || name == "edge-control"
+                || name == "cache-status"
+        })
+        .cloned()
+        .collect();
+    for name in surrogate {
+        headers.remove(name);
+    }
+    let directives = Directives::of(headers, &CACHE_CONTROL);
+    let private = directives.as_private();
+    // Where the origin said nothing of caching, a browser would guess; `private` changes no more
+    // than who may.
+    headers.insert(CACHE_CONTROL, private);
+    headers.insert(hop::CDN_CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.remove(PRAGMA);
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, now.clone());
+    }
+}
+
+impl RequestHead<'_> {
+    /// The target in origin form, as a pass sends it.
+    #[must_use]
+    pub fn target(&self) -> String {
+        match self.query {
+            Some(query) => format!("{}?{query}", self.path),
+            None => self.path.to_owned(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! Content against its declared type.

@@ -1,0 +1,17 @@
+//! Facts that outlive a process: ids, instants, digests, the text of a policy.
+//!
+//! This crate decides nothing and does no I/O. Everything here is plain data that anybody may build;
+//! what may be *done* with a fact is decided by the crate that grants the permission.
+//!
+//! Invariant: a value's canonical bytes, and so its digest, depend on the value alone: not on the
+//! machine, the order of a hash map or the time.
+
+mod digest;
+mod id;
+mod instant;
+mod policy_text;
+
+pub use digest::{Canonical, ClassDigest, Digest, RulesDigest};
+pub use id::{Epoch, FillId, Order};
+pub use instant::UnixMillis;
+pub use policy_text::PolicyText;
