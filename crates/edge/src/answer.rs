@@ -21,7 +21,9 @@ pub(crate) fn date(now: UnixMillis) -> HeaderValue {
 pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
     let mut response = plain(why.status(), why.name(), now);
     if !why.keeps_connection() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     if why == Refused::Connect {
         response.headers_mut().insert(
@@ -35,19 +37,31 @@ pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
 /// The answer when an origin failed.
 pub(crate) fn failed(fault: &OriginFault, now: UnixMillis) -> Response<OutBody> {
     let mut response = plain(fault.status(), fault.name(), now);
-    if matches!(fault, OriginFault::ClientBody | OriginFault::ClientBodyTooLarge) {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if matches!(
+        fault,
+        OriginFault::ClientBody | OriginFault::ClientBodyTooLarge
+    ) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
 }
 
 fn plain(status: StatusCode, name: &str, now: UnixMillis) -> Response<OutBody> {
-    let text = format!("{} {}: {name}\n", status.as_u16(), status.canonical_reason().unwrap_or(""));
+    let text = format!(
+        "{} {}: {name}\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("")
+    );
     let length = HeaderValue::from(text.len());
     let mut response = Response::new(OutBody::whole(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
     headers.insert(CONTENT_LENGTH, length);
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(DATE, date(now));

@@ -8,6 +8,7 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
 
+use crate::guard::Turn;
 use crate::node::RequestPermit;
 use crate::origin::OriginBody;
 
@@ -29,7 +30,7 @@ pub(crate) enum BodyFault {
 pub(crate) struct OutBody {
     source: Source,
     // Held until the last byte has left: a response being sent is a request being answered.
-    _permit: Option<RequestPermit>,
+    _held: Option<(Turn, Option<RequestPermit>)>,
 }
 
 enum Source {
@@ -41,24 +42,36 @@ enum Source {
 
 impl OutBody {
     pub(crate) const fn empty() -> Self {
-        Self { source: Source::Empty, _permit: None }
+        Self {
+            source: Source::Empty,
+            _held: None,
+        }
     }
 
     pub(crate) const fn whole(bytes: Bytes) -> Self {
-        Self { source: Source::Whole(bytes), _permit: None }
+        Self {
+            source: Source::Whole(bytes),
+            _held: None,
+        }
     }
 
     pub(crate) const fn growing(reader: GrowingReader) -> Self {
-        Self { source: Source::Growing(reader), _permit: None }
+        Self {
+            source: Source::Growing(reader),
+            _held: None,
+        }
     }
 
     pub(crate) fn origin(body: OriginBody) -> Self {
-        Self { source: Source::Origin(Box::new(body)), _permit: None }
+        Self {
+            source: Source::Origin(Box::new(body)),
+            _held: None,
+        }
     }
 
     /// Counts this response as being answered until its last byte has left.
-    pub(crate) fn holding(mut self, permit: RequestPermit) -> Self {
-        self._permit = Some(permit);
+    pub(crate) fn holding(mut self, turn: Turn, permit: Option<RequestPermit>) -> Self {
+        self._held = Some((turn, permit));
         self
     }
 }
@@ -150,7 +163,9 @@ enum State {
 
 impl Growing {
     pub(crate) fn new() -> Arc<Self> {
-        Arc::new(Self { inner: Mutex::default() })
+        Arc::new(Self {
+            inner: Mutex::default(),
+        })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -161,7 +176,10 @@ impl Growing {
 
     pub(crate) fn push(&self, chunk: Bytes) {
         let mut inner = self.lock();
-        assert!(inner.state == State::Running, "nothing is appended to a body that has ended");
+        assert!(
+            inner.state == State::Running,
+            "nothing is appended to a body that has ended"
+        );
         inner.len += chunk.len();
         inner.chunks.push(chunk);
         wake(inner);
@@ -215,12 +233,21 @@ impl Growing {
 
     /// Reads a part.
     pub(crate) fn reader(self: &Arc<Self>, range: Range<usize>) -> GrowingReader {
-        GrowingReader { growing: Arc::clone(self), chunk: 0, chunk_start: 0, range, leads: false }
+        GrowingReader {
+            growing: Arc::clone(self),
+            chunk: 0,
+            chunk_start: 0,
+            range,
+            leads: false,
+        }
     }
 
     /// Reads all of it, wherever it ends; and goes on by itself when it is handed over.
     pub(crate) fn leading_reader(self: &Arc<Self>) -> GrowingReader {
-        GrowingReader { leads: true, ..self.reader(0..usize::MAX) }
+        GrowingReader {
+            leads: true,
+            ..self.reader(0..usize::MAX)
+        }
     }
 }
 
@@ -328,11 +355,21 @@ impl InBody {
         gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
-        (Self { inner, left: bytes_max, progress: Arc::clone(&progress), gate }, progress)
+        (
+            Self {
+                inner,
+                left: bytes_max,
+                progress: Arc::clone(&progress),
+                gate,
+            },
+            progress,
+        )
     }
 
     fn fault(&self, fault: BodyFault, code: u8) -> BodyFault {
-        self.progress.fault.store(code, std::sync::atomic::Ordering::Relaxed);
+        self.progress
+            .fault
+            .store(code, std::sync::atomic::Ordering::Relaxed);
         fault
     }
 }
@@ -358,7 +395,9 @@ impl Body for InBody {
         };
         if let Some(data) = frame.data_ref() {
             let len = u64::try_from(data.len()).expect("a length fits 64 bits");
-            self.progress.moved.fetch_add(len.max(1), std::sync::atomic::Ordering::Relaxed);
+            self.progress
+                .moved
+                .fetch_add(len.max(1), std::sync::atomic::Ordering::Relaxed);
             let Some(left) = self.left.checked_sub(len) else {
                 return Poll::Ready(Some(Err(
                     self.fault(BodyFault::ClientTooLarge, Progress::TOO_LARGE)

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -14,7 +13,7 @@ use shikiri_partition::{Hop, Scheme};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
 
-use crate::guard::{Findings, Guarded};
+use crate::guard::{Findings, Guarded, Turn};
 use crate::node::Worker;
 use crate::origin::ViewerPool;
 use crate::request;
@@ -24,24 +23,22 @@ pub(crate) struct Connection {
     client: IpAddr,
     trusted: bool,
     findings: Arc<Findings>,
-    requests: AtomicU64,
     passes: ViewerPool,
 }
 
 impl Connection {
-    /// The number of the next request on this connection.
-    pub(crate) fn next_request(&self) -> u64 {
-        self.requests.fetch_add(1, Ordering::Relaxed)
-    }
-
-    /// What the guard found about the requests' bytes.
-    pub(crate) fn findings(&self) -> &Findings {
-        &self.findings
+    /// The next request's turn, with what the guard found about its bytes.
+    pub(crate) fn turn(&self) -> Turn {
+        self.findings.turn()
     }
 
     /// The hop before us.
     pub(crate) const fn hop(&self) -> Hop {
-        Hop { client: self.client, trusted: self.trusted, scheme: Scheme::Http }
+        Hop {
+            client: self.client,
+            trusted: self.trusted,
+            scheme: Scheme::Http,
+        }
     }
 
     /// Whether the client may be told reasons, and is believed about earlier hops.
@@ -67,14 +64,13 @@ pub async fn serve_connection<IO>(
 {
     let node = worker.node();
     let limits = *node.stance().rules.limits();
-    let findings = Arc::new(Findings::default());
-    let guarded = Guarded::new(io, limits, Arc::clone(&findings));
+    let findings = Findings::new();
+    let guarded = Guarded::new(io, &limits, Arc::clone(&findings));
     let client = client.ip().to_canonical();
     let connection = Arc::new(Connection {
         client,
         trusted: node.trusts(client),
         findings,
-        requests: AtomicU64::new(0),
         passes: ViewerPool::default(),
     });
     let service = service_fn(|request| {
@@ -92,7 +88,7 @@ pub async fn serve_connection<IO>(
     let ended = tokio::select! {
         biased;
         ended = serving.as_mut() => ended,
-        _ = stop.wait_for(|stop| *stop) => {
+        () = told_to_stop(&mut stop) => {
             serving.as_mut().graceful_shutdown();
             serving.await
         }
@@ -100,4 +96,9 @@ pub async fn serve_connection<IO>(
     if let Err(error) = ended {
         tracing::debug!(%error, "a client connection ended");
     }
+}
+
+/// Waits until the node is told to stop; a node that is gone has stopped.
+pub(crate) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await.map(|stop| *stop));
 }

@@ -9,7 +9,8 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use shikiri_partition::{
-    Admitted, Begun, Class, FirstCopy, Judged, Limits, NotShared, Outbound, Relay, SecondCopy, SharedFetch, Sniff,
+    Admitted, Begun, Class, FirstCopy, Judged, Limits, NotShared, Outbound, Relay, SecondCopy,
+    SharedFetch, Sniff,
 };
 use tokio::sync::oneshot;
 
@@ -32,9 +33,16 @@ pub(crate) enum Led {
     /// Admitted, of a length that nobody knows yet: streamed to the leader, shared when it is whole.
     Streaming { head: Admitted, body: OutBody },
     /// The first copy of a document, while a second is compared.
-    Copy { status: StatusCode, headers: HeaderMap, body: OutBody },
+    Copy {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: OutBody,
+    },
     /// Not admitted.
-    Refused { why: NotShared, relayed: Option<Relayed> },
+    Refused {
+        why: NotShared,
+        relayed: Option<Relayed>,
+    },
     /// The origin could not be asked.
     Failed(OriginFault),
 }
@@ -66,7 +74,12 @@ pub(crate) fn start(
     order: Order,
     leader: Option<oneshot::Sender<Led>>,
 ) {
-    let fill = Running { worker: Arc::clone(worker), leading, order, leader };
+    let fill = Running {
+        worker: Arc::clone(worker),
+        leading,
+        order,
+        leader,
+    };
     #[cfg(feature = "seeded-faults")]
     let fill = fill;
     tokio::spawn(fill.run());
@@ -85,20 +98,33 @@ impl Running {
         count(&node.counters.fills);
         let begun = self.begun();
         let fetch = match &self.order.stored {
-            Some(stored) => SharedFetch::revalidate(stored.head(), &self.order.class, begun, node.constants()),
-            None => SharedFetch::of(self.leading.key(), &self.order.class, begun, node.constants()),
+            Some(stored) => {
+                SharedFetch::revalidate(stored.head(), &self.order.class, begun, node.constants())
+            }
+            None => SharedFetch::of(
+                self.leading.key(),
+                &self.order.class,
+                begun,
+                node.constants(),
+            ),
         };
         let (outbound, fill) = fetch.begin();
         let outbound = self.with_fault(outbound);
         let response = match origin::shared(&self.worker, outbound).await {
             Ok(response) => response,
             Err(fault) => {
-                self.leading.tell(Outcome::Not(NotShared::OriginFailed.name()));
+                self.leading
+                    .tell(Outcome::Not(NotShared::OriginFailed.name()));
                 self.lead(Led::Failed(fault));
                 return;
             }
         };
-        match fill.judge(response.status, response.headers, response.length_known, node.now()) {
+        match fill.judge(
+            response.status,
+            response.headers,
+            response.length_known,
+            node.now(),
+        ) {
             Judged::Refreshed(head) => self.refreshed(head, response.status),
             Judged::Relay(relay) => self.relay(relay, response.body).await,
             Judged::Sniff(sniff) => self.sniff(sniff, response.body).await,
@@ -110,7 +136,11 @@ impl Running {
         let node = self.worker.node();
         // The place in the order comes first: a purge from now on is after this fill.
         let order = node.purges.place();
-        Begun { id: node.fill_id(), at: node.now(), order }
+        Begun {
+            id: node.fill_id(),
+            at: node.now(),
+            order,
+        }
     }
 
     #[cfg(not(feature = "seeded-faults"))]
@@ -141,11 +171,13 @@ impl Running {
         let node = self.worker.node();
         let stance = node.stance();
         if !in_force(&stance, object.head().key()) {
-            self.leading.tell(Outcome::Not(NotShared::RulesChanged.name()));
+            self.leading
+                .tell(Outcome::Not(NotShared::RulesChanged.name()));
             return;
         }
         if node.purges.standing(object.uri(), object.head().order()) == Standing::Dead {
-            self.leading.tell(Outcome::Not(NotShared::PurgedMeanwhile.name()));
+            self.leading
+                .tell(Outcome::Not(NotShared::PurgedMeanwhile.name()));
             return;
         }
         node.store.insert(Arc::clone(object));
@@ -154,7 +186,11 @@ impl Running {
 
     /// The origin confirmed what is stored.
     fn refreshed(&mut self, head: Admitted, forwarded: StatusCode) {
-        let stored = self.order.stored.as_ref().expect("a 304 refreshes what was asked about");
+        let stored = self
+            .order
+            .stored
+            .as_ref()
+            .expect("a 304 refreshes what was asked about");
         let object = stored.refreshed(head).expect("what is stored is whole");
         self.share(&object);
         self.lead(Led::Object { object, forwarded });
@@ -165,15 +201,34 @@ impl Running {
         let (status, headers, why) = relay.into_parts();
         #[cfg(feature = "seeded-faults")]
         if shikiri_partition::fault::is(shikiri_partition::fault::Fault::WaiterGetsUnadmitted) {
-            let whole = body.collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
-            self.leading.tell(Outcome::Unadmitted(status, headers.clone(), whole.clone()));
-            let relayed = Relayed { status, headers, body: OutBody::whole(whole) };
-            self.lead(Led::Refused { why, relayed: Some(relayed) });
+            let whole = body
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            self.leading
+                .tell(Outcome::Unadmitted(status, headers.clone(), whole.clone()));
+            let relayed = Relayed {
+                status,
+                headers,
+                body: OutBody::whole(whole),
+            };
+            self.lead(Led::Refused {
+                why,
+                relayed: Some(relayed),
+            });
             return;
         }
         self.refuse(&why);
         let body = OutBody::origin(body);
-        self.lead(Led::Refused { why, relayed: Some(Relayed { status, headers, body }) });
+        self.lead(Led::Refused {
+            why,
+            relayed: Some(Relayed {
+                status,
+                headers,
+                body,
+            }),
+        });
     }
 
     fn refuse(&self, why: &NotShared) {
@@ -195,7 +250,11 @@ impl Running {
         let growing = Growing::new();
         let bytes_max = sniff.object_bytes_max();
         let length = sniff.content_length();
-        let Some(mut room) = self.worker.node().reserve(length.unwrap_or(0), &self.order.limits) else {
+        let Some(mut room) = self
+            .worker
+            .node()
+            .reserve(length.unwrap_or(0), &self.order.limits)
+        else {
             return self.relay(sniff.refuse(NotShared::NoRoom), body).await;
         };
         let wanted = sniff.bytes_wanted();
@@ -227,31 +286,42 @@ impl Running {
                 if in_force(&self.worker.node().stance(), head.key()) {
                     self.leading.tell(Outcome::Shared(Arc::clone(&object)));
                 }
-                self.lead(Led::Object { object, forwarded: head.status() });
+                self.lead(Led::Object {
+                    object,
+                    forwarded: head.status(),
+                });
             }
             None => {
                 let body = OutBody::growing(growing.leading_reader());
-                self.lead(Led::Streaming { head: head.clone(), body });
+                self.lead(Led::Streaming {
+                    head: head.clone(),
+                    body,
+                });
             }
         }
         match self.gather(body, &growing, &mut room, bytes_max).await {
             Gathered::Whole(whole) => {
-                if length.is_some_and(|length| length != u64::try_from(whole.len()).expect("fits")) {
+                if length.is_some_and(|length| length != u64::try_from(whole.len()).expect("fits"))
+                {
                     growing.breaks();
-                    self.leading.tell(Outcome::Not(NotShared::Incomplete.name()));
+                    self.leading
+                        .tell(Outcome::Not(NotShared::Incomplete.name()));
                     return;
                 }
                 self.worker.node().remembered.forget(head.key());
                 self.share(&Object::whole(head, whole));
             }
             Gathered::TooLarge => self.refuse(&NotShared::TooLarge),
-            Gathered::Broken => self.leading.tell(Outcome::Not(NotShared::Incomplete.name())),
+            Gathered::Broken => self
+                .leading
+                .tell(Outcome::Not(NotShared::Incomplete.name())),
         }
     }
 
     /// Nothing of the body has left yet: the leader gets a clean failure.
     fn broke(&mut self, fault: OriginFault) {
-        self.leading.tell(Outcome::Not(NotShared::Incomplete.name()));
+        self.leading
+            .tell(Outcome::Not(NotShared::Incomplete.name()));
         self.lead(Led::Failed(fault));
     }
 
@@ -289,22 +359,36 @@ impl Running {
     /// A document: shared only after a second anonymous copy agrees. Nobody but the leader has had a
     /// byte before that.
     async fn compare(mut self, first: FirstCopy, body: OriginBody) {
-        let Some(mut room) = self.worker.node().reserve(first.content_length().unwrap_or(0), &self.order.limits)
+        let Some(mut room) = self
+            .worker
+            .node()
+            .reserve(first.content_length().unwrap_or(0), &self.order.limits)
         else {
             return self.relay(first.refuse(NotShared::NoRoom), body).await;
         };
-        let bytes_max = self.order.limits.document_bytes_max.min(first.object_bytes_max());
+        let bytes_max = self
+            .order
+            .limits
+            .document_bytes_max
+            .min(first.object_bytes_max());
         let growing = Growing::new();
         if !self.order.leader_carries {
             let (status, headers) = first.leader_head();
             let body = OutBody::growing(growing.leading_reader());
-            self.lead(Led::Copy { status, headers, body });
+            self.lead(Led::Copy {
+                status,
+                headers,
+                body,
+            });
         }
         let whole = match self.gather(body, &growing, &mut room, bytes_max).await {
             Gathered::Whole(whole) => whole,
             Gathered::TooLarge => {
                 self.refuse(&NotShared::TooLarge);
-                self.lead(Led::Refused { why: NotShared::TooLarge, relayed: None });
+                self.lead(Led::Refused {
+                    why: NotShared::TooLarge,
+                    relayed: None,
+                });
                 return;
             }
             Gathered::Broken => return self.broke(OriginFault::Body("it ended early".into())),
@@ -324,17 +408,31 @@ impl Running {
         }
     }
 
-    async fn second(&self, first: FirstCopy, whole: &Bytes, bytes_max: u64) -> Result<Admitted, NotShared> {
+    async fn second(
+        &self,
+        first: FirstCopy,
+        whole: &Bytes,
+        bytes_max: u64,
+    ) -> Result<Admitted, NotShared> {
         let node = self.worker.node();
-        let (outbound, _) =
-            SharedFetch::of(first.key(), &self.order.class, self.begun(), node.constants()).begin();
+        let (outbound, _) = SharedFetch::of(
+            first.key(),
+            &self.order.class,
+            self.begun(),
+            node.constants(),
+        )
+        .begin();
         let outbound = self.with_fault(outbound);
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
         let asked = origin::ask_whole(&self.worker, outbound, bytes_max).await;
         let asked = asked.map_err(|_| NotShared::NoSecondCopy)?;
         first.judge(
             whole,
-            &SecondCopy { status: asked.status, headers: &asked.headers, body: &asked.body },
+            &SecondCopy {
+                status: asked.status,
+                headers: &asked.headers,
+                body: &asked.body,
+            },
         )
     }
 }

@@ -50,7 +50,9 @@ pub(crate) enum Joined {
 impl Flights {
     pub(crate) fn new(seed: u64) -> Self {
         let hasher = foldhash::quality::FixedState::with_seed(seed);
-        Self { running: Mutex::new(HashMap::with_hasher(hasher)) }
+        Self {
+            running: Mutex::new(HashMap::with_hasher(hasher)),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flight>, foldhash::quality::FixedState>> {
@@ -80,9 +82,16 @@ impl Flights {
             return Err(found);
         }
         let (outcome, _) = watch::channel(Outcome::Running);
-        let flight = Arc::new(Flight { outcome, waiting: AtomicUsize::new(0) });
+        let flight = Arc::new(Flight {
+            outcome,
+            waiting: AtomicUsize::new(0),
+        });
         running.insert(key.clone(), Arc::clone(&flight));
-        Ok(Joined::Leads(Leading { flights: Arc::clone(self), key: key.clone(), flight }))
+        Ok(Joined::Leads(Leading {
+            flights: Arc::clone(self),
+            key: key.clone(),
+            flight,
+        }))
     }
 
     /// Begins a fill unless one runs.
@@ -139,7 +148,11 @@ pub(crate) struct Waiting {
 impl Waiting {
     /// Waits until it is known whether the fill is shared.
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        match self.outcome.wait_for(|outcome| !matches!(outcome, Outcome::Running)).await {
+        match self
+            .outcome
+            .wait_for(|outcome| !matches!(outcome, Outcome::Running))
+            .await
+        {
             Ok(outcome) => outcome.clone(),
             Err(_) => Outcome::Not("our-failure"),
         }

@@ -49,8 +49,14 @@ impl std::str::FromStr for TrustedNetwork {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let wrong = || format!("`{text}` is no address or network: write `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`");
-        let (address, bits) = text.split_once('/').map_or((text, None), |(a, b)| (a, Some(b)));
+        let wrong = || {
+            format!(
+                "`{text}` is no address or network: write `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`"
+            )
+        };
+        let (address, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(a, b)| (a, Some(b)));
         let address: IpAddr = address.parse().map_err(|_| wrong())?;
         let most = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {
@@ -146,7 +152,10 @@ impl Node {
         Arc::new(Self {
             constants,
             config,
-            stance: ArcSwap::from_pointee(Stance { rules: Arc::new(rules), epoch: Epoch(1) }),
+            stance: ArcSwap::from_pointee(Stance {
+                rules: Arc::new(rules),
+                epoch: Epoch(1),
+            }),
             changing: Mutex::new(()),
             store,
             flights: Arc::new(Flights::new(world.random())),
@@ -171,7 +180,10 @@ impl Node {
     }
 
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.config.trusted.iter().any(|network| network.contains(address))
+        self.config
+            .trusted
+            .iter()
+            .any(|network| network.contains(address))
     }
 
     /// The time.
@@ -189,7 +201,10 @@ impl Node {
     pub fn reload(&self, rules: Rules) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.stance.load().epoch;
-        self.stance.store(Arc::new(Stance { rules: Arc::new(rules), epoch }));
+        self.stance.store(Arc::new(Stance {
+            rules: Arc::new(rules),
+            epoch,
+        }));
         self.remembered.clear();
         self.sweep();
     }
@@ -199,7 +214,10 @@ impl Node {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let stance = self.stance.load_full();
         let epoch = stance.epoch.next();
-        self.stance.store(Arc::new(Stance { rules: Arc::clone(&stance.rules), epoch }));
+        self.stance.store(Arc::new(Stance {
+            rules: Arc::clone(&stance.rules),
+            epoch,
+        }));
         self.purges.purge_all();
         self.remembered.clear();
         self.sweep();
@@ -237,14 +255,20 @@ impl Node {
 
     /// Sets aside memory for a fill's body, unless running fills take too much already.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64, limits: &Limits) -> Option<FillPermit> {
-        let mut permit = FillPermit { node: Arc::clone(self), bytes: 0 };
+        let mut permit = FillPermit {
+            node: Arc::clone(self),
+            bytes: 0,
+        };
         permit.grow(bytes, limits).then_some(permit)
     }
 
     /// Whether an unsafe method may still invalidate in this second.
     pub(crate) fn may_invalidate(&self, limits: &Limits) -> bool {
         let second = self.now().seconds();
-        let mut window = self.invalidations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut window = self
+            .invalidations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if window.0 != second {
             *window = (second, 0);
         }
@@ -255,7 +279,10 @@ impl Node {
     /// What must be looked at from time to time: whether the clock has jumped.
     pub fn maintain(&self) {
         if let Some(away) = self.world.clock_jump() {
-            tracing::warn!(away_ms = away.as_millis(), "the clock jumped: everything stored is purged");
+            tracing::warn!(
+                away_ms = away.as_millis(),
+                "the clock jumped: everything stored is purged"
+            );
             self.purge_all();
         }
     }
@@ -287,7 +314,11 @@ impl Node {
 /// Whether a key can still be named under a stance.
 pub(crate) fn in_force(stance: &Stance, key: &Key) -> bool {
     key.epoch() == stance.epoch
-        && stance.rules.classes().iter().any(|class| class.digest == key.class())
+        && stance
+            .rules
+            .classes()
+            .iter()
+            .any(|class| class.digest == key.class())
 }
 
 /// A request being answered; counts it out when dropped.
@@ -331,7 +362,10 @@ impl Worker {
     /// A worker of a node, with no connections yet.
     #[must_use]
     pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self { node, pool: Pool::default() })
+        Arc::new(Self {
+            node,
+            pool: Pool::default(),
+        })
     }
 
     /// The node.
@@ -370,8 +404,18 @@ mod tests {
         assert!(network.contains("::ffff:192.0.2.200".parse().unwrap()));
         assert!(!network.contains("192.0.2.100".parse().unwrap()));
         assert!(!network.contains("2001:db8::1".parse().unwrap()));
-        assert!("192.0.2.1".parse::<TrustedNetwork>().unwrap().contains("192.0.2.1".parse().unwrap()));
-        assert!("0.0.0.0/0".parse::<TrustedNetwork>().unwrap().contains("8.8.8.8".parse().unwrap()));
+        assert!(
+            "192.0.2.1"
+                .parse::<TrustedNetwork>()
+                .unwrap()
+                .contains("192.0.2.1".parse().unwrap())
+        );
+        assert!(
+            "0.0.0.0/0"
+                .parse::<TrustedNetwork>()
+                .unwrap()
+                .contains("8.8.8.8".parse().unwrap())
+        );
         for wrong in ["", "x", "192.0.2.0/33", "192.0.2.0/", "::1/129"] {
             assert!(wrong.parse::<TrustedNetwork>().is_err(), "{wrong}");
         }

@@ -106,10 +106,16 @@ pub(crate) struct Response {
 }
 
 /// Sends a shared fetch.
-pub(crate) async fn shared(worker: &Arc<Worker>, outbound: Outbound) -> Result<Response, OriginFault> {
+pub(crate) async fn shared(
+    worker: &Arc<Worker>,
+    outbound: Outbound,
+) -> Result<Response, OriginFault> {
     let limits = *worker.limits();
     let (host, port) = outbound.origin();
-    let place = Place { host: host.to_owned(), port };
+    let place = Place {
+        host: host.to_owned(),
+        port,
+    };
     let (method, target, headers) = outbound.into_parts();
     let request = || {
         let mut request = Request::new(OutgoingBody::Empty);
@@ -142,15 +148,26 @@ pub(crate) async fn pass(
 ) -> Result<Response, OriginFault> {
     let limits = *worker.limits();
     let (host, port) = request.origin();
-    let place = Place { host: host.to_owned(), port };
+    let place = Place {
+        host: host.to_owned(),
+        port,
+    };
     let credentials = request.credentials();
     let (method, target, headers) = request.into_parts();
     // Without credentials that name the sender, whatever carried a body may have carried a secret:
     // such a connection is not used for the next request.
     let reusable = credentials.is_some() || method.is_safe();
-    let tied = headers.get_all(AUTHORIZATION).iter().any(is_connection_bound);
+    let tied = headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .any(is_connection_bound);
     let home = if reusable && !tied {
-        Home::Viewer(Arc::downgrade(connection), Arc::downgrade(worker), place.clone(), credentials)
+        Home::Viewer(
+            Arc::downgrade(connection),
+            Arc::downgrade(worker),
+            place.clone(),
+            credentials,
+        )
     } else {
         Home::Nowhere
     };
@@ -193,9 +210,11 @@ pub(crate) async fn pass(
 /// `Authorization: Negotiate` and `NTLM` authenticate the connection, not the request.
 fn is_connection_bound(value: &http::HeaderValue) -> bool {
     let value = value.as_bytes();
-    [&b"negotiate"[..], b"ntlm"]
-        .iter()
-        .any(|scheme| value.get(..scheme.len()).is_some_and(|v| v.eq_ignore_ascii_case(scheme)))
+    [&b"negotiate"[..], b"ntlm"].iter().any(|scheme| {
+        value
+            .get(..scheme.len())
+            .is_some_and(|v| v.eq_ignore_ascii_case(scheme))
+    })
 }
 
 /// Holds a body back until the origin asks for it, answers, or says nothing for a second
@@ -252,12 +271,21 @@ impl Conn {
     }
 }
 
-async fn connect(worker: &Arc<Worker>, place: &Place, limits: &Limits) -> Result<Conn, OriginFault> {
+async fn connect(
+    worker: &Arc<Worker>,
+    place: &Place,
+    limits: &Limits,
+) -> Result<Conn, OriginFault> {
     let connecting = worker.world().connect(&place.host, place.port);
     let wire = match timeout(limits.connect_time_max, connecting).await {
         Ok(Ok(wire)) => wire,
         Ok(Err(error)) => return Err(OriginFault::Unreachable(place.to_string(), error)),
-        Err(_) => return Err(OriginFault::ConnectTime(place.to_string(), limits.connect_time_max)),
+        Err(_) => {
+            return Err(OriginFault::ConnectTime(
+                place.to_string(),
+                limits.connect_time_max,
+            ));
+        }
     };
     let (sender, connection) = http1::Builder::new()
         .max_headers(limits.head_fields_max)
@@ -313,7 +341,9 @@ impl Pool {
     /// Closes what has been idle for too long.
     pub(crate) fn sweep(&self, limits: &Limits) {
         self.lock().retain(|_, conns| {
-            conns.retain(|conn| !conn.sender.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max);
+            conns.retain(|conn| {
+                !conn.sender.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max
+            });
             !conns.is_empty()
         });
     }
@@ -334,10 +364,17 @@ impl ViewerPool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(crate) fn checkout(&self, place: &Place, credentials: Option<Digest>, limits: &Limits) -> Option<Conn> {
+    pub(crate) fn checkout(
+        &self,
+        place: &Place,
+        credentials: Option<Digest>,
+        limits: &Limits,
+    ) -> Option<Conn> {
         let mut idle = self.lock();
         loop {
-            let at = idle.iter().position(|(p, c, _)| p == place && *c == credentials)?;
+            let at = idle
+                .iter()
+                .position(|(p, c, _)| p == place && *c == credentials)?;
             let (_, _, conn) = idle.swap_remove(at);
             if conn.is_usable(limits) {
                 return Some(conn);
@@ -481,13 +518,22 @@ async fn try_exchange(
     Tried::Done(Ok(received(conn, response, home, limits)))
 }
 
-fn received(conn: Conn, response: hyper::Response<Incoming>, home: &Home, limits: &Limits) -> Response {
+fn received(
+    conn: Conn,
+    response: hyper::Response<Incoming>,
+    home: &Home,
+    limits: &Limits,
+) -> Response {
     let (parts, body) = response.into_parts();
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
     // Two ways to tell where it ends are two messages to somebody (RFC 9112 6.3).
     let clear_framing = lengths + usize::from(chunked) <= 1 && parts.version == Version::HTTP_11;
-    let tied = parts.headers.get_all(WWW_AUTHENTICATE).iter().any(is_connection_bound);
+    let tied = parts
+        .headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .any(is_connection_bound);
     let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
     let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
     let body = OriginBody {
@@ -646,7 +692,11 @@ pub struct Asked {
 ///
 /// # Errors
 /// When the origin gives no response, or its body breaks off or is larger than `bytes_max`.
-pub async fn ask_whole(worker: &Arc<Worker>, outbound: Outbound, bytes_max: usize) -> Result<Asked, OriginFault> {
+pub async fn ask_whole(
+    worker: &Arc<Worker>,
+    outbound: Outbound,
+    bytes_max: usize,
+) -> Result<Asked, OriginFault> {
     let mut response = shared(worker, outbound).await?;
     let mut body = Vec::new();
     while let Some(frame) = response.body.frame().await {
@@ -655,7 +705,9 @@ pub async fn ask_whole(worker: &Arc<Worker>, outbound: Outbound, bytes_max: usiz
             body.extend_from_slice(data);
         }
         if body.len() > bytes_max {
-            return Err(OriginFault::Body(format!("it is larger than {bytes_max} bytes")));
+            return Err(OriginFault::Body(format!(
+                "it is larger than {bytes_max} bytes"
+            )));
         }
     }
     Ok(Asked {

@@ -65,8 +65,13 @@ impl Purges {
         }
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
         match marks.get(uri) {
-            Some(Mark { purged: Some(at), .. }) if *at > order => Standing::Dead,
-            Some(Mark { invalidated: Some(at), .. }) if *at > order => Standing::Stale,
+            Some(Mark {
+                purged: Some(at), ..
+            }) if *at > order => Standing::Dead,
+            Some(Mark {
+                invalidated: Some(at),
+                ..
+            }) if *at > order => Standing::Stale,
             _ => Standing::Live,
         }
     }
@@ -114,7 +119,10 @@ mod tests {
         assert_eq!(purges.standing("http://a.test/y", before), Standing::Live);
         purges.purge_all();
         assert_eq!(purges.standing("http://a.test/y", after), Standing::Dead);
-        assert_eq!(purges.standing("http://a.test/y", purges.place()), Standing::Live);
+        assert_eq!(
+            purges.standing("http://a.test/y", purges.place()),
+            Standing::Live
+        );
     }
 
     #[test]
@@ -137,6 +145,9 @@ mod tests {
         }
         assert_eq!(purges.standing("0", before), Standing::Dead);
         assert_eq!(purges.standing("never marked", before), Standing::Dead);
-        assert_eq!(purges.standing("never marked", purges.place()), Standing::Live);
+        assert_eq!(
+            purges.standing("never marked", purges.place()),
+            Standing::Live
+        );
     }
 }

@@ -11,8 +11,8 @@ use http::header::{CACHE_CONTROL, COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal, Refused,
-    RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal,
+    Refused, RequestHead, Reuse, Scheme, Sharing, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -22,6 +22,7 @@ use crate::body::OutBody;
 use crate::connection::Connection;
 use crate::fill::{self, Led, Relayed};
 use crate::flight::{Joined, Outcome};
+use crate::guard::Turn;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
 use crate::purge::Standing;
@@ -34,26 +35,34 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<OutBody> {
     let node = worker.node();
-    let number = connection.next_request();
+    let turn = connection.turn();
     count(&node.counters.requests);
     // Listen: what the guard refused never becomes a request.
-    if let Some(why) = connection.findings().refusal_of(number) {
-        return refuse(node, why);
+    if let Some(why) = turn.refused() {
+        return refuse(node, why).map(|body| body.holding(turn, None));
     }
     // Stance: one value, read once.
     let stance = node.stance();
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
-        return refuse(node, Refused::Busy);
+        return refuse(node, Refused::Busy).map(|body| body.holding(turn, None));
     };
     let is_head = request.method() == Method::HEAD;
     let (parts, body) = request.into_parts();
-    let asked = Asked { worker, connection, stance: &stance, parts };
+    let asked = Asked {
+        worker,
+        connection,
+        turn: &turn,
+        stance: &stance,
+        parts,
+    };
     let mut response = asked.answer(body).await;
-    response.headers_mut().append(VIA, node.constants().via().clone());
+    response
+        .headers_mut()
+        .append(VIA, node.constants().via().clone());
     if is_head {
         *response.body_mut() = OutBody::empty();
     }
-    response.map(|body| body.holding(permit))
+    response.map(|body| body.holding(turn, Some(permit)))
 }
 
 fn refuse(node: &Node, why: Refused) -> Response<OutBody> {
@@ -66,6 +75,7 @@ fn refuse(node: &Node, why: Refused) -> Response<OutBody> {
 struct Asked<'a> {
     worker: &'a Arc<Worker>,
     connection: &'a Arc<Connection>,
+    turn: &'a Turn,
     stance: &'a Arc<Stance>,
     parts: Parts,
 }
@@ -100,13 +110,24 @@ impl Asked<'_> {
 
     fn head(&self) -> Result<RequestHead<'_>, Refused> {
         let parts = &self.parts;
-        RequestHead::parse(self.scheme(), parts.version, &parts.method, &parts.uri, &parts.headers)
+        RequestHead::parse(
+            self.scheme(),
+            parts.version,
+            &parts.method,
+            &parts.uri,
+            &parts.headers,
+        )
     }
 
     /// The scheme that the viewer used: a trusted hop before us may know better.
     fn scheme(&self) -> Scheme {
         let hop = self.connection.hop();
-        match self.parts.headers.get("x-forwarded-proto").map(HeaderValue::as_bytes) {
+        match self
+            .parts
+            .headers
+            .get("x-forwarded-proto")
+            .map(HeaderValue::as_bytes)
+        {
             Some(b"https") if hop.trusted => Scheme::Https,
             _ => hop.scheme,
         }
@@ -117,7 +138,9 @@ impl Asked<'_> {
         let ours = self.worker.node().constants().cdn_loop().as_bytes();
         self.parts.headers.get_all("cdn-loop").iter().any(|value| {
             value.as_bytes().split(|b| *b == b',').any(|id| {
-                id.split(|b| *b == b';').next().is_some_and(|id| id.trim_ascii() == ours)
+                id.split(|b| *b == b';')
+                    .next()
+                    .is_some_and(|id| id.trim_ascii() == ours)
             })
         })
     }
@@ -126,7 +149,9 @@ impl Asked<'_> {
     async fn shared(self, sharing: Sharing) -> Response<OutBody> {
         let node = self.worker.node();
         if let Some(why) = node.remembered.why(sharing.key(), node.now()) {
-            return self.pass(sharing.into_pass(Personal::Remembered(why)), None).await;
+            return self
+                .pass(sharing.into_pass(Personal::Remembered(why)), None)
+                .await;
         }
         // Lookup.
         let stale = match self.look(&sharing) {
@@ -136,7 +161,9 @@ impl Asked<'_> {
                 return self.hit(&object, None);
             }
             Found::OnlyWithout(header) => {
-                return self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None).await;
+                return self
+                    .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                    .await;
             }
             Found::Stale(object, on_error) => Some((object, on_error)),
             Found::Absent => None,
@@ -146,17 +173,27 @@ impl Asked<'_> {
         }
         // Flight: one leader; waiting is not sharing.
         let limits = *self.stance.rules.limits();
-        let joined = node.flights.join(sharing.key(), limits.waiting_max, || match self.look(&sharing) {
-            Found::Fresh(object, ttl) => Some((object, ttl)),
-            _ => None,
+        let joined = node.flights.join(sharing.key(), limits.waiting_max, || {
+            match self.look(&sharing) {
+                Found::Fresh(object, ttl) => Some((object, ttl)),
+                _ => None,
+            }
         });
         match joined {
             Err((object, ttl)) => self.hit(&object, Some(ttl)),
-            Ok(Joined::Full) => self.pass(sharing.into_pass(Personal::Waited("full")), None).await,
+            Ok(Joined::Full) => {
+                self.pass(sharing.into_pass(Personal::Waited("full")), None)
+                    .await
+            }
             Ok(Joined::Waits(mut waiting)) => {
                 let outcome = timeout(limits.waiting_time_max, waiting.outcome()).await;
                 drop(waiting);
-                self.waited(sharing, outcome.unwrap_or(Outcome::Not("waited-too-long")), stale).await
+                self.waited(
+                    sharing,
+                    outcome.unwrap_or(Outcome::Not("waited-too-long")),
+                    stale,
+                )
+                .await
             }
             Ok(Joined::Leads(leading)) => {
                 let (leader, led) = oneshot::channel();
@@ -203,15 +240,24 @@ impl Asked<'_> {
     }
 
     fn only_if_cached(&self) -> bool {
-        self.parts.headers.get_all(CACHE_CONTROL).iter().any(|value| {
-            value
-                .as_bytes()
-                .split(|b| *b == b',')
-                .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"only-if-cached"))
-        })
+        self.parts
+            .headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .any(|value| {
+                value
+                    .as_bytes()
+                    .split(|b| *b == b',')
+                    .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"only-if-cached"))
+            })
     }
 
-    fn order(&self, sharing: &Sharing, limits: &Limits, stored: Option<&Arc<Object>>) -> fill::Order {
+    fn order(
+        &self,
+        sharing: &Sharing,
+        limits: &Limits,
+        stored: Option<&Arc<Object>>,
+    ) -> fill::Order {
         let requester = sharing.requester();
         fill::Order {
             class: Arc::clone(sharing.class()),
@@ -219,30 +265,51 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: requester.cookie.then(|| self.parts.headers.get(COOKIE).cloned()).flatten(),
+            cookie: requester
+                .cookie
+                .then(|| self.parts.headers.get(COOKIE).cloned())
+                .flatten(),
         }
     }
 
     fn refresh_behind(&self, sharing: &Sharing, object: &Arc<Object>) {
         let limits = *self.stance.rules.limits();
         if let Some(leading) = self.worker.node().flights.lead(sharing.key()) {
-            fill::start(self.worker, leading, self.order(sharing, &limits, Some(object)), None);
+            fill::start(
+                self.worker,
+                leading,
+                self.order(sharing, &limits, Some(object)),
+                None,
+            );
         }
     }
 
     /// A stored object, fresh when it has a time to live.
     fn hit(&self, object: &Arc<Object>, ttl: Option<Duration>) -> Response<OutBody> {
         let counters = &self.worker.node().counters;
-        count(if ttl.is_some() { &counters.hits } else { &counters.stale });
-        let status = CacheStatus { hit: true, ttl, ..CacheStatus::default() };
+        count(if ttl.is_some() {
+            &counters.hits
+        } else {
+            &counters.stale
+        });
+        let status = CacheStatus {
+            hit: true,
+            ttl,
+            ..CacheStatus::default()
+        };
         self.object(object, &status)
     }
 
     /// An object, as this request wants to see it.
     fn object(&self, object: &Arc<Object>, status: &CacheStatus) -> Response<OutBody> {
         let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
-        let answer = object.head().respond(&conditions, Some(object.len()), self.worker.node().now());
-        let body = answer.body.map_or_else(OutBody::empty, |range| object.body(range));
+        let answer =
+            object
+                .head()
+                .respond(&conditions, Some(object.len()), self.worker.node().now());
+        let body = answer
+            .body
+            .map_or_else(OutBody::empty, |range| object.body(range));
         self.finish(answer.status, answer.headers, body, status)
     }
 
@@ -250,7 +317,11 @@ impl Asked<'_> {
     fn streaming(&self, head: &Admitted, body: OutBody, status: &CacheStatus) -> Response<OutBody> {
         let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
         let answer = head.respond(&conditions, None, self.worker.node().now());
-        let body = if answer.body.is_some() { body } else { OutBody::empty() };
+        let body = if answer.body.is_some() {
+            body
+        } else {
+            OutBody::empty()
+        };
         self.finish(answer.status, answer.headers, body, status)
     }
 
@@ -289,7 +360,9 @@ impl Asked<'_> {
                     return self.object(&object, &status);
                 }
                 Found::OnlyWithout(header) => {
-                    return self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None).await;
+                    return self
+                        .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await;
                 }
                 _ => "not-usable",
             },
@@ -297,12 +370,22 @@ impl Asked<'_> {
             Outcome::Running => "our-failure",
             #[cfg(feature = "seeded-faults")]
             Outcome::Unadmitted(status, headers, body) => {
-                return self.finish(status, headers, OutBody::whole(body), &CacheStatus::default());
+                return self.finish(
+                    status,
+                    headers,
+                    OutBody::whole(body),
+                    &CacheStatus::default(),
+                );
             }
         };
         match stale {
-            Some((object, true)) if why == NotShared::OriginFailed.name() => self.hit(&object, None),
-            _ => self.pass(sharing.into_pass(Personal::Waited(why)), None).await,
+            Some((object, true)) if why == NotShared::OriginFailed.name() => {
+                self.hit(&object, None)
+            }
+            _ => {
+                self.pass(sharing.into_pass(Personal::Waited(why)), None)
+                    .await
+            }
         }
     }
 
@@ -314,8 +397,14 @@ impl Asked<'_> {
         stale: Option<(Arc<Object>, bool)>,
     ) -> Response<OutBody> {
         let node = self.worker.node();
-        let forwarded = if stale.is_some() { Forwarded::Stale } else { Forwarded::UriMiss };
-        let on_error = stale.filter(|(_, on_error)| *on_error).map(|(object, _)| object);
+        let forwarded = if stale.is_some() {
+            Forwarded::Stale
+        } else {
+            Forwarded::UriMiss
+        };
+        let on_error = stale
+            .filter(|(_, on_error)| *on_error)
+            .map(|(object, _)| object);
         let status = |origin: StatusCode, stored: bool| CacheStatus {
             forwarded: Some(forwarded),
             forwarded_status: Some(origin.as_u16()),
@@ -325,22 +414,36 @@ impl Asked<'_> {
         match led {
             Led::Object { object, forwarded } => match self.judge(&sharing, object) {
                 Found::OnlyWithout(header) => {
-                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None).await
+                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await
                 }
-                Found::Fresh(object, _) | Found::WhileRevalidating(object) | Found::Stale(object, _) => {
-                    self.object(&object, &status(forwarded, true))
+                Found::Fresh(object, _)
+                | Found::WhileRevalidating(object)
+                | Found::Stale(object, _) => self.object(&object, &status(forwarded, true)),
+                Found::Absent => {
+                    self.pass(sharing.into_pass(Personal::Waited("purged")), None)
+                        .await
                 }
-                Found::Absent => self.pass(sharing.into_pass(Personal::Waited("purged")), None).await,
             },
             Led::Streaming { head, body } => match head.reuse(&sharing, false, node.now()) {
                 Reuse::OnlyWithout(header) => {
-                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None).await
+                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await
                 }
                 _ => self.streaming(&head, body, &status(head.status(), true)),
             },
-            Led::Copy { status: origin, headers, body } => {
-                self.relayed(Relayed { status: origin, headers, body }, &status(origin, false))
-            }
+            Led::Copy {
+                status: origin,
+                headers,
+                body,
+            } => self.relayed(
+                Relayed {
+                    status: origin,
+                    headers,
+                    body,
+                },
+                &status(origin, false),
+            ),
             Led::Refused { why, relayed } => {
                 if let (Some(object), Some(relayed)) = (&on_error, &relayed)
                     && fill::is_failure(relayed.status)
@@ -351,10 +454,16 @@ impl Asked<'_> {
                     Some(relayed) if !carries(&sharing) => {
                         count(&node.counters.relays);
                         let detail = Some(why.name().to_owned());
-                        let status = CacheStatus { detail, ..status(relayed.status, false) };
+                        let status = CacheStatus {
+                            detail,
+                            ..status(relayed.status, false)
+                        };
                         self.relayed(relayed, &status)
                     }
-                    _ => self.pass(sharing.into_pass(Personal::Refused(why)), None).await,
+                    _ => {
+                        self.pass(sharing.into_pass(Personal::Refused(why)), None)
+                            .await
+                    }
                 }
             }
             Led::Failed(fault) => match on_error {
@@ -396,14 +505,21 @@ impl Asked<'_> {
         };
         let mut hop = self.connection.hop();
         hop.scheme = self.scheme();
-        let (worker, connection, trusted) = (self.worker, self.connection, self.connection.is_trusted());
-        let stance = self.stance;
-        let request = pass.outbound(self.parts, authority, target, origin, &hop, node.constants());
+        let (worker, connection, trusted) =
+            (self.worker, self.connection, self.connection.is_trusted());
+        let (stance, turn) = (self.stance, self.turn);
+        let request = pass.outbound(
+            self.parts,
+            authority,
+            target,
+            origin,
+            &hop,
+            node.constants(),
+        );
         let mut response = match origin::pass(worker, connection, request, body).await {
             Ok(response) => response,
             Err(fault) => {
-                let refused = connection.findings().body_refusal();
-                if let Some(why) = refused {
+                if let Some(why) = turn.refused() {
                     return refuse(node, why);
                 }
                 count(&node.counters.failures);
@@ -424,7 +540,9 @@ impl Asked<'_> {
         let mut answer = Response::new(OutBody::origin(response.body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
-        answer.headers_mut().insert("cache-status", status.render(trusted));
+        answer
+            .headers_mut()
+            .insert("cache-status", status.render(trusted));
         answer
     }
 }
@@ -446,9 +564,20 @@ fn forwarded_by(why: &Personal) -> Forwarded {
 
 /// Marks as stale what an unsafe method has changed (RFC 9111 4.4). This is the one way in which a
 /// member's request touches what others are served: it can only make the origin be asked again.
-fn invalidate(node: &Node, stance: &Stance, scheme: Scheme, parts: &Parts, response: &origin::Response) {
-    let Ok(head) = RequestHead::parse(scheme, parts.version, &parts.method, &parts.uri, &parts.headers)
-    else {
+fn invalidate(
+    node: &Node,
+    stance: &Stance,
+    scheme: Scheme,
+    parts: &Parts,
+    response: &origin::Response,
+) {
+    let Ok(head) = RequestHead::parse(
+        scheme,
+        parts.version,
+        &parts.method,
+        &parts.uri,
+        &parts.headers,
+    ) else {
         return;
     };
     for invalidation in invalidated_by(&head, response.status, &response.headers) {

@@ -33,12 +33,20 @@ enum ObjectBody {
 impl Object {
     pub(crate) fn whole(head: Admitted, body: Bytes) -> Arc<Self> {
         let uri = head.key().uri().into();
-        Arc::new(Self { head, uri, body: ObjectBody::Whole(body) })
+        Arc::new(Self {
+            head,
+            uri,
+            body: ObjectBody::Whole(body),
+        })
     }
 
     pub(crate) fn growing(head: Admitted, body: Arc<Growing>, length: usize) -> Arc<Self> {
         let uri = head.key().uri().into();
-        Arc::new(Self { head, uri, body: ObjectBody::Growing(body, length) })
+        Arc::new(Self {
+            head,
+            uri,
+            body: ObjectBody::Growing(body, length),
+        })
     }
 
     /// The same body under a head that the origin has confirmed or renewed.
@@ -105,7 +113,8 @@ impl Store {
         // Each shard must hold the largest object.
         const SHARD_BYTES_MIN: u64 = 64 << 20;
         const OBJECT_BYTES_GUESS: u64 = 16 << 10;
-        let shards = usize::try_from((bytes_max / SHARD_BYTES_MIN).clamp(1, 16)).expect("at most 16");
+        let shards =
+            usize::try_from((bytes_max / SHARD_BYTES_MIN).clamp(1, 16)).expect("at most 16");
         let items = usize::try_from((bytes_max / OBJECT_BYTES_GUESS).max(64)).unwrap_or(usize::MAX);
         let options = OptionsBuilder::new()
             .shards(shards)
@@ -114,17 +123,25 @@ impl Store {
             .build()
             .expect("all options are given");
         let hasher = Hasher::with_seed(seed);
-        Self { cache: Cache::with_options(options, Bytewise, hasher, DefaultLifecycle::default()) }
+        Self {
+            cache: Cache::with_options(options, Bytewise, hasher, DefaultLifecycle::default()),
+        }
     }
 
     pub(crate) fn get(&self, key: &Key) -> Option<Arc<Object>> {
         let object = self.cache.get(key)?;
-        assert!(object.head().key() == key, "an object is found under its own key");
+        assert!(
+            object.head().key() == key,
+            "an object is found under its own key"
+        );
         Some(object)
     }
 
     pub(crate) fn insert(&self, object: Arc<Object>) {
-        assert!(matches!(object.body, ObjectBody::Whole(_)), "only whole objects are stored");
+        assert!(
+            matches!(object.body, ObjectBody::Whole(_)),
+            "only whole objects are stored"
+        );
         self.cache.insert(object.head().key().clone(), object);
     }
 
@@ -133,7 +150,7 @@ impl Store {
     }
 
     /// Removes what nobody can name or use any more. Purges do not rely on it: it frees memory.
-    pub(crate) fn retain(&self, mut keep: impl FnMut(&Object) -> bool) {
+    pub(crate) fn retain(&self, keep: impl Fn(&Object) -> bool) {
         self.cache.retain(|_, object| keep(object));
     }
 

@@ -54,7 +54,10 @@ impl RealWorld {
     #[must_use]
     pub fn new() -> Self {
         let started = Instant::now();
-        Self { started, anchor_ms: AtomicU64::new(wall_ms()) }
+        Self {
+            started,
+            anchor_ms: AtomicU64::new(wall_ms()),
+        }
     }
 
     fn elapsed_ms(&self) -> u64 {
@@ -69,7 +72,9 @@ impl Default for RealWorld {
 }
 
 fn wall_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
@@ -84,7 +89,11 @@ impl World for RealWorld {
     }
 
     fn now(&self) -> UnixMillis {
-        UnixMillis(self.anchor_ms.load(Ordering::Relaxed).saturating_add(self.elapsed_ms()))
+        UnixMillis(
+            self.anchor_ms
+                .load(Ordering::Relaxed)
+                .saturating_add(self.elapsed_ms()),
+        )
     }
 
     fn random(&self) -> u64 {
@@ -96,7 +105,8 @@ impl World for RealWorld {
     fn clock_jump(&self) -> Option<Duration> {
         let wall = wall_ms();
         let away = Duration::from_millis(wall.abs_diff(self.now().0));
-        self.anchor_ms.store(wall.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
+        self.anchor_ms
+            .store(wall.saturating_sub(self.elapsed_ms()), Ordering::Relaxed);
         (away > JUMP_MIN).then_some(away)
     }
 }

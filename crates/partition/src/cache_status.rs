@@ -1,11 +1,20 @@
 //! `Cache-Status` (RFC 9211).
 
-use std::time::Duration;
 use http::HeaderValue;
+use std::time::Duration;
 
 /// Why a request was forwarded (RFC 9211 2.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Forwarded { Bypass, Method, UriMiss, VaryMiss, Miss, Request, Stale, Partial }
+pub enum Forwarded {
+    Bypass,
+    Method,
+    UriMiss,
+    VaryMiss,
+    Miss,
+    Request,
+    Stale,
+    Partial,
+}
 
 /// How this cache handled a request.
 #[derive(Clone, Debug, Default)]
@@ -21,5 +30,7 @@ pub struct CacheStatus {
 
 impl CacheStatus {
     /// The field's value; `detail` only when `trusted`.
-    pub fn render(&self, _trusted: bool) -> HeaderValue { unimplemented!() }
+    pub fn render(&self, _trusted: bool) -> HeaderValue {
+        unimplemented!()
+    }
 }

@@ -1,10 +1,10 @@
 //! How long an object may be used, and what may be done with it now.
 
-use std::time::Duration;
-use shikiri_record::UnixMillis;
 use crate::admit::Admitted;
 use crate::classify::Sharing;
 use crate::reason::NotShared;
+use shikiri_record::UnixMillis;
+use std::time::Duration;
 
 /// What may be done with a stored object for one request now.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,5 +29,7 @@ pub enum Reuse {
 
 impl Admitted {
     /// What may be done with this object for a request now. `stale`: an invalidation came after the fill began.
-    pub fn reuse(&self, _sharing: &Sharing, _invalidated: bool, _now: UnixMillis) -> Reuse { unimplemented!() }
+    pub fn reuse(&self, _sharing: &Sharing, _invalidated: bool, _now: UnixMillis) -> Reuse {
+        unimplemented!()
+    }
 }

@@ -25,5 +25,7 @@ pub(crate) fn parameters(query: Option<&str>) -> impl Iterator<Item = (&str, &st
 /// The extension of the last path segment.
 pub(crate) fn extension(path: &str) -> Option<&str> {
     let (_, last) = path.rsplit_once('/')?;
-    last.rsplit_once('.').map(|(_, extension)| extension).filter(|e| !e.is_empty())
+    last.rsplit_once('.')
+        .map(|(_, extension)| extension)
+        .filter(|e| !e.is_empty())
 }

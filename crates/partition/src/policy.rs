@@ -1,7 +1,7 @@
 //! Policy text to [`Rules`].
 
-use shikiri_record::PolicyText;
 use crate::rules::{Origin, Rules};
+use shikiri_record::PolicyText;
 
 /// Why a policy was refused: where, what, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -15,4 +15,9 @@ pub struct PolicyError {
 }
 
 /// Compiles a policy. `origin`: the origin named on the command line, for every host that the policy names no origin for.
-pub fn compile(_text: Option<&PolicyText>, _origin: Option<Origin>) -> Result<Rules, Vec<PolicyError>> { unimplemented!() }
+pub fn compile(
+    _text: Option<&PolicyText>,
+    _origin: Option<Origin>,
+) -> Result<Rules, Vec<PolicyError>> {
+    unimplemented!()
+}
