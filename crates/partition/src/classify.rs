@@ -235,7 +235,7 @@ fn client_forbids_storing(head: &RequestHead<'_>) -> bool {
 }
 
 /// The target that the origin sees: the path, and the part of the query that the class keeps.
-fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
+pub(crate) fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
     let Some(query) = head.query else {
         return Ok(head.path.to_owned());
     };

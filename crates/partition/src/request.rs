@@ -167,7 +167,7 @@ fn one_authority(
 }
 
 /// Lower case, no user information, no default port, no final dot; `None` if it is no authority.
-fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
+pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let text = text.strip_suffix(scheme.default_port()).unwrap_or(&text);
     let (host, port) = match text.strip_prefix('[') {
