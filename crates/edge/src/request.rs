@@ -579,7 +579,7 @@ fn invalidate(
     ) else {
         return;
     };
-    for invalidation in invalidated_by(&head, response.status, &response.headers) {
+    for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
         if node.may_invalidate(stance.rules.limits()) {
             node.purges.invalidate(&invalidation.uri);
         }

@@ -361,6 +361,17 @@ impl FirstCopy {
         self.head.object_bytes_max()
     }
 
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.head.status()
+    }
+
+    /// Gives up sharing, for a reason that is not in the bytes.
+    pub fn relay(self, why: NotShared) -> Relay {
+        Relay::new(why, self.head.status(), self.as_it_came)
+    }
+
     /// Compares two anonymous copies; the first is what is stored.
     ///
     /// # Errors

@@ -26,12 +26,19 @@ pub(crate) struct Reply {
 /// A reply with this head line and fields, and a body with its length.
 pub(crate) fn reply(head: &str, body: &str) -> Reply {
     let length = body.len();
-    raw(&format!("HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}"))
+    raw(&format!(
+        "HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
 }
 
 /// These very bytes.
 pub(crate) fn raw(bytes: &str) -> Reply {
-    Reply { bytes: bytes.into(), delay: Duration::ZERO, later: Vec::new(), close: false }
+    Reply {
+        bytes: bytes.into(),
+        delay: Duration::ZERO,
+        later: Vec::new(),
+        close: false,
+    }
 }
 
 impl Reply {
@@ -75,7 +82,12 @@ impl World for TestWorld {
         }
         let (ours, theirs) = duplex(16 << 10);
         let connection = self.connections.fetch_add(1, Ordering::Relaxed);
-        tokio::spawn(origin(theirs, connection, Arc::clone(&self.answers), Arc::clone(&self.seen)));
+        tokio::spawn(origin(
+            theirs,
+            connection,
+            Arc::clone(&self.answers),
+            Arc::clone(&self.seen),
+        ));
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Wire>) })
     }
 
@@ -85,7 +97,8 @@ impl World for TestWorld {
     }
 
     fn random(&self) -> u64 {
-        self.random.fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+        self.random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
     }
 
     fn clock_jump(&self) -> Option<Duration> {
@@ -101,7 +114,9 @@ async fn origin(
 ) {
     let mut buffer = Vec::new();
     loop {
-        let Some(text) = request(&mut wire, &mut buffer).await else { return };
+        let Some(text) = request(&mut wire, &mut buffer).await else {
+            return;
+        };
         let reply = answers(&text);
         seen.lock().unwrap().push(Seen { connection, text });
         sleep(reply.delay).await;
@@ -131,9 +146,9 @@ async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String
                 .find_map(|line| line.strip_prefix("content-length: "))
                 .map(|length| length.parse::<usize>().unwrap());
             let end = match wanted {
-                _ if lower.contains("transfer-encoding: chunked") => {
-                    body.find("0\r\n").and_then(|at| body[at..].find("\r\n\r\n").map(|end| at + end + 4))
-                }
+                _ if lower.contains("transfer-encoding: chunked") => body
+                    .find("0\r\n")
+                    .and_then(|at| body[at..].find("\r\n\r\n").map(|end| at + end + 4)),
                 Some(length) if body.len() < length => None,
                 Some(length) => Some(length),
                 None => Some(0),
@@ -143,8 +158,13 @@ async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String
                 buffer.drain(..whole);
                 return Some(text[..whole].to_owned());
             }
-            if lower.contains("expect: 100-continue") && body.is_empty() && head.contains("/says-continue") {
-                wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+            if lower.contains("expect: 100-continue")
+                && body.is_empty()
+                && head.contains("/says-continue")
+            {
+                wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    .await
+                    .ok()?;
             }
         }
         let mut more = [0; 4096];
@@ -166,16 +186,25 @@ pub(crate) struct TestNode {
 /// The rules of a policy; an empty text is the built-in policy.
 pub(crate) fn rules(text: &str) -> Rules {
     let origin: Origin = policy::origin("http://origin.test:8000").unwrap();
-    let text = (!text.is_empty()).then(|| PolicyText { source: "test".into(), text: text.into() });
+    let text = (!text.is_empty()).then(|| PolicyText {
+        source: "test".into(),
+        text: text.into(),
+    });
     policy::compile(text.as_ref(), Some(origin)).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
 impl TestNode {
-    pub(crate) fn new(policy: &str, answers: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(
+        policy: &str,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         Self::with(rules(policy), answers)
     }
 
-    pub(crate) fn with(rules: Rules, answers: impl Fn(&str) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn with(
+        rules: Rules,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let world = TestWorld {
             answers: Arc::new(answers),
@@ -184,10 +213,18 @@ impl TestNode {
             random: AtomicU64::new(1),
             began: Instant::now(),
         };
-        let config = Config { name: "edge".into(), trusted: vec!["192.0.2.1".parse().unwrap()] };
+        let config = Config {
+            name: "edge".into(),
+            trusted: vec!["192.0.2.1".parse().unwrap()],
+        };
         let node = Node::new(config, rules, Arc::new(world));
         let worker = Worker::new(Arc::clone(&node));
-        Self { node, worker, seen, stop: watch::channel(false).0 }
+        Self {
+            node,
+            worker,
+            seen,
+            stop: watch::channel(false).0,
+        }
     }
 
     /// A client connection.
@@ -196,7 +233,10 @@ impl TestNode {
         let (worker, stop) = (Arc::clone(&self.worker), self.stop.subscribe());
         let address: SocketAddr = "192.0.2.1:40000".parse().unwrap();
         tokio::spawn(async move { serve_connection(&worker, theirs, address, stop).await });
-        Client { wire: ours, buffer: Vec::new() }
+        Client {
+            wire: ours,
+            buffer: Vec::new(),
+        }
     }
 
     /// One request on a connection of its own.
@@ -288,7 +328,12 @@ impl Client {
                 }
                 if !self.more().await {
                     let head = String::from_utf8_lossy(&self.buffer).into_owned();
-                    return Answer { status: 0, head, body: String::new(), cut: true };
+                    return Answer {
+                        status: 0,
+                        head,
+                        body: String::new(),
+                        cut: true,
+                    };
                 }
             };
             let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
@@ -297,7 +342,12 @@ impl Client {
             if status < 200 {
                 continue;
             }
-            let mut answer = Answer { status, head, body: String::new(), cut: false };
+            let mut answer = Answer {
+                status,
+                head,
+                body: String::new(),
+                cut: false,
+            };
             if status != 304 && status != 204 {
                 self.body(&mut answer).await;
             }
@@ -359,7 +409,8 @@ impl Client {
     pub(crate) async fn interim(&mut self) -> String {
         loop {
             if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
-                return String::from_utf8_lossy(&self.buffer.drain(..end + 4).collect::<Vec<_>>()).into_owned();
+                return String::from_utf8_lossy(&self.buffer.drain(..end + 4).collect::<Vec<_>>())
+                    .into_owned();
             }
             assert!(self.more().await, "the connection ended");
         }
