@@ -676,3 +676,23 @@ async fn told_to_stop_it_ends_what_runs_and_takes_no_more() {
     assert_eq!(answer.body, "done");
     assert_eq!(client.rest().await, "");
 }
+
+#[tokio::test(start_paused = true)]
+async fn max_forwards_is_counted_down_and_ends_here_at_zero() {
+    let node = TestNode::new("", |_| reply("200 OK", "ok"));
+    let trace = |left: u32| format!("TRACE / HTTP/1.1\r\nHost: a\r\nMax-Forwards: {left}\r\n\r\n");
+    assert_eq!(node.ask(&trace(3)).await.status, 200);
+    assert!(
+        node.seen()[0]
+            .text
+            .to_ascii_lowercase()
+            .contains("max-forwards: 2")
+    );
+    assert_eq!(node.ask(&trace(0)).await.status, 405);
+    let answer = node
+        .ask("OPTIONS * HTTP/1.1\r\nHost: a\r\nMax-Forwards: 0\r\n\r\n")
+        .await;
+    assert_eq!(answer.status, 204);
+    assert!(answer.field("allow").is_some());
+    assert_eq!(node.asked(), 1);
+}

@@ -96,16 +96,7 @@ impl Rules {
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
-        let key = Key::new(
-            class,
-            epoch,
-            origin,
-            head.scheme,
-            &head.authority,
-            target,
-            encoding,
-            headers,
-        );
+        let key = Key::new(class, epoch, origin, head, target, encoding, headers);
         Classified::Shared(Sharing {
             key,
             class: Arc::clone(class),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use shikiri_record::{ClassDigest, Digest, Epoch, FillId, Order, RulesDigest, UnixMillis};
 
 use crate::admit::{Admitted, Fill, Judged};
 use crate::key::{AcceptEncoding, Begun, Key};
 use crate::reason::NotShared;
-use crate::request::Scheme;
+use crate::request::{RequestHead, Scheme};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, Origin, OriginHost, QueryKey, Rules, Session, To,
     TypePattern,
@@ -69,14 +69,22 @@ fn origin() -> Origin {
 
 pub(crate) fn key(class: &Class) -> Key {
     let encoding = class.key_encoding.then_some(AcceptEncoding::BrotliGzip);
-    let target = "/page".to_owned();
+    let (method, fields) = (Method::GET, HeaderMap::new());
+    let head = RequestHead {
+        method: &method,
+        scheme: Scheme::Http,
+        authority: "shop.test".into(),
+        path: "/page",
+        query: None,
+        headers: &fields,
+        has_body: false,
+    };
     Key::new(
         class,
         Epoch(1),
         &origin(),
-        Scheme::Http,
-        "shop.test",
-        target,
+        &head,
+        "/page".into(),
         encoding,
         Vec::new(),
     )

@@ -262,7 +262,7 @@ fn verdict_of(
     match verdict {
         Ok(head) => match head.reuse(sharing, false, node.now()) {
             Reuse::Fresh { ttl } => {
-                table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs()))
+                table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs()));
             }
             Reuse::OnlyWithout(header) => personal(table, &Personal::OnlyWithout(header)),
             _ => table.row("verdict", "shared, and asked about again at every use"),

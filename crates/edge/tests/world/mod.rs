@@ -148,7 +148,7 @@ async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String
             let end = match wanted {
                 _ if lower.contains("transfer-encoding: chunked") => body
                     .find("0\r\n")
-                    .and_then(|at| body[at..].find("\r\n\r\n").map(|end| at + end + 4)),
+                    .and_then(|at| body.get(at..)?.find("\r\n\r\n").map(|end| at + end + 4)),
                 Some(length) if body.len() < length => None,
                 Some(length) => Some(length),
                 None => Some(0),
@@ -156,7 +156,7 @@ async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String
             if let Some(end) = end {
                 let whole = head.len() + 4 + end;
                 buffer.drain(..whole);
-                return Some(text[..whole].to_owned());
+                return text.get(..whole).map(str::to_owned);
             }
             if lower.contains("expect: 100-continue")
                 && body.is_empty()
