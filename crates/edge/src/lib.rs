@@ -1,1 +1,34 @@
+//! The node: listeners, store, flights, origin connections, serving.
+//!
+//! [`request::serve`] is the one function that tells what happens to a request; everything else is a
+//! step of it. Decisions are `shikiri_partition`'s: this crate carries bytes, keeps objects and
+//! connections, and waits. It reads no policy text, knows no member and holds no key of anybody.
+//!
+//! Invariants kept here:
+//!
+//! - Shared fetches have connections of their own ([`origin`]); a connection that carried a pass is
+//!   used again only for the same client connection under the same credentials.
+//! - The store takes what was admitted, and nothing else ([`store`]).
+//! - Who waits for a fill gets it only when it was admitted ([`flight`]).
+//! - Everything has a bound.
+
+pub mod answer;
+mod body;
+pub mod connection;
+pub mod control;
+mod fill;
+mod flight;
 pub mod guard;
+pub mod listen;
+pub mod node;
+mod origin;
+mod purge;
+mod remembered;
+pub mod request;
+mod store;
+pub mod world;
+
+pub use connection::serve_connection;
+pub use node::{Config, Counts, Node, Stance, TrustedNetwork, Worker};
+pub use origin::{Asked, OriginFault, ask_whole};
+pub use world::{RealWorld, Wire, World};

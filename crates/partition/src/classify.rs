@@ -14,7 +14,7 @@ use crate::identity;
 use crate::key::{AcceptEncoding, Key};
 use crate::pass::Pass;
 use crate::reason::{Personal, Refused};
-use crate::request::RequestHead;
+use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
 
 /// What a request is.
@@ -96,9 +96,47 @@ impl Rules {
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
-        let key =
-            Key::new(class, epoch, origin, head.scheme, &head.authority, target, encoding, headers);
-        Classified::Shared(Sharing { key, class: Arc::clone(class), requester })
+        let key = Key::new(class, epoch, origin, head, target, encoding, headers);
+        Classified::Shared(Sharing {
+            key,
+            class: Arc::clone(class),
+            requester,
+        })
+    }
+
+    /// The URIs under which a purge of `url` finds objects: as given, and as the key of each class
+    /// that could claim it holds it.
+    ///
+    /// # Errors
+    /// When `url` is no absolute `http` or `https` URL.
+    pub fn purge_uris(&self, url: &str) -> Result<Vec<String>, String> {
+        let wrong =
+            |why: &str| format!("`{url}` cannot be purged: {why}; write `http://host/path?query`");
+        let uri: http::Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
+        let scheme = match uri.scheme_str() {
+            Some("http") => Scheme::Http,
+            Some("https") => Scheme::Https,
+            _ => return Err(wrong("it does not begin with http:// or https://")),
+        };
+        let mut headers = http::HeaderMap::new();
+        let host = uri.authority().map(|a| a.as_str()).unwrap_or_default();
+        let host = HeaderValue::from_str(host).map_err(|_| wrong("its host is no host"))?;
+        headers.insert(http::header::HOST, host);
+        let head = RequestHead::parse(scheme, http::Version::HTTP_11, &Method::GET, &uri, &headers)
+            .map_err(|why| wrong(why.name()))?;
+        let mut uris = vec![head.uri()];
+        for class in self
+            .classes
+            .iter()
+            .filter(|class| class.matches.matches(&head))
+        {
+            if let Ok(target) = target(class, &head) {
+                uris.push(format!("{}://{}{target}", scheme.as_str(), head.authority));
+            }
+        }
+        uris.sort();
+        uris.dedup();
+        Ok(uris)
     }
 
     /// The class that claims a request, or why none may.
@@ -112,7 +150,10 @@ impl Rules {
         if self.personal.iter().any(|m| m.matches(head)) {
             return Err(Personal::Declared);
         }
-        let class = self.classes.iter().find(|class| class.matches.matches(head));
+        let class = self
+            .classes
+            .iter()
+            .find(|class| class.matches.matches(head));
         let class = class.ok_or(Personal::NoClass)?;
         identity::path(head.path, &self.session)?;
         identity::query(head.query, &self.session)?;
@@ -153,7 +194,11 @@ fn requester(session: &Session, head: &RequestHead<'_>) -> Requester {
             (cookie, member_cookie) = (true, true);
             continue;
         };
-        for pair in text.split(';').map(str::trim).filter(|pair| !pair.is_empty()) {
+        for pair in text
+            .split(';')
+            .map(str::trim)
+            .filter(|pair| !pair.is_empty())
+        {
             let name = pair.split_once('=').map_or(pair, |(name, _)| name.trim());
             if !session.ignorable_cookies.iter().any(|p| p.matches(name)) {
                 cookie = true;
@@ -181,7 +226,7 @@ fn client_forbids_storing(head: &RequestHead<'_>) -> bool {
 }
 
 /// The target that the origin sees: the path, and the part of the query that the class keeps.
-fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
+pub(crate) fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
     let Some(query) = head.query else {
         return Ok(head.path.to_owned());
     };
@@ -193,7 +238,9 @@ fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
     let mut kept: Vec<&str> = Vec::new();
     let mut names: Vec<&str> = Vec::new();
     for parameter in query.split('&').filter(|p| !p.is_empty()) {
-        let name = parameter.split_once('=').map_or(parameter, |(name, _)| name);
+        let name = parameter
+            .split_once('=')
+            .map_or(parameter, |(name, _)| name);
         if !listed.iter().any(|pattern| pattern.matches(name)) {
             if else_personal {
                 return Err(Personal::UnlistedQuery(name.to_owned()));
@@ -222,7 +269,12 @@ fn key_headers(
     const VALUE_BYTES_MAX: usize = 256;
     let mut headers = Vec::with_capacity(class.key_headers.len());
     for name in &class.key_headers {
-        let values: Vec<&[u8]> = head.headers.get_all(name).iter().map(HeaderValue::as_bytes).collect();
+        let values: Vec<&[u8]> = head
+            .headers
+            .get_all(name)
+            .iter()
+            .map(HeaderValue::as_bytes)
+            .collect();
         if values.is_empty() {
             continue;
         }
@@ -230,7 +282,8 @@ fn key_headers(
         if joined.len() > VALUE_BYTES_MAX {
             return Err(Personal::KeyHeader(name.as_str().to_owned()));
         }
-        let value = HeaderValue::from_bytes(&joined).expect("joined header values are a header value");
+        let value =
+            HeaderValue::from_bytes(&joined).expect("joined header values are a header value");
         headers.push((name.clone(), value));
     }
     Ok(headers)

@@ -47,5 +47,9 @@ pub fn is(fault: Fault) -> bool {
 }
 
 pub(crate) fn old_digest(class: ClassDigest, epoch: Epoch) -> (ClassDigest, Epoch) {
-    if is(Fault::OldDigestServed) { (ClassDigest(Digest::of(b"")), Epoch(0)) } else { (class, epoch) }
+    if is(Fault::OldDigestServed) {
+        (ClassDigest(Digest::of(b"")), Epoch(0))
+    } else {
+        (class, epoch)
+    }
 }

@@ -18,7 +18,10 @@ pub(crate) const CDN_CACHE_CONTROL: HeaderName = HeaderName::from_static("cdn-ca
 
 /// The elements of a comma-separated list field (RFC 9110 5.6.1), trimmed, without empty ones.
 /// Values that are not ASCII give no elements.
-pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
+pub(crate) fn tokens<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a str> {
     headers
         .get_all(name)
         .iter()
@@ -30,20 +33,39 @@ pub(crate) fn tokens<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iter
 
 /// Removes what belongs to one hop (RFC 9110 7.6.1), with all that `Connection` names.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> =
-        tokens(headers, &CONNECTION).filter_map(|token| token.parse().ok()).collect();
+    let named: Vec<HeaderName> = tokens(headers, &CONNECTION)
+        .filter_map(|token| token.parse().ok())
+        .collect();
     for name in named {
         // A sender cannot make us drop what says where the message goes, how long it is, or that it
         // is private.
         if !matches!(
             name.as_str(),
-            "host" | "content-length" | "cache-control" | "set-cookie" | "cookie" | "authorization" | "date"
-                | "cdn-cache-control" | "surrogate-control" | "vary" | "age" | "expires"
+            "host"
+                | "content-length"
+                | "cache-control"
+                | "set-cookie"
+                | "cookie"
+                | "authorization"
+                | "date"
+                | "cdn-cache-control"
+                | "surrogate-control"
+                | "vary"
+                | "age"
+                | "expires"
         ) {
             headers.remove(name);
         }
     }
-    for name in [CONNECTION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION] {
+    // `Trailer` stays: it announces what follows the body, on every hop (RFC 9110 6.6.2).
+    for name in [
+        CONNECTION,
+        TE,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ] {
         headers.remove(name);
     }
     headers.remove("keep-alive");
@@ -62,7 +84,11 @@ pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
         || name.starts_with("shikiri-")
         || matches!(
             name,
-            "true-client-ip" | "cf-connecting-ip" | "fastly-client-ip" | "x-client-ip" | "x-cluster-client-ip"
+            "true-client-ip"
+                | "cf-connecting-ip"
+                | "fastly-client-ip"
+                | "x-client-ip"
+                | "x-cluster-client-ip"
         )
 }
 
@@ -80,13 +106,40 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
 pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
     is_credential(name)
         || is_hop_claim(name)
-        || [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, TE, TRAILER, UPGRADE, EXPECT, VIA].contains(name)
+        || [
+            HOST,
+            CONTENT_LENGTH,
+            TRANSFER_ENCODING,
+            CONNECTION,
+            TE,
+            TRAILER,
+            UPGRADE,
+            EXPECT,
+            VIA,
+        ]
+        .contains(name)
         || matches!(
             name.as_str(),
-            "range" | "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range"
-                | "origin" | "referer" | "accept-encoding" | "user-agent" | "cdn-loop" | "max-forwards"
-                | "cache-control" | "pragma" | "keep-alive" | "proxy-connection" | "http2-settings"
-                | "content-type" | "content-encoding" | "date"
+            "range"
+                | "if-match"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-unmodified-since"
+                | "if-range"
+                | "origin"
+                | "referer"
+                | "accept-encoding"
+                | "user-agent"
+                | "cdn-loop"
+                | "max-forwards"
+                | "cache-control"
+                | "pragma"
+                | "keep-alive"
+                | "proxy-connection"
+                | "http2-settings"
+                | "content-type"
+                | "content-encoding"
+                | "date"
         )
 }
 
@@ -96,15 +149,56 @@ pub(crate) fn is_not_of_the_page(name: &HeaderName) -> bool {
     let name = name.as_str();
     matches!(
         name,
-        "set-cookie" | "set-cookie2" | "alt-svc" | "report-to" | "reporting-endpoints" | "nel" | "server-timing"
-            | "traceparent" | "tracestate" | "baggage" | "x-request-id" | "x-correlation-id" | "x-trace-id"
-            | "x-amzn-trace-id" | "x-amzn-requestid" | "x-amz-request-id" | "x-amz-id-2" | "x-cloud-trace-context"
-            | "request-id" | "x-runtime" | "x-cache" | "x-cache-hits" | "x-served-by" | "x-varnish" | "x-timer"
-            | "x-backend" | "x-backend-server" | "x-real-ip" | "cf-ray" | "cf-cache-status" | "x-debug-token"
-            | "x-debug-token-link" | "age" | "connection" | "keep-alive" | "proxy-authenticate"
-            | "proxy-authorization" | "proxy-authentication-info" | "proxy-connection" | "te" | "trailer"
-            | "transfer-encoding" | "upgrade" | "authentication-info" | "www-authenticate" | "clear-site-data"
-            | "cache-status" | "proxy-status" | "via" | "cdn-loop"
+        "set-cookie"
+            | "set-cookie2"
+            | "alt-svc"
+            | "report-to"
+            | "reporting-endpoints"
+            | "nel"
+            | "server-timing"
+            | "traceparent"
+            | "tracestate"
+            | "baggage"
+            | "x-request-id"
+            | "x-correlation-id"
+            | "x-trace-id"
+            | "x-amzn-trace-id"
+            | "x-amzn-requestid"
+            | "x-amz-request-id"
+            | "x-amz-id-2"
+            | "x-cloud-trace-context"
+            | "request-id"
+            | "x-runtime"
+            | "x-cache"
+            | "x-cache-hits"
+            | "x-served-by"
+            | "x-varnish"
+            | "x-timer"
+            | "x-backend"
+            | "x-backend-server"
+            | "x-real-ip"
+            | "cf-ray"
+            | "cf-cache-status"
+            | "x-debug-token"
+            | "x-debug-token-link"
+            | "age"
+            | "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-authentication-info"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "authentication-info"
+            | "www-authenticate"
+            | "clear-site-data"
+            | "cache-status"
+            | "proxy-status"
+            | "via"
+            | "cdn-loop"
     ) || name.starts_with("surrogate-")
         || name.starts_with("x-accel-")
         || name.starts_with("x-b3-")

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use shikiri_record::{ClassDigest, Epoch, FillId, Order, UnixMillis};
 
 use crate::admit::{Admitted, Fill};
-use crate::request::Scheme;
+use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
 
 /// The content codings that a viewer takes, in the few forms that are worth a variant.
@@ -105,15 +105,18 @@ impl Key {
         class: &Class,
         epoch: Epoch,
         origin: &Origin,
-        scheme: Scheme,
-        authority: &str,
+        head: &RequestHead<'_>,
         target: String,
         encoding: Option<AcceptEncoding>,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Self {
+        let (scheme, authority) = (head.scheme, head.authority.as_str());
         assert!(target.starts_with('/'), "a shared target is in origin form");
         for (name, _) in &headers {
-            assert!(!crate::hop::never_in_a_key(name), "policy lets {name} into no key");
+            assert!(
+                !crate::hop::never_in_a_key(name),
+                "policy lets {name} into no key"
+            );
         }
         let host_header = match origin.host_header {
             OriginHost::Client => authority.to_owned(),
@@ -163,13 +166,23 @@ impl Key {
     /// part that the key holds.
     #[must_use]
     pub fn uri(&self) -> String {
-        format!("{}://{}{}", self.0.scheme.as_str(), self.0.authority, self.0.target)
+        format!(
+            "{}://{}{}",
+            self.0.scheme.as_str(),
+            self.0.authority,
+            self.0.target
+        )
     }
 
     /// Bytes that the key takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
-        let headers: usize = self.0.headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 64).sum();
+        let headers: usize = self
+            .0
+            .headers
+            .iter()
+            .map(|(n, v)| n.as_str().len() + v.len() + 64)
+            .sum();
         size_of::<Parts>()
             + self.0.origin_address.len()
             + self.0.authority.len()
@@ -216,7 +229,10 @@ impl Constants {
     #[must_use]
     pub fn new(node: &str) -> Self {
         assert!(
-            !node.is_empty() && node.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
+            !node.is_empty()
+                && node
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_')),
             "a node's name is a token"
         );
         let value = |text: String| HeaderValue::try_from(text).expect("a token is a header value");
@@ -298,6 +314,12 @@ impl Outbound {
     pub fn into_parts(self) -> (Method, Box<str>, HeaderMap) {
         (self.method, self.target, self.headers)
     }
+
+    /// What must never happen.
+    #[cfg(feature = "seeded-faults")]
+    pub fn add_cookie(&mut self, cookie: HeaderValue) {
+        self.headers.insert(http::header::COOKIE, cookie);
+    }
 }
 
 impl SharedFetch {
@@ -311,7 +333,12 @@ impl SharedFetch {
 
     /// Asks whether a stored object is still what the key names. A condition is made only from a
     /// validator that the object has (RFC 9111 4.3.1).
-    pub fn revalidate(stored: &Admitted, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
+    pub fn revalidate(
+        stored: &Admitted,
+        class: &Arc<Class>,
+        begun: Begun,
+        constants: &Constants,
+    ) -> Self {
         let key = stored.key().clone();
         Self {
             outbound: render(&key, constants, Some(stored)),
@@ -320,7 +347,6 @@ impl SharedFetch {
     }
 
     /// What goes on the wire, and the judge of what comes back.
-    #[must_use]
     pub fn begin(self) -> (Outbound, Fill) {
         (self.outbound, self.fill)
     }
@@ -343,11 +369,17 @@ fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbou
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
     }
     let encoding = parts.encoding.unwrap_or(AcceptEncoding::Identity);
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static(encoding.rendered()));
+    headers.insert(
+        ACCEPT_ENCODING,
+        HeaderValue::from_static(encoding.rendered()),
+    );
     for (name, value) in &parts.headers {
         headers.append(name.clone(), value.clone());
     }
-    headers.insert(crate::hop::X_FORWARDED_PROTO, HeaderValue::from_static(parts.scheme.as_str()));
+    headers.insert(
+        crate::hop::X_FORWARDED_PROTO,
+        HeaderValue::from_static(parts.scheme.as_str()),
+    );
     headers.insert(crate::hop::X_FORWARDED_HOST, text(&parts.authority));
     headers.insert(VIA, constants.via.clone());
     headers.insert(crate::hop::CDN_LOOP, constants.cdn_loop.clone());
@@ -376,6 +408,10 @@ impl Origin {
         } else {
             self.address.clone()
         };
-        if self.port == 80 { host } else { format!("{host}:{}", self.port) }
+        if self.port == 80 {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
     }
 }

@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use http::header::{CACHE_CONTROL, DATE, HOST, PRAGMA, VIA};
+use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, TE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 
 use crate::directives::Directives;
@@ -46,10 +46,15 @@ impl Pass {
     ) -> PassRequest {
         let credentials = credentials(&parts.headers);
         let mut headers = parts.headers;
+        let takes_trailers =
+            hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         hop::strip_hop_by_hop(&mut headers);
         if !hop.trusted {
-            let claims: Vec<HeaderName> =
-                headers.keys().filter(|name| hop::is_hop_claim(name)).cloned().collect();
+            let claims: Vec<HeaderName> = headers
+                .keys()
+                .filter(|name| hop::is_hop_claim(name))
+                .cloned()
+                .collect();
             for name in claims {
                 headers.remove(name);
             }
@@ -58,9 +63,14 @@ impl Pass {
             OriginHost::Client => authority.clone(),
             OriginHost::Origin => origin.authority(),
         };
-        let text = |text: String| HeaderValue::try_from(text).expect("an authority or address is a header value");
+        let text = |text: String| {
+            HeaderValue::try_from(text).expect("an authority or address is a header value")
+        };
         headers.insert(HOST, text(host));
-        let forwarded_for = match headers.get(hop::X_FORWARDED_FOR).and_then(|v| v.to_str().ok()) {
+        let forwarded_for = match headers
+            .get(hop::X_FORWARDED_FOR)
+            .and_then(|v| v.to_str().ok())
+        {
             Some(before) => format!("{before}, {}", hop.client),
             None => hop.client.to_string(),
         };
@@ -70,15 +80,25 @@ impl Pass {
         };
         headers.append(
             http::header::FORWARDED,
-            text(format!("for={client};host=\"{authority}\";proto={}", hop.scheme.as_str())),
+            text(format!(
+                "for={client};host=\"{authority}\";proto={}",
+                hop.scheme.as_str()
+            )),
         );
         headers.insert(hop::X_REAL_IP, text(hop.client.to_string()));
         headers.insert(hop::X_FORWARDED_FOR, text(forwarded_for));
         if !headers.contains_key(hop::X_FORWARDED_PROTO) {
-            headers.insert(hop::X_FORWARDED_PROTO, HeaderValue::from_static(hop.scheme.as_str()));
+            headers.insert(
+                hop::X_FORWARDED_PROTO,
+                HeaderValue::from_static(hop.scheme.as_str()),
+            );
         }
         if !headers.contains_key(hop::X_FORWARDED_HOST) {
             headers.insert(hop::X_FORWARDED_HOST, text(authority));
+        }
+        if takes_trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
         headers.append(VIA, constants.via.clone());
         headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());

@@ -64,9 +64,8 @@ impl Refused {
             | Self::MalformedChunk
             | Self::Host
             | Self::AuthorityMismatch
-            | Self::Target
-            | Self::MaxForwards => StatusCode::BAD_REQUEST,
-            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            | Self::Target => StatusCode::BAD_REQUEST,
+            Self::Connect | Self::MaxForwards => StatusCode::METHOD_NOT_ALLOWED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
@@ -221,17 +220,31 @@ impl fmt::Display for Personal {
             Self::Declared => f.write_str("policy declares it personal"),
             Self::Method => f.write_str("only GET and HEAD can be shared"),
             Self::HasBody => f.write_str("it has a body"),
-            Self::Credentials => f.write_str("it carries credentials, and the class is for the anonymous"),
+            Self::Credentials => {
+                f.write_str("it carries credentials, and the class is for the anonymous")
+            }
             Self::AmbiguousPath => f.write_str("its path can be read in more than one way"),
             Self::AmbiguousQuery => f.write_str("its query can be read in more than one way"),
-            Self::IdentityInQuery(name) => write!(f, "the query parameter `{name}` identifies somebody"),
+            Self::IdentityInQuery(name) => {
+                write!(f, "the query parameter `{name}` identifies somebody")
+            }
             Self::IdentityInPath => f.write_str("a path segment identifies somebody"),
-            Self::TokenInQuery(name) => write!(f, "the query parameter `{name}` looks like a token"),
+            Self::TokenInQuery(name) => {
+                write!(f, "the query parameter `{name}` looks like a token")
+            }
             Self::TokenInPath => f.write_str("a path segment looks like a token"),
-            Self::UnlistedQuery(name) => write!(f, "the class does not list the query parameter `{name}`"),
+            Self::UnlistedQuery(name) => {
+                write!(f, "the class does not list the query parameter `{name}`")
+            }
             Self::ClientNoStore => f.write_str("the client asked that nothing of it be stored"),
-            Self::OnlyWithout(header) => write!(f, "the stored object is only for requests without `{header}`"),
-            Self::Remembered(why) => write!(f, "a shared fetch for this key was refused a short while ago ({why})"),
+            Self::OnlyWithout(header) => write!(
+                f,
+                "the stored object is only for requests without `{header}`"
+            ),
+            Self::Remembered(why) => write!(
+                f,
+                "a shared fetch for this key was refused a short while ago ({why})"
+            ),
             Self::Refused(why) => why.fmt(f),
             Self::Waited(why) => write!(f, "it waited for a fill that was not shared ({why})"),
             Self::KeyHeader(name) => write!(f, "the value of `{name}` cannot be part of a key"),
@@ -291,6 +304,8 @@ pub enum NotShared {
     LengthUnknown,
     /// Larger than the class stores.
     TooLarge,
+    /// Running fills take all the memory that they may.
+    NoRoom,
     /// It ended early, or its framing broke.
     Incomplete,
     /// Two anonymous copies differ in what looks like a token: where.
@@ -352,6 +367,7 @@ impl NotShared {
             Self::AlreadyStale => "already-stale",
             Self::LengthUnknown => "length-unknown",
             Self::TooLarge => "too-large",
+            Self::NoRoom => "no-room",
             Self::Incomplete => "incomplete",
             Self::MintsToken { .. } => "mints-token",
             Self::CarriesNonce => "carries-nonce",
@@ -394,7 +410,10 @@ impl NotShared {
     pub const fn is_lasting(&self) -> bool {
         !matches!(
             self,
-            Self::Incomplete
+            // A failing origin must not be met by everybody at once.
+            Self::Status(429 | 500..)
+                | Self::NoRoom
+                | Self::Incomplete
                 | Self::NoSecondCopy
                 | Self::PurgedMeanwhile
                 | Self::RulesChanged
@@ -406,36 +425,60 @@ impl NotShared {
     #[must_use]
     pub fn cure(&self) -> Option<String> {
         Some(match self {
-            Self::SetsCookie => "Do not set a cookie on this path: a stored cookie would be handed to everyone.".into(),
-            Self::Prohibited { field, directive } => {
-                format!("The origin forbids it: remove `{directive}` from `{field}` there if the response is the same for all.")
+            Self::SetsCookie => {
+                "Do not set a cookie on this path: a stored cookie would be handed to everyone."
+                    .into()
             }
-            Self::Unreadable { field } => format!("Mend `{field}` at the origin: it cannot be read, and is taken as a prohibition."),
+            Self::Prohibited { field, directive } => {
+                format!(
+                    "The origin forbids it: remove `{directive}` from `{field}` there if the response is the same for all."
+                )
+            }
+            Self::Unreadable { field } => format!(
+                "Mend `{field}` at the origin: it cannot be read, and is taken as a prohibition."
+            ),
             Self::VaryStar => "Remove `Vary: *` at the origin.".into(),
             Self::Varies(header) => {
-                format!("List `{header}` in the class's `key_headers` if few values of it occur, or drop it from the origin's `Vary`.")
+                format!(
+                    "List `{header}` in the class's `key_headers` if few values of it occur, or drop it from the origin's `Vary`."
+                )
             }
-            Self::AllowsOneOrigin => "Answer `Access-Control-Allow-Origin: *` without credentials.".into(),
+            Self::AllowsOneOrigin => {
+                "Answer `Access-Control-Allow-Origin: *` without credentials.".into()
+            }
             Self::Status(status) => format!("Add {status} to the class's `statuses`."),
             Self::NoType => "Send a `Content-Type`.".into(),
             Self::Type(essence) => format!("Add `{essence}` to the class's `types`."),
-            Self::Sniffed { declared, .. } => format!("Send the right `Content-Type` instead of `{declared}`."),
-            Self::NoLifetime | Self::AlreadyStale => "Send `Cache-Control: max-age=…`, or give the class a `lifetime.default`.".into(),
+            Self::Sniffed { declared, .. } => {
+                format!("Send the right `Content-Type` instead of `{declared}`.")
+            }
+            Self::NoLifetime | Self::AlreadyStale => {
+                "Send `Cache-Control: max-age=…`, or give the class a `lifetime.default`.".into()
+            }
             Self::LengthUnknown => "Send `Content-Length` or chunks.".into(),
             Self::TooLarge => "Raise the class's `object_bytes_max`.".into(),
             Self::MintsToken { place } => {
-                format!("Fetch the token at `{place}` by a request of its own, or guard forms by `Origin` and `Sec-Fetch-Site`.")
+                format!(
+                    "Fetch the token at `{place}` by a request of its own, or guard forms by `Origin` and `Sec-Fetch-Site`."
+                )
             }
-            Self::CarriesNonce => "Use hashes instead of a nonce in `Content-Security-Policy` on shared pages.".into(),
+            Self::CarriesNonce => {
+                "Use hashes instead of a nonce in `Content-Security-Policy` on shared pages.".into()
+            }
             Self::SessionInUrl { .. } => "Keep the session in a cookie, not in links.".into(),
             Self::CopiesDiffer { after, .. } => {
-                format!("Remove what differs after `{after}`, or declare the span in the class's `volatile`.")
+                format!(
+                    "Remove what differs after `{after}`, or declare the span in the class's `volatile`."
+                )
             }
-            Self::Owned { field } => format!("The origin names a member in `{field}`: do not share this path."),
+            Self::Owned { field } => {
+                format!("The origin names a member in `{field}`: do not share this path.")
+            }
             Self::Authenticates
             | Self::ClearsSiteData
             | Self::Partial
             | Self::Encoding(_)
+            | Self::NoRoom
             | Self::Incomplete
             | Self::NoSecondCopy
             | Self::NotModifiedUnasked
@@ -450,10 +493,16 @@ impl fmt::Display for NotShared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::SetsCookie => f.write_str("it sets a cookie"),
-            Self::Prohibited { field, directive } => write!(f, "the origin forbids it (`{field}: {directive}`)"),
-            Self::Unreadable { field } => write!(f, "`{field}` cannot be read, which counts as a prohibition"),
+            Self::Prohibited { field, directive } => {
+                write!(f, "the origin forbids it (`{field}: {directive}`)")
+            }
+            Self::Unreadable { field } => {
+                write!(f, "`{field}` cannot be read, which counts as a prohibition")
+            }
             Self::VaryStar => f.write_str("`Vary: *`"),
-            Self::Varies(header) => write!(f, "it varies on `{header}`, which the key does not settle"),
+            Self::Varies(header) => {
+                write!(f, "it varies on `{header}`, which the key does not settle")
+            }
             Self::Authenticates => f.write_str("it asks for authentication"),
             Self::ClearsSiteData => f.write_str("it clears site data"),
             Self::AllowsOneOrigin => f.write_str("it allows one web origin, not all"),
@@ -461,19 +510,31 @@ impl fmt::Display for NotShared {
             Self::Partial => f.write_str("it is partial, and no part was asked for"),
             Self::NoType => f.write_str("it has no content type"),
             Self::Type(essence) => write!(f, "the class does not list the type `{essence}`"),
-            Self::Sniffed { declared, looks_like } => {
-                write!(f, "its head says `{declared}`, its content looks like {looks_like}")
+            Self::Sniffed {
+                declared,
+                looks_like,
+            } => {
+                write!(
+                    f,
+                    "its head says `{declared}`, its content looks like {looks_like}"
+                )
             }
             Self::Encoding(coding) => write!(f, "the content coding `{coding}` was not asked for"),
             Self::NoLifetime => f.write_str("neither the origin nor the class gives it a lifetime"),
             Self::AlreadyStale => f.write_str("it is already stale"),
             Self::LengthUnknown => f.write_str("where it ends was not declared"),
             Self::TooLarge => f.write_str("it is larger than the class stores"),
+            Self::NoRoom => f.write_str("running fills take all the memory that they may"),
             Self::Incomplete => f.write_str("it ended early"),
-            Self::MintsToken { place } => write!(f, "two anonymous copies hold different tokens at `{place}`"),
+            Self::MintsToken { place } => {
+                write!(f, "two anonymous copies hold different tokens at `{place}`")
+            }
             Self::CarriesNonce => f.write_str("it carries a nonce of a content security policy"),
             Self::SessionInUrl { place } => write!(f, "a link carries a session (`{place}`)"),
-            Self::CopiesDiffer { at, after } => write!(f, "two anonymous copies differ at byte {at}, after `{after}`"),
+            Self::CopiesDiffer { at, after } => write!(
+                f,
+                "two anonymous copies differ at byte {at}, after `{after}`"
+            ),
             Self::NoSecondCopy => f.write_str("a second anonymous copy could not be had"),
             Self::Owned { field } => write!(f, "the origin names a member in `{field}`"),
             Self::NotModifiedUnasked => f.write_str("a 304 that fits nothing that was asked"),

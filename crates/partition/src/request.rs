@@ -4,7 +4,7 @@
 //! origin form, and every later step reads the same values.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::reason::Refused;
 
@@ -81,15 +81,24 @@ impl<'a> RequestHead<'a> {
             path if path.starts_with('/') => path,
             _ => return Err(Refused::Target),
         };
-        let expects = headers.get_all(EXPECT).iter().collect::<Vec<_>>();
-        if !expects.is_empty()
-            && !(expects.len() == 1 && expects[0].as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
+        let mut expects = headers.get_all(EXPECT).iter();
+        let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if !expects.next().is_none_or(known) || expects.next().is_some() {
             return Err(Refused::Expectation);
         }
         let has_body = headers.contains_key(TRANSFER_ENCODING)
-            || headers.get(CONTENT_LENGTH).is_some_and(|length| length.as_bytes() != b"0");
-        Ok(Self { method, scheme, authority, path, query: uri.query(), headers, has_body })
+            || headers
+                .get(CONTENT_LENGTH)
+                .is_some_and(|length| length.as_bytes() != b"0");
+        Ok(Self {
+            method,
+            scheme,
+            authority,
+            path,
+            query: uri.query(),
+            headers,
+            has_body,
+        })
     }
 
     /// The host, without the port; an IPv6 address keeps its brackets.
@@ -102,7 +111,12 @@ impl<'a> RequestHead<'a> {
     #[must_use]
     pub fn uri(&self) -> String {
         let query = self.query.map(|q| format!("?{q}")).unwrap_or_default();
-        format!("{}://{}{}{query}", self.scheme.as_str(), self.authority, self.path)
+        format!(
+            "{}://{}{}{query}",
+            self.scheme.as_str(),
+            self.authority,
+            self.path
+        )
     }
 
     /// Whether the client wants to leave HTTP on this connection.
@@ -133,7 +147,9 @@ fn one_authority(
     if hosts.next().is_some() {
         return Err(Refused::Host);
     }
-    let target = uri.authority().map(|a| normal_authority(scheme, a.as_str()).ok_or(Refused::Target));
+    let target = uri
+        .authority()
+        .map(|a| normal_authority(scheme, a.as_str()).ok_or(Refused::Target));
     let target = target.transpose()?;
     match (host, target) {
         (Some(host), target) => {
@@ -150,17 +166,23 @@ fn one_authority(
 }
 
 /// Lower case, no user information, no default port, no final dot; `None` if it is no authority.
-fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
+pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let text = text.strip_suffix(scheme.default_port()).unwrap_or(&text);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
             address.parse::<std::net::Ipv6Addr>().ok()?;
-            (format!("[{address}]"), port.strip_prefix(':').or(if port.is_empty() { Some("") } else { None })?)
+            (
+                format!("[{address}]"),
+                port.strip_prefix(':')
+                    .or(if port.is_empty() { Some("") } else { None })?,
+            )
         }
         None => {
-            let (host, port) = text.split_once(':').map_or((text, None), |(h, p)| (h, Some(p)));
+            let (host, port) = text
+                .split_once(':')
+                .map_or((text, None), |(h, p)| (h, Some(p)));
             if port == Some("") {
                 return None;
             }
@@ -201,19 +223,54 @@ mod tests {
 
     #[test]
     fn one_host_equal_to_the_authority() {
-        check("GET", "/a", &["Shop.Example.test"], Ok(("shop.example.test", "/a")));
-        check("GET", "/a", &["shop.example.test:80"], Ok(("shop.example.test", "/a")));
-        check("GET", "/a", &["shop.example.test."], Ok(("shop.example.test", "/a")));
-        check("GET", "/a", &["shop.example.test:8080"], Ok(("shop.example.test:8080", "/a")));
-        check("GET", "/a", &["shop.example.test:08080"], Ok(("shop.example.test:8080", "/a")));
+        check(
+            "GET",
+            "/a",
+            &["Shop.Example.test"],
+            Ok(("shop.example.test", "/a")),
+        );
+        check(
+            "GET",
+            "/a",
+            &["shop.example.test:80"],
+            Ok(("shop.example.test", "/a")),
+        );
+        check(
+            "GET",
+            "/a",
+            &["shop.example.test."],
+            Ok(("shop.example.test", "/a")),
+        );
+        check(
+            "GET",
+            "/a",
+            &["shop.example.test:8080"],
+            Ok(("shop.example.test:8080", "/a")),
+        );
+        check(
+            "GET",
+            "/a",
+            &["shop.example.test:08080"],
+            Ok(("shop.example.test:8080", "/a")),
+        );
         check("GET", "/a", &["[::1]:8080"], Ok(("[::1]:8080", "/a")));
         check("GET", "http://a.test/x", &["a.test"], Ok(("a.test", "/x")));
         check("GET", "http://a.test", &["a.test"], Ok(("a.test", "/")));
         check("OPTIONS", "*", &["a.test"], Ok(("a.test", "*")));
         check("GET", "/a", &[], Err(Refused::Host));
         check("GET", "/a", &["a.test", "a.test"], Err(Refused::Host));
-        check("GET", "http://b.test/x", &["a.test"], Err(Refused::AuthorityMismatch));
-        check("GET", "https://a.test/x", &["a.test"], Err(Refused::AuthorityMismatch));
+        check(
+            "GET",
+            "http://b.test/x",
+            &["a.test"],
+            Err(Refused::AuthorityMismatch),
+        );
+        check(
+            "GET",
+            "https://a.test/x",
+            &["a.test"],
+            Err(Refused::AuthorityMismatch),
+        );
         check("GET", "http://b.test/x", &[], Err(Refused::Host));
         check("GET", "/a", &["a.test, b.test"], Err(Refused::Host));
         check("GET", "/a", &["user@a.test"], Err(Refused::Host));

@@ -68,7 +68,9 @@ impl Rules {
     /// The origin that answers for a host name (lower case, without port).
     #[must_use]
     pub fn origin_for(&self, host: &str) -> Option<&Origin> {
-        self.origins.iter().find(|origin| origin.hosts.iter().any(|pattern| pattern.matches(host)))
+        self.origins
+            .iter()
+            .find(|origin| origin.hosts.iter().any(|pattern| pattern.matches(host)))
     }
 }
 
@@ -148,7 +150,9 @@ impl Class {
     /// Whether the class says that HTML may be shared.
     #[must_use]
     pub fn shares_html(&self) -> bool {
-        self.types.iter().any(|t| t.names("text/html") || t.names("application/xhtml+xml"))
+        self.types
+            .iter()
+            .any(|t| t.names("text/html") || t.names("application/xhtml+xml"))
     }
 
     /// Whether the class declares this status.
@@ -320,7 +324,9 @@ impl NamePattern {
     /// Whether a name is meant.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
-        self.0.strip_suffix('*').map_or(self.0 == name, |start| name.starts_with(start))
+        self.0
+            .strip_suffix('*')
+            .map_or(self.0 == name, |start| name.starts_with(start))
     }
 }
 
@@ -356,7 +362,8 @@ fn glob(pattern: &[u8], text: &[u8]) -> bool {
             t += 1;
         } else if p == pattern.len() && t == text.len() {
             return true;
-        } else if let Some((after, tried)) = single.filter(|&(_, at)| text.get(at).is_some_and(|&b| b != b'/'))
+        } else if let Some((after, tried)) =
+            single.filter(|&(_, at)| text.get(at).is_some_and(|&b| b != b'/'))
         {
             single = Some((after, tried + 1));
             (p, t) = (after, tried + 1);
@@ -392,9 +399,9 @@ impl TypePattern {
         }
         match self.0.strip_suffix("/*") {
             Some("*") => true,
-            Some(family) => {
-                essence.strip_prefix(family).is_some_and(|rest| rest.starts_with('/'))
-            }
+            Some(family) => essence
+                .strip_prefix(family)
+                .is_some_and(|rest| rest.starts_with('/')),
             None => false,
         }
     }
@@ -423,7 +430,11 @@ mod tests {
             ("**", "", true),
             ("*", "", true),
         ] {
-            assert_eq!(PathPattern(pattern.into()).matches(path), expected, "{pattern} {path}");
+            assert_eq!(
+                PathPattern(pattern.into()).matches(path),
+                expected,
+                "{pattern} {path}"
+            );
         }
     }
 

@@ -76,7 +76,9 @@ impl Canonical {
     /// Starts with the name of the schema, so that values of different kinds never collide.
     #[must_use]
     pub fn new(schema: &str) -> Self {
-        let mut canonical = Self { bytes: Vec::with_capacity(256) };
+        let mut canonical = Self {
+            bytes: Vec::with_capacity(256),
+        };
         canonical.text(schema);
         canonical
     }

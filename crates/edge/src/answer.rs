@@ -1,0 +1,87 @@
+//! What the node itself says: refusals and failures. It holds no origin's and no stored byte.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use bytes::Bytes;
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER,
+};
+use http::{HeaderValue, Response, StatusCode};
+use shikiri_partition::Refused;
+use shikiri_record::UnixMillis;
+
+use crate::body::OutBody;
+use crate::origin::OriginFault;
+
+/// The value of `Date`.
+pub(crate) fn date(now: UnixMillis) -> HeaderValue {
+    let at = UNIX_EPOCH + Duration::from_secs(now.seconds());
+    HeaderValue::try_from(httpdate::fmt_http_date(at)).expect("a date is a header value")
+}
+
+/// The answer to a request that is refused.
+pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
+    let mut response = plain(why.status(), why.name(), now);
+    if !why.keeps_connection() {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    if why.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, METHODS);
+    }
+    response
+}
+
+/// The answer to `OPTIONS` when the request may go no further.
+pub(crate) fn options(now: UnixMillis) -> Response<OutBody> {
+    let mut response = Response::new(OutBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(DATE, date(now));
+    response
+}
+
+/// What the node itself carries, whatever an origin thinks of it.
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
+/// The answer when an origin failed.
+pub(crate) fn failed(fault: &OriginFault, now: UnixMillis) -> Response<OutBody> {
+    let mut response = plain(fault.status(), fault.name(), now);
+    if matches!(
+        fault,
+        OriginFault::ClientBody | OriginFault::ClientBodyTooLarge
+    ) {
+        response
+            .headers_mut()
+            .insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+fn plain(status: StatusCode, name: &str, now: UnixMillis) -> Response<OutBody> {
+    let text = format!(
+        "{} {}: {name}\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("")
+    );
+    let length = HeaderValue::from(text.len());
+    let mut response = Response::new(OutBody::whole(Bytes::from(text)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(CONTENT_LENGTH, length);
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(DATE, date(now));
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    response
+}

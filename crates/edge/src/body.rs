@@ -1,0 +1,418 @@
+//! Bodies on their way: whole, growing while a fill runs, or straight from an origin.
+
+use std::ops::Range;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+
+use crate::guard::Turn;
+use crate::node::RequestPermit;
+use crate::origin::OriginBody;
+
+/// Why a body stopped before its end. The connection is cut, so that nobody takes it for whole.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BodyFault {
+    /// The origin's body ended early, broke its framing or stalled.
+    #[error("the origin's body broke off: {0}")]
+    Origin(String),
+    /// The client's body ended early, broke its framing or stalled.
+    #[error("the client's body broke off")]
+    Client,
+    /// The client's body is larger than allowed.
+    #[error("the client's body is larger than allowed")]
+    ClientTooLarge,
+}
+
+/// The body of a response to a client.
+pub(crate) struct OutBody {
+    source: Source,
+    // Held until the last byte has left: a response being sent is a request being answered.
+    _held: Option<(Turn, Option<RequestPermit>)>,
+}
+
+enum Source {
+    Empty,
+    Whole(Bytes),
+    Growing(GrowingReader),
+    Origin(Box<OriginBody>),
+}
+
+impl OutBody {
+    pub(crate) const fn empty() -> Self {
+        Self {
+            source: Source::Empty,
+            _held: None,
+        }
+    }
+
+    pub(crate) const fn whole(bytes: Bytes) -> Self {
+        Self {
+            source: Source::Whole(bytes),
+            _held: None,
+        }
+    }
+
+    pub(crate) const fn growing(reader: GrowingReader) -> Self {
+        Self {
+            source: Source::Growing(reader),
+            _held: None,
+        }
+    }
+
+    pub(crate) fn origin(body: OriginBody) -> Self {
+        Self {
+            source: Source::Origin(Box::new(body)),
+            _held: None,
+        }
+    }
+
+    /// Counts this response as being answered until its last byte has left.
+    pub(crate) fn holding(mut self, turn: Turn, permit: Option<RequestPermit>) -> Self {
+        self._held = Some((turn, permit));
+        self
+    }
+}
+
+impl Body for OutBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match &mut self.source {
+            Source::Empty => Poll::Ready(None),
+            Source::Whole(bytes) => {
+                let bytes = std::mem::take(bytes);
+                self.source = Source::Empty;
+                Poll::Ready((!bytes.is_empty()).then(|| Ok(Frame::data(bytes))))
+            }
+            Source::Growing(reader) => match ready!(reader.poll(cx)) {
+                Polled::Chunk(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
+                Polled::End => {
+                    self.source = Source::Empty;
+                    Poll::Ready(None)
+                }
+                Polled::Rest(rest) => {
+                    self.source = Source::Origin(rest);
+                    self.poll_frame(cx)
+                }
+                Polled::Cut(why) => Poll::Ready(Some(Err(BodyFault::Origin(why.into())))),
+            },
+            Source::Origin(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.source {
+            Source::Empty => true,
+            Source::Whole(bytes) => bytes.is_empty(),
+            Source::Growing(reader) => reader.range.is_empty(),
+            Source::Origin(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let exact = |len: usize| SizeHint::with_exact(u64::try_from(len).expect("fits"));
+        match &self.source {
+            Source::Empty => SizeHint::with_exact(0),
+            Source::Whole(bytes) => exact(bytes.len()),
+            Source::Growing(reader) => match reader.range.end {
+                usize::MAX => SizeHint::new(),
+                _ => exact(reader.range.len()),
+            },
+            Source::Origin(body) => body.size_hint(),
+        }
+    }
+}
+
+/// A body that grows while a fill runs, and that any number of readers follow.
+pub(crate) struct Growing {
+    inner: Mutex<Inner>,
+}
+
+impl std::fmt::Debug for Growing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // Never the bytes.
+        write!(f, "Growing({} bytes)", self.len())
+    }
+}
+
+#[derive(Default)]
+struct Inner {
+    chunks: Vec<Bytes>,
+    len: usize,
+    state: State,
+    wakers: Vec<Waker>,
+    /// The rest of a body that became too large to keep, for the leading reader.
+    rest: Option<Box<OriginBody>>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Running,
+    Complete,
+    Broken,
+    HandedOver,
+}
+
+impl Growing {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            inner: Mutex::default(),
+        })
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        // A poisoned lock means a panic while appending; the readers see a body that never ends and
+        // their stall time cuts them.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn push(&self, chunk: Bytes) {
+        let mut inner = self.lock();
+        assert!(
+            inner.state == State::Running,
+            "nothing is appended to a body that has ended"
+        );
+        inner.len += chunk.len();
+        inner.chunks.push(chunk);
+        wake(inner);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.lock().len
+    }
+
+    /// Ends the body, whole.
+    pub(crate) fn complete(&self) -> Bytes {
+        let mut inner = self.lock();
+        inner.state = State::Complete;
+        let whole = match inner.chunks.as_slice() {
+            [one] => one.clone(),
+            chunks => {
+                let mut whole = BytesMut::with_capacity(inner.len);
+                for chunk in chunks {
+                    whole.extend_from_slice(chunk);
+                }
+                whole.freeze()
+            }
+        };
+        wake(inner);
+        whole
+    }
+
+    /// Ends the body early: every reader is cut.
+    pub(crate) fn breaks(&self) {
+        let mut inner = self.lock();
+        if inner.state == State::Running {
+            inner.state = State::Broken;
+            wake(inner);
+        }
+    }
+
+    /// The body is too large to keep: the leading reader takes the rest from the origin itself, and
+    /// anybody else is cut.
+    pub(crate) fn hand_over(&self, rest: OriginBody) {
+        let mut inner = self.lock();
+        inner.state = State::HandedOver;
+        inner.rest = Some(Box::new(rest));
+        wake(inner);
+    }
+
+    /// The first bytes, at most `n`.
+    pub(crate) fn prefix(&self, n: usize) -> Vec<u8> {
+        let inner = self.lock();
+        inner.chunks.iter().flatten().copied().take(n).collect()
+    }
+
+    /// Reads a part.
+    pub(crate) fn reader(self: &Arc<Self>, range: Range<usize>) -> GrowingReader {
+        GrowingReader {
+            growing: Arc::clone(self),
+            chunk: 0,
+            chunk_start: 0,
+            range,
+            leads: false,
+        }
+    }
+
+    /// Reads all of it, wherever it ends; and goes on by itself when it is handed over.
+    pub(crate) fn leading_reader(self: &Arc<Self>) -> GrowingReader {
+        GrowingReader {
+            leads: true,
+            ..self.reader(0..usize::MAX)
+        }
+    }
+}
+
+fn wake(mut inner: std::sync::MutexGuard<'_, Inner>) {
+    let wakers = std::mem::take(&mut inner.wakers);
+    drop(inner);
+    for waker in wakers {
+        waker.wake();
+    }
+}
+
+/// Follows a [`Growing`] body.
+pub(crate) struct GrowingReader {
+    growing: Arc<Growing>,
+    /// The chunk to look at next, and where it begins.
+    chunk: usize,
+    chunk_start: usize,
+    /// What is still to be read; an end of `usize::MAX` stands for wherever the body ends.
+    range: Range<usize>,
+    leads: bool,
+}
+
+enum Polled {
+    Chunk(Bytes),
+    End,
+    Rest(Box<OriginBody>),
+    Cut(&'static str),
+}
+
+impl GrowingReader {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Polled> {
+        if self.range.is_empty() {
+            return Poll::Ready(Polled::End);
+        }
+        let mut inner = self.growing.lock();
+        while let Some(chunk) = inner.chunks.get(self.chunk) {
+            let chunk_end = self.chunk_start + chunk.len();
+            if chunk_end <= self.range.start {
+                self.chunk += 1;
+                self.chunk_start = chunk_end;
+                continue;
+            }
+            let from = self.range.start - self.chunk_start;
+            let to = self.range.end.min(chunk_end) - self.chunk_start;
+            self.range.start = self.chunk_start + to;
+            return Poll::Ready(Polled::Chunk(chunk.slice(from..to)));
+        }
+        match inner.state {
+            State::Complete if self.range.end == usize::MAX => Poll::Ready(Polled::End),
+            State::Complete => Poll::Ready(Polled::Cut("it is shorter than was declared")),
+            State::Broken => Poll::Ready(Polled::Cut("the fill ended early")),
+            State::HandedOver => Poll::Ready(match inner.rest.take_if(|_| self.leads) {
+                Some(rest) => Polled::Rest(rest),
+                None => Polled::Cut("it is too large to share"),
+            }),
+            State::Running => {
+                if !inner.wakers.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    inner.wakers.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+}
+
+/// A client's body on its way to an origin: counted, bounded, and held back while the origin has
+/// not said that it wants it.
+pub(crate) struct InBody {
+    inner: hyper::body::Incoming,
+    left: u64,
+    progress: Arc<Progress>,
+    gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+/// What has become of a request body: read by whoever waits for the origin's answer.
+#[derive(Debug, Default)]
+pub(crate) struct Progress {
+    moved: std::sync::atomic::AtomicU64,
+    fault: std::sync::atomic::AtomicU8,
+}
+
+impl Progress {
+    const CLIENT: u8 = 1;
+    const TOO_LARGE: u8 = 2;
+
+    /// Grows whenever the body moves.
+    pub(crate) fn moved(&self) -> u64 {
+        self.moved.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// Why the client's body stopped, if it did.
+    pub(crate) fn fault(&self) -> Option<BodyFault> {
+        match self.fault.load(std::sync::atomic::Ordering::Relaxed) {
+            Self::CLIENT => Some(BodyFault::Client),
+            Self::TOO_LARGE => Some(BodyFault::ClientTooLarge),
+            _ => None,
+        }
+    }
+}
+
+impl InBody {
+    pub(crate) fn new(
+        inner: hyper::body::Incoming,
+        bytes_max: u64,
+        gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    ) -> (Self, Arc<Progress>) {
+        let progress = Arc::new(Progress::default());
+        (
+            Self {
+                inner,
+                left: bytes_max,
+                progress: Arc::clone(&progress),
+                gate,
+            },
+            progress,
+        )
+    }
+
+    fn fault(&self, fault: BodyFault, code: u8) -> BodyFault {
+        self.progress
+            .fault
+            .store(code, std::sync::atomic::Ordering::Relaxed);
+        fault
+    }
+}
+
+impl Body for InBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if let Some(gate) = &mut self.gate {
+            ready!(gate.as_mut().poll(cx));
+            self.gate = None;
+        }
+        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
+            None => return Poll::Ready(None),
+            Some(Ok(frame)) => frame,
+            Some(Err(_)) => {
+                return Poll::Ready(Some(Err(self.fault(BodyFault::Client, Progress::CLIENT))));
+            }
+        };
+        if let Some(data) = frame.data_ref() {
+            let len = u64::try_from(data.len()).expect("a length fits 64 bits");
+            self.progress
+                .moved
+                .fetch_add(len.max(1), std::sync::atomic::Ordering::Relaxed);
+            let Some(left) = self.left.checked_sub(len) else {
+                return Poll::Ready(Some(Err(
+                    self.fault(BodyFault::ClientTooLarge, Progress::TOO_LARGE)
+                )));
+            };
+            self.left = left;
+        }
+        Poll::Ready(Some(Ok(frame)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}

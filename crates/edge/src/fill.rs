@@ -1,0 +1,454 @@
+//! Fills: a shared fetch from its first byte to the store, or to one requester alone.
+//!
+//! A fill is a task of its own. Who asked first may go away; those who wait, and the store, still get
+//! what was admitted. What was not admitted goes to the one who led, or to nobody.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderMap, StatusCode};
+use http_body_util::BodyExt;
+use shikiri_partition::{
+    Admitted, Begun, Class, FirstCopy, Judged, Limits, NotShared, Outbound, Relay, SecondCopy,
+    SharedFetch, Sniff,
+};
+use tokio::sync::oneshot;
+
+use crate::answer;
+use crate::body::{Growing, OutBody};
+use crate::flight::{Leading, Outcome};
+use crate::node::{FillPermit, Worker, count, in_force};
+use crate::origin::{self, OriginBody, OriginFault};
+use crate::purge::Standing;
+use crate::store::Object;
+
+/// What a fill gives to the request that leads it.
+pub(crate) enum Led {
+    /// Admitted. The body may still be growing.
+    Object {
+        object: Arc<Object>,
+        /// The status with which the origin answered: 304 when it confirmed a stored object.
+        forwarded: StatusCode,
+    },
+    /// Admitted, of a length that nobody knows yet: streamed to the leader, shared when it is whole.
+    Streaming { head: Admitted, body: OutBody },
+    /// The first copy of a document, while a second is compared.
+    Copy {
+        status: StatusCode,
+        headers: HeaderMap,
+        body: OutBody,
+    },
+    /// Not admitted.
+    Refused {
+        why: NotShared,
+        relayed: Option<Relayed>,
+    },
+    /// The origin could not be asked.
+    Failed(OriginFault),
+}
+
+/// A response for the leader alone.
+pub(crate) struct Relayed {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: OutBody,
+}
+
+/// What a fill is about.
+pub(crate) struct Order {
+    pub(crate) class: Arc<Class>,
+    pub(crate) limits: Limits,
+    /// What is stored and wants to be confirmed.
+    pub(crate) stored: Option<Arc<Object>>,
+    /// The leader sent something that no shared fetch carries: it is shown a copy only if others
+    /// would be, and else passes.
+    pub(crate) leader_carries: bool,
+    #[cfg(feature = "seeded-faults")]
+    pub(crate) cookie: Option<http::HeaderValue>,
+}
+
+/// Runs a fill in the background.
+pub(crate) fn start(
+    worker: &Arc<Worker>,
+    leading: Leading,
+    order: Order,
+    leader: Option<oneshot::Sender<Led>>,
+) {
+    let fill = Running {
+        worker: Arc::clone(worker),
+        leading,
+        order,
+        leader,
+    };
+    #[cfg(feature = "seeded-faults")]
+    let fill = fill;
+    tokio::spawn(fill.run());
+}
+
+struct Running {
+    worker: Arc<Worker>,
+    leading: Leading,
+    order: Order,
+    leader: Option<oneshot::Sender<Led>>,
+}
+
+impl Running {
+    async fn run(mut self) {
+        let node = Arc::clone(self.worker.node());
+        count(&node.counters.fills);
+        let begun = self.begun();
+        let fetch = match &self.order.stored {
+            Some(stored) => {
+                SharedFetch::revalidate(stored.head(), &self.order.class, begun, node.constants())
+            }
+            None => SharedFetch::of(
+                self.leading.key(),
+                &self.order.class,
+                begun,
+                node.constants(),
+            ),
+        };
+        let (outbound, fill) = fetch.begin();
+        let outbound = self.with_fault(outbound);
+        let response = match origin::shared(&self.worker, outbound).await {
+            Ok(response) => response,
+            Err(fault) => {
+                self.leading
+                    .tell(Outcome::Not(NotShared::OriginFailed.name()));
+                self.lead(Led::Failed(fault));
+                return;
+            }
+        };
+        match fill.judge(
+            response.status,
+            response.headers,
+            response.length_known,
+            node.now(),
+        ) {
+            Judged::Refreshed(head) => self.refreshed(head, response.status),
+            Judged::Relay(relay) => self.relay(relay, response.body).await,
+            Judged::Sniff(sniff) => self.sniff(sniff, response.body).await,
+            Judged::Copy(first) => self.compare(first, response.body).await,
+        }
+    }
+
+    fn begun(&self) -> Begun {
+        let node = self.worker.node();
+        // The place in the order comes first: a purge from now on is after this fill.
+        let order = node.purges.place();
+        Begun {
+            id: node.fill_id(),
+            at: node.now(),
+            order,
+        }
+    }
+
+    #[cfg(not(feature = "seeded-faults"))]
+    const fn with_fault(&self, outbound: Outbound) -> Outbound {
+        outbound
+    }
+
+    #[cfg(feature = "seeded-faults")]
+    fn with_fault(&self, mut outbound: Outbound) -> Outbound {
+        use shikiri_partition::fault;
+        if fault::is(fault::Fault::CookieInSharedFetch)
+            && let Some(cookie) = &self.order.cookie
+        {
+            outbound.add_cookie(cookie.clone());
+        }
+        outbound
+    }
+
+    fn lead(&mut self, led: Led) {
+        if let Some(leader) = self.leader.take() {
+            // A leader that has gone away needs nothing.
+            drop(leader.send(led));
+        }
+    }
+
+    /// Stores an object if it may still be named, and tells those who wait.
+    fn share(&self, object: &Arc<Object>) {
+        let node = self.worker.node();
+        let stance = node.stance();
+        if !in_force(&stance, object.head().key()) {
+            self.leading
+                .tell(Outcome::Not(NotShared::RulesChanged.name()));
+            return;
+        }
+        if node.purges.standing(object.uri(), object.head().order()) == Standing::Dead {
+            self.leading
+                .tell(Outcome::Not(NotShared::PurgedMeanwhile.name()));
+            return;
+        }
+        node.store.insert(Arc::clone(object));
+        self.leading.tell(Outcome::Shared(Arc::clone(object)));
+    }
+
+    /// The origin confirmed what is stored.
+    fn refreshed(&mut self, head: Admitted, forwarded: StatusCode) {
+        let stored = self
+            .order
+            .stored
+            .as_ref()
+            .expect("a 304 refreshes what was asked about");
+        let object = stored.refreshed(head).expect("what is stored is whole");
+        self.share(&object);
+        self.lead(Led::Object { object, forwarded });
+    }
+
+    /// Not admitted: it goes to the leader alone, and others are told to go on alone.
+    async fn relay(&mut self, relay: Relay, body: OriginBody) {
+        let (status, headers, why) = relay.into_parts();
+        #[cfg(feature = "seeded-faults")]
+        if shikiri_partition::fault::is(shikiri_partition::fault::Fault::WaiterGetsUnadmitted) {
+            let whole = body
+                .collect()
+                .await
+                .map(http_body_util::Collected::to_bytes)
+                .unwrap_or_default();
+            self.leading
+                .tell(Outcome::Unadmitted(status, headers.clone(), whole.clone()));
+            let relayed = Relayed {
+                status,
+                headers,
+                body: OutBody::whole(whole),
+            };
+            self.lead(Led::Refused {
+                why,
+                relayed: Some(relayed),
+            });
+            return;
+        }
+        self.refuse(&why);
+        let body = OutBody::origin(body);
+        self.lead(Led::Refused {
+            why,
+            relayed: Some(Relayed {
+                status,
+                headers,
+                body,
+            }),
+        });
+    }
+
+    fn refuse(&self, why: &NotShared) {
+        let node = self.worker.node();
+        let key = self.leading.key();
+        if why.prohibits() {
+            node.store.remove(key);
+        }
+        if why.is_lasting() {
+            let until = node.now().after(self.order.limits.remember_pass_time);
+            node.remembered.remember(key, until, why.name());
+        }
+        tracing::debug!(reason = why.name(), "not shared");
+        self.leading.tell(Outcome::Not(why.name()));
+    }
+
+    /// The head was admitted; the first bytes decide.
+    async fn sniff(mut self, sniff: Sniff, mut body: OriginBody) {
+        let growing = Growing::new();
+        let bytes_max = sniff.object_bytes_max();
+        let length = sniff.content_length();
+        let Some(mut room) = self
+            .worker
+            .node()
+            .reserve(length.unwrap_or(0), &self.order.limits)
+        else {
+            return self.relay(sniff.relay(NotShared::NoRoom), body).await;
+        };
+        let wanted = sniff.bytes_wanted();
+        let mut first = Vec::new();
+        while growing.len() < wanted {
+            match body.frame().await {
+                None => break,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        first.push(data.clone());
+                        growing.push(data);
+                    }
+                }
+                Some(Err(fault)) => return self.broke(OriginFault::Body(fault.to_string())),
+            }
+        }
+        let head = match sniff.judge(&growing.prefix(wanted)) {
+            Ok(head) => head,
+            Err(relay) => {
+                body.push_back(first);
+                return self.relay(relay, body).await;
+            }
+        };
+        drop(first);
+        match length {
+            Some(length) => {
+                let length = usize::try_from(length).expect("admitted lengths fit memory");
+                let object = Object::growing(head.clone(), Arc::clone(&growing), length);
+                if in_force(&self.worker.node().stance(), head.key()) {
+                    self.leading.tell(Outcome::Shared(Arc::clone(&object)));
+                }
+                self.lead(Led::Object {
+                    object,
+                    forwarded: head.status(),
+                });
+            }
+            None => {
+                let body = OutBody::growing(growing.leading_reader());
+                self.lead(Led::Streaming {
+                    head: head.clone(),
+                    body,
+                });
+            }
+        }
+        match self.gather(body, &growing, &mut room, bytes_max).await {
+            Gathered::Whole(whole) => {
+                if length.is_some_and(|length| length != u64::try_from(whole.len()).expect("fits"))
+                {
+                    growing.breaks();
+                    self.leading
+                        .tell(Outcome::Not(NotShared::Incomplete.name()));
+                    return;
+                }
+                self.worker.node().remembered.forget(head.key());
+                self.share(&Object::whole(head, whole));
+            }
+            Gathered::TooLarge => self.refuse(&NotShared::TooLarge),
+            Gathered::Broken => self
+                .leading
+                .tell(Outcome::Not(NotShared::Incomplete.name())),
+        }
+    }
+
+    /// Nothing of the body has left yet: the leader gets a clean failure.
+    fn broke(&mut self, fault: OriginFault) {
+        self.leading
+            .tell(Outcome::Not(NotShared::Incomplete.name()));
+        self.lead(Led::Failed(fault));
+    }
+
+    /// Reads a body to its end, for all who follow it.
+    async fn gather(
+        &self,
+        mut body: OriginBody,
+        growing: &Arc<Growing>,
+        room: &mut FillPermit,
+        bytes_max: u64,
+    ) -> Gathered {
+        loop {
+            let len = u64::try_from(growing.len()).expect("a length fits 64 bits");
+            if len > bytes_max || !room.grow(len, &self.order.limits) {
+                // Too large to keep. The leader takes the rest straight from the origin.
+                growing.hand_over(body);
+                return Gathered::TooLarge;
+            }
+            match body.frame().await {
+                None => return Gathered::Whole(growing.complete()),
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        growing.push(data);
+                    }
+                }
+                Some(Err(fault)) => {
+                    tracing::debug!(%fault, "a fill broke off");
+                    growing.breaks();
+                    return Gathered::Broken;
+                }
+            }
+        }
+    }
+
+    /// A document: shared only after a second anonymous copy agrees. Nobody but the leader has had a
+    /// byte before that.
+    async fn compare(mut self, first: FirstCopy, body: OriginBody) {
+        let Some(mut room) = self
+            .worker
+            .node()
+            .reserve(first.content_length().unwrap_or(0), &self.order.limits)
+        else {
+            return self.relay(first.relay(NotShared::NoRoom), body).await;
+        };
+        let bytes_max = self
+            .order
+            .limits
+            .document_bytes_max
+            .min(first.object_bytes_max());
+        let growing = Growing::new();
+        if !self.order.leader_carries {
+            let (status, headers) = first.leader_head(&answer::date(self.worker.node().now()));
+            let body = OutBody::growing(growing.leading_reader());
+            self.lead(Led::Copy {
+                status,
+                headers,
+                body,
+            });
+        }
+        let whole = match self.gather(body, &growing, &mut room, bytes_max).await {
+            Gathered::Whole(whole) => whole,
+            Gathered::TooLarge => {
+                self.refuse(&NotShared::TooLarge);
+                self.lead(Led::Refused {
+                    why: NotShared::TooLarge,
+                    relayed: None,
+                });
+                return;
+            }
+            Gathered::Broken => return self.broke(OriginFault::Body("it ended early".into())),
+        };
+        let forwarded = first.status();
+        match self.second(first, &whole, bytes_max).await {
+            Ok(head) => {
+                let object = Object::whole(head, whole);
+                self.worker.node().remembered.forget(object.head().key());
+                self.share(&object);
+                self.lead(Led::Object { object, forwarded });
+            }
+            Err(why) => {
+                self.refuse(&why);
+                self.lead(Led::Refused { why, relayed: None });
+            }
+        }
+    }
+
+    async fn second(
+        &self,
+        first: FirstCopy,
+        whole: &Bytes,
+        bytes_max: u64,
+    ) -> Result<Admitted, NotShared> {
+        let node = self.worker.node();
+        let (outbound, _) = SharedFetch::of(
+            first.key(),
+            &self.order.class,
+            self.begun(),
+            node.constants(),
+        )
+        .begin();
+        let outbound = self.with_fault(outbound);
+        let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let asked = origin::ask_whole(&self.worker, outbound, bytes_max).await;
+        let asked = asked.map_err(|_| NotShared::NoSecondCopy)?;
+        first.judge(
+            whole,
+            &SecondCopy {
+                status: asked.status,
+                headers: &asked.headers,
+                body: &asked.body,
+            },
+        )
+    }
+}
+
+enum Gathered {
+    Whole(Bytes),
+    TooLarge,
+    Broken,
+}
+
+/// Whether a response lets an older copy stand in for it (RFC 5861 4).
+pub(crate) fn is_failure(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 500 | 502 | 503 | 504)
+}
+
+/// The head of a relayed response, for its one viewer.
+pub(crate) fn relayed_head(headers: &mut HeaderMap, node: &crate::node::Node) {
+    shikiri_partition::leave_as_private(headers, &answer::date(node.now()));
+}

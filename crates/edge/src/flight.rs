@@ -1,0 +1,166 @@
+//! Flights: one fetch for many requests of one key.
+//!
+//! Waiting is not sharing. Who waits gets the object only once it was admitted; when it was not,
+//! each goes on alone, at once and side by side, not in a queue behind a leader. A flight ends with
+//! its fill, however that ends.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use shikiri_partition::Key;
+use tokio::sync::watch;
+
+use crate::store::Object;
+
+/// What has become of a fill, for those who wait.
+#[derive(Clone, Debug)]
+pub(crate) enum Outcome {
+    Running,
+    /// Admitted; the body may still be growing.
+    Shared(Arc<Object>),
+    /// Not admitted: the reason's name.
+    Not(&'static str),
+    /// What only a seeded fault would hand to a waiter.
+    #[cfg(feature = "seeded-faults")]
+    Unadmitted(http::StatusCode, http::HeaderMap, bytes::Bytes),
+}
+
+/// The running fills.
+#[derive(Default)]
+pub(crate) struct Flights {
+    running: Mutex<HashMap<Key, Arc<Flight>, foldhash::quality::FixedState>>,
+}
+
+pub(crate) struct Flight {
+    outcome: watch::Sender<Outcome>,
+    waiting: AtomicUsize,
+}
+
+/// A request's part in a fill.
+pub(crate) enum Joined {
+    /// It is first: it runs the fill.
+    Leads(Leading),
+    /// Another runs it.
+    Waits(Waiting),
+    /// Too many wait already.
+    Full,
+}
+
+impl Flights {
+    pub(crate) fn new(seed: u64) -> Self {
+        let hasher = foldhash::quality::FixedState::with_seed(seed);
+        Self {
+            running: Mutex::new(HashMap::with_hasher(hasher)),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<Flight>, foldhash::quality::FixedState>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Joins the fill of a key, or begins one. `look_again` runs under the lock: a fill that ended
+    /// between the lookup and now has left something in the store.
+    pub(crate) fn join<T>(
+        self: &Arc<Self>,
+        key: &Key,
+        waiting_max: usize,
+        look_again: impl FnOnce() -> Option<T>,
+    ) -> Result<Joined, T> {
+        let mut running = self.lock();
+        if let Some(flight) = running.get(key) {
+            if flight.waiting.fetch_add(1, Ordering::Relaxed) >= waiting_max {
+                flight.waiting.fetch_sub(1, Ordering::Relaxed);
+                return Ok(Joined::Full);
+            }
+            return Ok(Joined::Waits(Waiting {
+                outcome: flight.outcome.subscribe(),
+                flight: Arc::clone(flight),
+            }));
+        }
+        if let Some(found) = look_again() {
+            return Err(found);
+        }
+        let (outcome, _) = watch::channel(Outcome::Running);
+        let flight = Arc::new(Flight {
+            outcome,
+            waiting: AtomicUsize::new(0),
+        });
+        running.insert(key.clone(), Arc::clone(&flight));
+        Ok(Joined::Leads(Leading {
+            flights: Arc::clone(self),
+            key: key.clone(),
+            flight,
+        }))
+    }
+
+    /// Begins a fill unless one runs.
+    pub(crate) fn lead(self: &Arc<Self>, key: &Key) -> Option<Leading> {
+        match self.join(key, 0, || None::<()>) {
+            Ok(Joined::Leads(leading)) => Some(leading),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.lock().len()
+    }
+}
+
+/// The duty to end a flight. Ends it when dropped, so that a panic leaves nobody waiting.
+#[must_use]
+pub(crate) struct Leading {
+    flights: Arc<Flights>,
+    key: Key,
+    flight: Arc<Flight>,
+}
+
+impl Leading {
+    pub(crate) const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// Tells those who wait; the flight goes on until it is dropped.
+    pub(crate) fn tell(&self, outcome: Outcome) {
+        self.flight.outcome.send_replace(outcome);
+    }
+}
+
+impl Drop for Leading {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.key);
+        self.flight.outcome.send_if_modified(|outcome| {
+            let running = matches!(outcome, Outcome::Running);
+            if running {
+                *outcome = Outcome::Not("our-failure");
+            }
+            running
+        });
+    }
+}
+
+/// A place among those who wait.
+pub(crate) struct Waiting {
+    outcome: watch::Receiver<Outcome>,
+    flight: Arc<Flight>,
+}
+
+impl Waiting {
+    /// Waits until it is known whether the fill is shared.
+    pub(crate) async fn outcome(&mut self) -> Outcome {
+        match self
+            .outcome
+            .wait_for(|outcome| !matches!(outcome, Outcome::Running))
+            .await
+        {
+            Ok(outcome) => outcome.clone(),
+            Err(_) => Outcome::Not("our-failure"),
+        }
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.flight.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}

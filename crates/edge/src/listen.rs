@@ -1,0 +1,230 @@
+//! Listeners: sockets in, connections out, one thread and one runtime for each core.
+//!
+//! Every worker has its own listening socket on the same address and its own connections to
+//! origins; the store and the stance are the node's.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::runtime::Builder;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+
+use crate::connection::{serve_connection, told_to_stop};
+use crate::node::{Node, Worker};
+
+/// Connections that the kernel holds for one listener before we take them.
+const BACKLOG: u32 = 1024;
+
+/// A node's listeners.
+pub struct Listening {
+    workers: Vec<thread::JoinHandle<()>>,
+    stop: watch::Sender<bool>,
+    addresses: Vec<SocketAddr>,
+}
+
+/// Why listening could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenFault {
+    /// The address cannot be had.
+    #[error("cannot listen on {0}: {1}")]
+    Address(SocketAddr, io::Error),
+    /// A thread or runtime could not be had.
+    #[error("cannot start a worker: {0}")]
+    Worker(io::Error),
+}
+
+/// Listens on every address, with so many workers.
+///
+/// # Errors
+/// When an address cannot be bound, or a thread not started. Nothing listens then.
+pub fn listen(
+    node: &Arc<Node>,
+    addresses: &[SocketAddr],
+    workers: usize,
+) -> Result<Listening, ListenFault> {
+    let (stop, stopped) = watch::channel(false);
+    let connections = Arc::new(AtomicUsize::new(0));
+    // A port of 0 is chosen once, and then shared by all workers.
+    let mut bound = Vec::new();
+    let mut first = Vec::new();
+    for address in addresses {
+        let socket = bind(*address).map_err(|e| ListenFault::Address(*address, e))?;
+        bound.push(
+            socket
+                .local_addr()
+                .map_err(|e| ListenFault::Address(*address, e))?,
+        );
+        first.push(socket);
+    }
+    let mut sets = vec![first];
+    for _ in 1..workers.max(1) {
+        let set = bound
+            .iter()
+            .map(|a| bind(*a).map_err(|e| ListenFault::Address(*a, e)));
+        sets.push(set.collect::<Result<_, _>>()?);
+    }
+    let mut handles = Vec::new();
+    for (n, sockets) in sets.into_iter().enumerate() {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(ListenFault::Worker)?;
+        let (node, stopped, connections) =
+            (Arc::clone(node), stopped.clone(), Arc::clone(&connections));
+        let run = move || runtime.block_on(work(Worker::new(node), sockets, stopped, connections));
+        let handle = thread::Builder::new()
+            .name(format!("shikiri-{n}"))
+            .spawn(run);
+        handles.push(handle.map_err(ListenFault::Worker)?);
+    }
+    Ok(Listening {
+        workers: handles,
+        stop,
+        addresses: bound,
+    })
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() {
+        TcpSocket::new_v4()?
+    } else {
+        TcpSocket::new_v6()?
+    };
+    socket.set_reuseaddr(true)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+impl Listening {
+    /// The addresses, with the ports that were chosen.
+    #[must_use]
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Stops listening, lets running requests end within their time, and returns.
+    pub fn shut_down(self) {
+        self.stop.send_replace(true);
+        for worker in self.workers {
+            if worker.join().is_err() {
+                tracing::error!("a worker had panicked");
+            }
+        }
+    }
+}
+
+/// One worker, until it is told to stop.
+async fn work(
+    worker: Arc<Worker>,
+    sockets: Vec<TcpSocket>,
+    mut stopped: watch::Receiver<bool>,
+    connections: Arc<AtomicUsize>,
+) {
+    let mut accepting = tokio::task::JoinSet::new();
+    let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
+    for socket in sockets {
+        let listener = match socket.listen(BACKLOG) {
+            Ok(listener) => listener,
+            Err(error) => {
+                tracing::error!(%error, "cannot listen");
+                return;
+            }
+        };
+        accepting.spawn(accept(
+            Arc::clone(&worker),
+            listener,
+            stopped.clone(),
+            Arc::clone(&connections),
+            alive.clone(),
+        ));
+    }
+    let mut tick = interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            biased;
+            () = told_to_stop(&mut stopped) => break,
+            _ = tick.tick() => worker.sweep(),
+        }
+    }
+    accepting.abort_all();
+    drop(alive);
+    let patience = worker.node().stance().rules.limits().shutdown_time_max;
+    if timeout(patience, all_gone.recv()).await.is_err() {
+        tracing::warn!("running requests were cut: they took longer than the shutdown time");
+    }
+}
+
+async fn accept(
+    worker: Arc<Worker>,
+    listener: TcpListener,
+    stopped: watch::Receiver<bool>,
+    connections: Arc<AtomicUsize>,
+    alive: tokio::sync::mpsc::Sender<()>,
+) {
+    loop {
+        let (mut stream, client) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                // Out of descriptors, most likely: wait for some to come back.
+                tracing::warn!(%error, "cannot accept");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            }
+        };
+        let connections_max = worker.node().stance().rules.limits().connections_max;
+        let counted = Counted::new(&connections);
+        if counted.before >= connections_max {
+            tokio::spawn(async move {
+                const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
+                    Retry-After: 5\r\nContent-Length: 0\r\n\r\n";
+                drop(timeout(Duration::from_secs(1), stream.write_all(FULL)).await);
+                drop(counted);
+            });
+            continue;
+        }
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot set TCP_NODELAY");
+        }
+        let (worker, stopped, alive) = (Arc::clone(&worker), stopped.clone(), alive.clone());
+        tokio::spawn(async move {
+            serve_connection(&worker, stream, client, stopped).await;
+            drop((counted, alive));
+        });
+    }
+}
+
+struct Counted {
+    connections: Arc<AtomicUsize>,
+    before: usize,
+}
+
+impl Counted {
+    fn new(connections: &Arc<AtomicUsize>) -> Self {
+        let before = connections.fetch_add(1, Ordering::Relaxed);
+        Self {
+            connections: Arc::clone(connections),
+            before,
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Whether an origin is this very host, so that it may take our connections for a local
+/// administrator's.
+#[must_use]
+pub fn may_trust_loopback(address: &str) -> bool {
+    address == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}

@@ -1,0 +1,425 @@
+//! The node: what its requests share.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arc_swap::ArcSwap;
+use shikiri_partition::{Constants, Key, Limits, Rules};
+use shikiri_record::{Epoch, FillId, UnixMillis};
+
+use crate::flight::Flights;
+use crate::origin::Pool;
+use crate::purge::{Purges, Standing};
+use crate::remembered::Remembered;
+use crate::store::{Object, Store};
+use crate::world::World;
+
+/// What does not change while a node runs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The node's name, in `Via` and `CDN-Loop`: a token.
+    pub name: String,
+    /// Networks whose claims about earlier hops are believed, and who are told reasons.
+    pub trusted: Vec<TrustedNetwork>,
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TrustedNetwork {
+    address: IpAddr,
+    bits: u8,
+}
+
+impl TrustedNetwork {
+    fn contains(&self, address: IpAddr) -> bool {
+        let same = |a: &[u8], b: &[u8]| {
+            let (whole, rest) = (usize::from(self.bits / 8), self.bits % 8);
+            a.get(..whole) == b.get(..whole)
+                && (rest == 0 || (a[whole] ^ b[whole]) >> (8 - rest) == 0)
+        };
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => same(&a.octets(), &b.octets()),
+            (IpAddr::V6(a), IpAddr::V6(b)) => same(&a.octets(), &b.octets()),
+            _ => false,
+        }
+    }
+}
+
+impl std::str::FromStr for TrustedNetwork {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || {
+            format!(
+                "`{text}` is no address or network: write `192.0.2.7`, `192.0.2.0/24` or `2001:db8::/32`"
+            )
+        };
+        let (address, bits) = text
+            .split_once('/')
+            .map_or((text, None), |(a, b)| (a, Some(b)));
+        let address: IpAddr = address.parse().map_err(|_| wrong())?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = match bits {
+            None => most,
+            Some(bits) => bits.parse().ok().filter(|b| *b <= most).ok_or_else(wrong)?,
+        };
+        Ok(Self { address, bits })
+    }
+}
+
+/// Rules and epoch as one value, read once when a request begins.
+#[derive(Debug)]
+pub struct Stance {
+    /// The rules in force.
+    pub rules: Arc<Rules>,
+    /// The epoch in force.
+    pub epoch: Epoch,
+}
+
+/// What a node's requests share: the stance, the store, running fills, purges and counts.
+pub struct Node {
+    config: Config,
+    constants: Constants,
+    world: Arc<dyn World>,
+    stance: ArcSwap<Stance>,
+    /// Changes of the stance happen one after another.
+    changing: Mutex<()>,
+    pub(crate) store: Store,
+    pub(crate) flights: Arc<Flights>,
+    pub(crate) remembered: Remembered,
+    pub(crate) purges: Purges,
+    pub(crate) counters: Counters,
+    requests: AtomicUsize,
+    filling: AtomicU64,
+    invalidations: Mutex<(u64, u32)>,
+}
+
+/// Counts since the node began.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) requests: AtomicU64,
+    pub(crate) hits: AtomicU64,
+    pub(crate) stale: AtomicU64,
+    pub(crate) fills: AtomicU64,
+    pub(crate) collapsed: AtomicU64,
+    pub(crate) passes: AtomicU64,
+    pub(crate) relays: AtomicU64,
+    pub(crate) refused: AtomicU64,
+    pub(crate) failures: AtomicU64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+/// A reading of a node's counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counts {
+    /// Requests that were read.
+    pub requests: u64,
+    /// Served from the store, fresh.
+    pub hits: u64,
+    /// Served from the store past freshness.
+    pub stale: u64,
+    /// Shared fetches sent, second copies not counted.
+    pub fills: u64,
+    /// Served from a fill that another request led.
+    pub collapsed: u64,
+    /// Sent to the origin as themselves.
+    pub passes: u64,
+    /// Shared fetches whose answer went to one requester alone.
+    pub relays: u64,
+    /// Refused.
+    pub refused: u64,
+    /// Origin failures shown to a client.
+    pub failures: u64,
+    /// Objects stored now.
+    pub objects: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Requests being answered now.
+    pub running: u64,
+    /// Fills running now.
+    pub filling: u64,
+}
+
+impl Node {
+    /// A node with these rules, in its first epoch, its store empty.
+    #[must_use]
+    pub fn new(config: Config, rules: Rules, world: Arc<dyn World>) -> Arc<Self> {
+        let constants = Constants::new(&config.name);
+        let store = Store::new(rules.limits().store_bytes_max, world.random());
+        Arc::new(Self {
+            constants,
+            config,
+            stance: ArcSwap::from_pointee(Stance {
+                rules: Arc::new(rules),
+                epoch: Epoch(1),
+            }),
+            changing: Mutex::new(()),
+            store,
+            flights: Arc::new(Flights::new(world.random())),
+            remembered: Remembered::new(world.random()),
+            purges: Purges::new(),
+            counters: Counters::default(),
+            requests: AtomicUsize::new(0),
+            filling: AtomicU64::new(0),
+            invalidations: Mutex::new((0, 0)),
+            world,
+        })
+    }
+
+    /// The stance: taken once per request.
+    #[must_use]
+    pub fn stance(&self) -> Arc<Stance> {
+        self.stance.load_full()
+    }
+
+    pub(crate) fn constants(&self) -> &Constants {
+        &self.constants
+    }
+
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
+        self.config
+            .trusted
+            .iter()
+            .any(|network| network.contains(address))
+    }
+
+    /// The time.
+    #[must_use]
+    pub fn now(&self) -> UnixMillis {
+        self.world.now()
+    }
+
+    pub(crate) fn fill_id(&self) -> FillId {
+        FillId((u128::from(self.world.random()) << 64) | u128::from(self.world.random()))
+    }
+
+    /// Puts other rules in force. Requests that run keep theirs; what they fill under a meaning that
+    /// is gone is not stored.
+    pub fn reload(&self, rules: Rules) {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let epoch = self.stance.load().epoch;
+        self.store.resize(rules.limits().store_bytes_max);
+        self.stance.store(Arc::new(Stance {
+            rules: Arc::new(rules),
+            epoch,
+        }));
+        self.remembered.clear();
+        self.sweep();
+    }
+
+    /// Raises the epoch: nothing that is stored, or being filled, can be named any more.
+    pub fn purge_all(&self) -> Epoch {
+        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
+        let stance = self.stance.load_full();
+        let epoch = stance.epoch.next();
+        self.stance.store(Arc::new(Stance {
+            rules: Arc::clone(&stance.rules),
+            epoch,
+        }));
+        self.purges.purge_all();
+        self.remembered.clear();
+        self.sweep();
+        epoch
+    }
+
+    /// Purges every variant of a URI. Returns the URIs as keys hold them.
+    #[must_use]
+    pub fn purge(&self, uris: &[String]) -> usize {
+        for uri in uris {
+            self.purges.purge(uri);
+        }
+        let before = self.store.objects();
+        self.sweep();
+        before.saturating_sub(self.store.objects())
+    }
+
+    /// Frees the memory of what can no longer be used.
+    fn sweep(&self) {
+        let stance = self.stance.load_full();
+        self.store.retain(|object| self.may_stay(&stance, object));
+    }
+
+    fn may_stay(&self, stance: &Stance, object: &Object) -> bool {
+        in_force(stance, object.head().key())
+            && self.purges.standing(object.uri(), object.head().order()) != Standing::Dead
+    }
+
+    /// Counts a request in, unless too many run.
+    pub(crate) fn admit_request(self: &Arc<Self>, limits: &Limits) -> Option<RequestPermit> {
+        let before = self.requests.fetch_add(1, Ordering::Relaxed);
+        let permit = RequestPermit(Arc::clone(self));
+        (before < limits.requests_max).then_some(permit)
+    }
+
+    /// Sets aside memory for a fill's body, unless running fills take too much already.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64, limits: &Limits) -> Option<FillPermit> {
+        let mut permit = FillPermit {
+            node: Arc::clone(self),
+            bytes: 0,
+        };
+        permit.grow(bytes, limits).then_some(permit)
+    }
+
+    /// Whether an unsafe method may still invalidate in this second.
+    pub(crate) fn may_invalidate(&self, limits: &Limits) -> bool {
+        let second = self.now().seconds();
+        let mut window = self
+            .invalidations
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if window.0 != second {
+            *window = (second, 0);
+        }
+        window.1 += 1;
+        window.1 <= limits.invalidations_per_second_max
+    }
+
+    /// What must be looked at from time to time: whether the clock has jumped.
+    pub fn maintain(&self) {
+        if let Some(away) = self.world.clock_jump() {
+            tracing::warn!(
+                away_ms = away.as_millis(),
+                "the clock jumped: everything stored is purged"
+            );
+            self.purge_all();
+        }
+    }
+
+    /// A reading of the counts.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let c = &self.counters;
+        Counts {
+            requests: read(&c.requests),
+            hits: read(&c.hits),
+            stale: read(&c.stale),
+            fills: read(&c.fills),
+            collapsed: read(&c.collapsed),
+            passes: read(&c.passes),
+            relays: read(&c.relays),
+            refused: read(&c.refused),
+            failures: read(&c.failures),
+            objects: wide(self.store.objects()),
+            bytes: self.store.bytes(),
+            running: wide(self.requests.load(Ordering::Relaxed)),
+            filling: wide(self.flights.count()),
+        }
+    }
+}
+
+/// Whether a key can still be named under a stance.
+pub(crate) fn in_force(stance: &Stance, key: &Key) -> bool {
+    key.epoch() == stance.epoch
+        && stance
+            .rules
+            .classes()
+            .iter()
+            .any(|class| class.digest == key.class())
+}
+
+/// A request being answered; counts it out when dropped.
+pub(crate) struct RequestPermit(Arc<Node>);
+
+impl Drop for RequestPermit {
+    fn drop(&mut self) {
+        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Memory set aside for a running fill.
+pub(crate) struct FillPermit {
+    node: Arc<Node>,
+    bytes: u64,
+}
+
+impl FillPermit {
+    /// Sets aside up to `bytes` in all; `false` when that is too much.
+    pub(crate) fn grow(&mut self, bytes: u64, limits: &Limits) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let before = self.node.filling.fetch_add(more, Ordering::Relaxed);
+        self.bytes += more;
+        before.saturating_add(more) <= limits.store_bytes_max
+    }
+}
+
+impl Drop for FillPermit {
+    fn drop(&mut self) {
+        self.node.filling.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+/// One thread's part of a node: its connections to origins.
+pub struct Worker {
+    node: Arc<Node>,
+    pool: Pool,
+}
+
+impl Worker {
+    /// A worker of a node, with no connections yet.
+    #[must_use]
+    pub fn new(node: Arc<Node>) -> Arc<Self> {
+        Arc::new(Self {
+            node,
+            pool: Pool::default(),
+        })
+    }
+
+    /// The node.
+    #[must_use]
+    pub const fn node(&self) -> &Arc<Node> {
+        &self.node
+    }
+
+    pub(crate) const fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.node.world
+    }
+
+    /// The bounds in force.
+    pub(crate) fn limits(&self) -> Limits {
+        *self.node.stance.load().rules.limits()
+    }
+
+    /// Closes idle connections that have grown old.
+    pub fn sweep(&self) {
+        self.pool.sweep(&self.limits());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks() {
+        let network: TrustedNetwork = "192.0.2.128/25".parse().unwrap();
+        assert!(network.contains("192.0.2.200".parse().unwrap()));
+        assert!(network.contains("::ffff:192.0.2.200".parse().unwrap()));
+        assert!(!network.contains("192.0.2.100".parse().unwrap()));
+        assert!(!network.contains("2001:db8::1".parse().unwrap()));
+        assert!(
+            "192.0.2.1"
+                .parse::<TrustedNetwork>()
+                .unwrap()
+                .contains("192.0.2.1".parse().unwrap())
+        );
+        assert!(
+            "0.0.0.0/0"
+                .parse::<TrustedNetwork>()
+                .unwrap()
+                .contains("8.8.8.8".parse().unwrap())
+        );
+        for wrong in ["", "x", "192.0.2.0/33", "192.0.2.0/", "::1/129"] {
+            assert!(wrong.parse::<TrustedNetwork>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,731 @@
+//! Connections to origins: the adapter that turns a key, or a pass, into bytes.
+//!
+//! This is the part that types cannot prove, so it is small and the simulator aims at it. Two kinds
+//! of connection never mix:
+//!
+//! - **Shared** ones carry shared fetches alone. [`shared`] takes an [`Outbound`], which was rendered
+//!   from a key; it never sees a request.
+//! - **Pass** ones belong to one client connection and one set of credentials. An origin that answers
+//!   twice, late, or to the wrong request can then confuse nobody but the member who asked.
+//!
+//! A connection is used again only after a response that ended where it said it would, with nothing
+//! unread and no surprise on the way.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, WWW_AUTHENTICATE};
+use http::{HeaderMap, Request, StatusCode, Version};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper_util::rt::TokioIo;
+use shikiri_partition::{Limits, Outbound, PassRequest};
+use shikiri_record::Digest;
+use tokio::sync::Notify;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, Sleep, timeout};
+
+use crate::body::{BodyFault, InBody, Progress};
+use crate::connection::Connection;
+use crate::node::Worker;
+
+/// Why an origin gave no response.
+#[derive(Debug, thiserror::Error)]
+pub enum OriginFault {
+    /// It could not be reached.
+    #[error("the origin {0} cannot be reached: {1}")]
+    Unreachable(String, std::io::Error),
+    /// It did not accept a connection in time.
+    #[error("the origin {0} did not accept a connection in {1:?}")]
+    ConnectTime(String, Duration),
+    /// It closed, or broke HTTP, before a response head.
+    #[error("the origin {0} gave no response: {1}")]
+    NoResponse(String, hyper::Error),
+    /// It sent no response head in time.
+    #[error("the origin {0} sent no response head in {1:?}")]
+    FirstByteTime(String, Duration),
+    /// It switched protocols, which nobody had asked for.
+    #[error("the origin {0} switched protocols unasked")]
+    Upgraded(String),
+    /// Its body broke off before any of it was passed on.
+    #[error("the origin's body broke off: {0}")]
+    Body(String),
+    /// The client's own body ended early or stalled.
+    #[error("the client's body broke off")]
+    ClientBody,
+    /// The client's own body is larger than allowed.
+    #[error("the client's body is larger than allowed")]
+    ClientBodyTooLarge,
+}
+
+impl OriginFault {
+    /// The status that tells a client.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::Unreachable(..) | Self::NoResponse(..) | Self::Upgraded(_) | Self::Body(_) => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTime(..) | Self::FirstByteTime(..) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientBody => StatusCode::REQUEST_TIMEOUT,
+            Self::ClientBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+        }
+    }
+
+    /// The reason's name.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Unreachable(..) => "origin-unreachable",
+            Self::ConnectTime(..) => "origin-connect-time",
+            Self::NoResponse(..) => "origin-no-response",
+            Self::FirstByteTime(..) => "origin-first-byte-time",
+            Self::Upgraded(_) => "origin-upgraded",
+            Self::Body(_) => "origin-body",
+            Self::ClientBody => "client-body",
+            Self::ClientBodyTooLarge => "body-too-large",
+        }
+    }
+}
+
+/// A response from an origin, its body still on the way.
+pub(crate) struct Response {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// Whether the end of the body was declared (RFC 9112 6.3): without that, a cut cannot be told
+    /// from an end.
+    pub(crate) length_known: bool,
+    pub(crate) body: OriginBody,
+}
+
+/// Sends a shared fetch.
+pub(crate) async fn shared(
+    worker: &Arc<Worker>,
+    outbound: Outbound,
+) -> Result<Response, OriginFault> {
+    let limits = worker.limits();
+    let (host, port) = outbound.origin();
+    let place = Place {
+        host: host.to_owned(),
+        port,
+    };
+    let (method, target, headers) = outbound.into_parts();
+    let mut request = Request::new(OutgoingBody::Empty);
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().expect("a key's target came from a request");
+    *request.headers_mut() = headers;
+    let sending = Sending {
+        home: Home::Shared(Arc::downgrade(worker), place.clone()),
+        place,
+        limits,
+        signs: Arc::default(),
+        expects: false,
+        progress: None,
+    };
+    sending
+        .send(worker, request, |sending| {
+            worker.pool().checkout(&sending.place, &limits)
+        })
+        .await
+}
+
+/// Sends a request as itself.
+pub(crate) async fn pass(
+    worker: &Arc<Worker>,
+    connection: &Arc<Connection>,
+    request: PassRequest,
+    body: Option<Incoming>,
+) -> Result<Response, OriginFault> {
+    let limits = worker.limits();
+    let (host, port) = request.origin();
+    let place = Place {
+        host: host.to_owned(),
+        port,
+    };
+    let credentials = request.credentials();
+    let (method, target, headers) = request.into_parts();
+    // Without credentials that name the sender, whatever carried a body may have carried a secret:
+    // such a connection is not used for the next request.
+    let reusable = credentials.is_some() || method.is_safe();
+    let tied = headers
+        .get_all(AUTHORIZATION)
+        .iter()
+        .any(is_connection_bound);
+    let home = if reusable && !tied {
+        Home::Viewer(
+            Arc::downgrade(connection),
+            Arc::downgrade(worker),
+            place.clone(),
+            credentials,
+        )
+    } else {
+        Home::Nowhere
+    };
+
+    let expects = headers.contains_key(EXPECT);
+    let signs = Arc::new(Signs::default());
+    let (body, progress) = match body {
+        None => (OutgoingBody::Empty, None),
+        Some(body) => {
+            let gate = expects.then(|| wait_for_continue(Arc::clone(&signs)));
+            let (body, progress) = InBody::new(body, limits.request_body_bytes_max, gate);
+            (OutgoingBody::Client(Box::new(body)), Some(progress))
+        }
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().expect("a pass's target came from a request");
+    *request.headers_mut() = headers;
+    let sending = Sending {
+        home,
+        place,
+        limits,
+        signs,
+        expects,
+        progress,
+    };
+    let idle =
+        |sending: &Sending| connection.checkout(worker, &sending.place, credentials, &limits);
+    sending.send(worker, request, idle).await
+}
+
+/// A request on its way to an origin.
+struct Sending {
+    place: Place,
+    home: Home,
+    limits: Limits,
+    signs: Arc<Signs>,
+    /// The client waits to be asked for its body.
+    expects: bool,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Why one try gave no response.
+enum Failed {
+    Origin(OriginFault),
+    /// The connection had closed before a byte was written: nothing was asked, and another may be.
+    NotSent(Box<Request<OutgoingBody>>, hyper::Error),
+}
+
+impl Sending {
+    /// Sends on an idle connection, or on a new one.
+    async fn send(
+        self,
+        worker: &Arc<Worker>,
+        mut request: Request<OutgoingBody>,
+        idle: impl Fn(&Self) -> Option<Conn>,
+    ) -> Result<Response, OriginFault> {
+        loop {
+            let idle = idle(&self);
+            let fresh = idle.is_none();
+            let mut conn = match idle {
+                Some(conn) => conn,
+                None => connect(worker, &self.place, &self.limits).await?,
+            };
+            conn.signs = Arc::clone(&self.signs);
+            match self.exchange(conn, request).await {
+                Ok(response) => return Ok(response),
+                Err(Failed::Origin(fault)) => return Err(fault),
+                Err(Failed::NotSent(_, error)) if fresh => {
+                    return Err(OriginFault::NoResponse(self.place.to_string(), error));
+                }
+                Err(Failed::NotSent(back, _)) => request = *back,
+            }
+        }
+    }
+
+    /// One request and its response head. A request of which any byte was written is never sent again.
+    async fn exchange(
+        &self,
+        mut conn: Conn,
+        mut request: Request<OutgoingBody>,
+    ) -> Result<Response, Failed> {
+        let (signs, expects) = (Arc::clone(&self.signs), self.expects);
+        hyper::ext::on_informational(&mut request, move |response| match response.status() {
+            StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
+            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {}
+            _ => signs.surprised.store(true, Ordering::Relaxed),
+        });
+        let sending = conn.sender.try_send_request(request);
+        tokio::pin!(sending);
+        let mut moved = 0;
+        let sent = loop {
+            match timeout(self.limits.first_byte_time_max, &mut sending).await {
+                Ok(sent) => break sent,
+                // A long upload that moves is not an origin that hangs.
+                Err(_) if self.moved() > moved => moved = self.moved(),
+                Err(_) => {
+                    let time = self.limits.first_byte_time_max;
+                    let fault = OriginFault::FirstByteTime(self.place.to_string(), time);
+                    return Err(Failed::Origin(fault));
+                }
+            }
+        };
+        let response = match sent {
+            Ok(response) => response,
+            Err(mut error) => {
+                if let Some(request) = error.take_message() {
+                    return Err(Failed::NotSent(Box::new(request), error.into_error()));
+                }
+                let fault = self.progress.as_ref().and_then(|progress| progress.fault());
+                return Err(Failed::Origin(match fault {
+                    Some(BodyFault::ClientTooLarge) => OriginFault::ClientBodyTooLarge,
+                    Some(_) => OriginFault::ClientBody,
+                    None => OriginFault::NoResponse(self.place.to_string(), error.into_error()),
+                }));
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failed::Origin(OriginFault::Upgraded(
+                self.place.to_string(),
+            )));
+        }
+        Ok(received(conn, response, &self.home, &self.limits))
+    }
+
+    fn moved(&self) -> u64 {
+        self.progress
+            .as_ref()
+            .map_or(0, |progress| progress.moved())
+    }
+}
+
+/// `Authorization: Negotiate` and `NTLM` authenticate the connection, not the request.
+fn is_connection_bound(value: &http::HeaderValue) -> bool {
+    let value = value.as_bytes();
+    [&b"negotiate"[..], b"ntlm"].iter().any(|scheme| {
+        value
+            .get(..scheme.len())
+            .is_some_and(|v| v.eq_ignore_ascii_case(scheme))
+    })
+}
+
+/// Holds a body back until the origin asks for it, answers, or says nothing for a second
+/// (RFC 9110 10.1.1: a client must not wait for ever).
+fn wait_for_continue(signs: Arc<Signs>) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        tokio::select! {
+            biased;
+            () = signs.asked_for_body.notified() => {}
+            () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        }
+    })
+}
+
+/// Where an origin listens.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Place {
+    host: String,
+    port: u16,
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}:{}", self.host, self.port)
+    }
+}
+
+/// What an origin did before its final response.
+#[derive(Default)]
+struct Signs {
+    asked_for_body: Notify,
+    surprised: AtomicBool,
+}
+
+/// An idle or busy connection to an origin.
+pub(crate) struct Conn {
+    sender: SendRequest<OutgoingBody>,
+    task: AbortHandle,
+    idle_since: Instant,
+    signs: Arc<Signs>,
+}
+
+impl Drop for Conn {
+    fn drop(&mut self) {
+        // Whatever is still on the wire belongs to nobody.
+        self.task.abort();
+    }
+}
+
+impl Conn {
+    fn is_usable(&self, limits: &Limits) -> bool {
+        self.sender.is_ready() && self.idle_since.elapsed() < limits.origin_idle_time_max
+    }
+}
+
+async fn connect(
+    worker: &Arc<Worker>,
+    place: &Place,
+    limits: &Limits,
+) -> Result<Conn, OriginFault> {
+    let connecting = worker.world().connect(&place.host, place.port);
+    let wire = match timeout(limits.connect_time_max, connecting).await {
+        Ok(Ok(wire)) => wire,
+        Ok(Err(error)) => return Err(OriginFault::Unreachable(place.to_string(), error)),
+        Err(_) => {
+            return Err(OriginFault::ConnectTime(
+                place.to_string(),
+                limits.connect_time_max,
+            ));
+        }
+    };
+    let (sender, connection) = http1::Builder::new()
+        .max_headers(limits.head_fields_max)
+        .max_buf_size(limits.head_bytes_max.max(8192))
+        .handshake(TokioIo::new(wire))
+        .await
+        .map_err(|error| OriginFault::NoResponse(place.to_string(), error))?;
+    let task = tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "an origin connection ended");
+        }
+    });
+    Ok(Conn {
+        sender,
+        task: task.abort_handle(),
+        idle_since: Instant::now(),
+        signs: Arc::default(),
+    })
+}
+
+/// Idle connections for shared fetches, of one worker.
+#[derive(Default)]
+pub(crate) struct Pool {
+    idle: Mutex<BTreeMap<Place, Vec<Conn>>>,
+}
+
+impl Pool {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Vec<Conn>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn checkout(&self, place: &Place, limits: &Limits) -> Option<Conn> {
+        let mut idle = self.lock();
+        let conns = idle.get_mut(place)?;
+        // The youngest first: the others grow old and are closed.
+        while let Some(conn) = conns.pop() {
+            if conn.is_usable(limits) {
+                return Some(conn);
+            }
+        }
+        None
+    }
+
+    fn checkin(&self, place: &Place, conn: Conn, limits: &Limits) {
+        let mut idle = self.lock();
+        let conns = idle.entry(place.clone()).or_default();
+        if conns.len() < limits.origin_idle_max {
+            conns.push(conn);
+        }
+    }
+
+    /// Closes what has been idle for too long.
+    pub(crate) fn sweep(&self, limits: &Limits) {
+        self.lock().retain(|_, conns| {
+            conns.retain(|conn| {
+                !conn.sender.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max
+            });
+            !conns.is_empty()
+        });
+    }
+}
+
+/// Idle connections for passes, of one client connection.
+#[derive(Default)]
+pub(crate) struct ViewerPool {
+    idle: Mutex<Vec<(Place, Option<Digest>, Conn)>>,
+}
+
+impl ViewerPool {
+    /// One browser tab's worth; more come from a proxy that mixes viewers, for whom connections are
+    /// opened anew.
+    const IDLE_MAX: usize = 4;
+
+    fn lock(&self) -> MutexGuard<'_, Vec<(Place, Option<Digest>, Conn)>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn checkout(
+        &self,
+        place: &Place,
+        credentials: Option<Digest>,
+        limits: &Limits,
+    ) -> Option<Conn> {
+        let mut idle = self.lock();
+        loop {
+            let at = idle
+                .iter()
+                .position(|(p, c, _)| p == place && *c == credentials)?;
+            let (_, _, conn) = idle.swap_remove(at);
+            if conn.is_usable(limits) {
+                return Some(conn);
+            }
+        }
+    }
+
+    fn checkin(&self, place: &Place, credentials: Option<Digest>, conn: Conn) {
+        let mut idle = self.lock();
+        if idle.len() >= Self::IDLE_MAX {
+            drop(idle.remove(0));
+        }
+        idle.push((place.clone(), credentials, conn));
+    }
+}
+
+impl Connection {
+    fn checkout(
+        &self,
+        worker: &Worker,
+        place: &Place,
+        credentials: Option<Digest>,
+        limits: &Limits,
+    ) -> Option<Conn> {
+        #[cfg(feature = "seeded-faults")]
+        if shikiri_partition::fault::is(shikiri_partition::fault::Fault::PoolsMixed) {
+            return worker.pool().checkout(place, limits);
+        }
+        let _ = worker;
+        self.passes().checkout(place, credentials, limits)
+    }
+}
+
+/// Where a connection goes when its response has ended well.
+#[derive(Clone)]
+enum Home {
+    Shared(Weak<Worker>, Place),
+    Viewer(Weak<Connection>, Weak<Worker>, Place, Option<Digest>),
+    Nowhere,
+}
+
+impl Home {
+    fn take_back(&self, mut conn: Conn, limits: &Limits) {
+        conn.idle_since = Instant::now();
+        match self {
+            Self::Shared(worker, place) => {
+                if let Some(worker) = worker.upgrade() {
+                    worker.pool().checkin(place, conn, limits);
+                }
+            }
+            Self::Viewer(connection, worker, place, credentials) => {
+                #[cfg(feature = "seeded-faults")]
+                if shikiri_partition::fault::is(shikiri_partition::fault::Fault::PoolsMixed) {
+                    if let Some(worker) = worker.upgrade() {
+                        worker.pool().checkin(place, conn, limits);
+                    }
+                    return;
+                }
+                let _ = worker;
+                if let Some(connection) = connection.upgrade() {
+                    connection.passes().checkin(place, *credentials, conn);
+                }
+            }
+            Self::Nowhere => {}
+        }
+    }
+}
+
+fn received(
+    conn: Conn,
+    response: hyper::Response<Incoming>,
+    home: &Home,
+    limits: &Limits,
+) -> Response {
+    let (parts, body) = response.into_parts();
+    let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
+    let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
+    // Two ways to tell where it ends are two messages to somebody (RFC 9112 6.3).
+    let clear_framing = lengths + usize::from(chunked) <= 1 && parts.version == Version::HTTP_11;
+    let tied = parts
+        .headers
+        .get_all(WWW_AUTHENTICATE)
+        .iter()
+        .any(is_connection_bound);
+    let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
+    let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
+    let mut body = OriginBody {
+        inner: body,
+        pushed_back: VecDeque::new(),
+        lease,
+        limits: *limits,
+        stall: Box::pin(tokio::time::sleep(limits.stall_time_max)),
+        ended: false,
+    };
+    if body.inner.is_end_stream() {
+        body.end_well();
+    }
+    Response {
+        status: parts.status,
+        headers: parts.headers,
+        length_known: length_known && lengths + usize::from(chunked) <= 1,
+        body,
+    }
+}
+
+/// A response body from an origin, with the connection that it comes on.
+pub(crate) struct OriginBody {
+    inner: Incoming,
+    /// What was read already and given back: it comes first.
+    pushed_back: VecDeque<Bytes>,
+    /// `None`: the connection is not used again after this.
+    lease: Option<(Conn, Home)>,
+    limits: Limits,
+    stall: Pin<Box<Sleep>>,
+    ended: bool,
+}
+
+impl OriginBody {
+    /// Gives back what was read from the front.
+    pub(crate) fn push_back(&mut self, chunks: Vec<Bytes>) {
+        self.pushed_back.extend(chunks);
+    }
+
+    fn end_well(&mut self) {
+        self.ended = true;
+        if let Some((conn, home)) = self.lease.take()
+            && !conn.signs.surprised.load(Ordering::Relaxed)
+        {
+            home.take_back(conn, &self.limits);
+        }
+    }
+}
+
+impl Body for OriginBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        if let Some(chunk) = self.pushed_back.pop_front() {
+            return Poll::Ready(Some(Ok(Frame::data(chunk))));
+        }
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(None) => {
+                self.end_well();
+                Poll::Ready(None)
+            }
+            Poll::Ready(Some(Ok(frame))) => {
+                let deadline = Instant::now() + self.limits.stall_time_max;
+                self.stall.as_mut().reset(deadline);
+                if self.inner.is_end_stream() {
+                    self.end_well();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(error))) => {
+                self.lease = None;
+                Poll::Ready(Some(Err(BodyFault::Origin(error.to_string()))))
+            }
+            Poll::Pending => {
+                if self.stall.as_mut().poll(cx).is_ready() {
+                    self.lease = None;
+                    return Poll::Ready(Some(Err(BodyFault::Origin("it stalled".into()))));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.pushed_back.is_empty() && (self.ended || self.inner.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let back: usize = self.pushed_back.iter().map(Bytes::len).sum();
+        let back = u64::try_from(back).expect("a length fits 64 bits");
+        match (self.ended, self.inner.size_hint().exact()) {
+            (true, _) => SizeHint::with_exact(back),
+            (false, Some(rest)) => SizeHint::with_exact(rest + back),
+            (false, None) => SizeHint::new(),
+        }
+    }
+}
+
+/// What goes to an origin after a head.
+pub(crate) enum OutgoingBody {
+    Empty,
+    Client(Box<InBody>),
+}
+
+impl Body for OutgoingBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        match &mut *self {
+            Self::Empty => Poll::Ready(None),
+            Self::Client(body) => Pin::new(&mut **body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.size_hint(),
+        }
+    }
+}
+
+/// What an origin answered to a shared fetch, whole.
+#[derive(Debug)]
+pub struct Asked {
+    /// The status.
+    pub status: StatusCode,
+    /// The header fields.
+    pub headers: HeaderMap,
+    /// Whether the end of the body was declared.
+    pub length_known: bool,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Sends one shared fetch and reads the answer, whole.
+///
+/// # Errors
+/// When the origin gives no response, or its body breaks off or is larger than `bytes_max`.
+pub async fn ask_whole(
+    worker: &Arc<Worker>,
+    outbound: Outbound,
+    bytes_max: usize,
+) -> Result<Asked, OriginFault> {
+    let mut response = shared(worker, outbound).await?;
+    let mut body = Vec::new();
+    while let Some(frame) = response.body.frame().await {
+        let frame = frame.map_err(|fault| OriginFault::Body(fault.to_string()))?;
+        if let Some(data) = frame.data_ref() {
+            body.extend_from_slice(data);
+        }
+        if body.len() > bytes_max {
+            return Err(OriginFault::Body(format!(
+                "it is larger than {bytes_max} bytes"
+            )));
+        }
+    }
+    Ok(Asked {
+        status: response.status,
+        headers: response.headers,
+        length_known: response.length_known,
+        body,
+    })
+}

@@ -1,0 +1,613 @@
+//! What happens to a request, from its head to its answer.
+//!
+//! [`serve`] reads like the table in `ARCHITECTURE.md`: stance, classify, lookup, flight, fetch,
+//! admit, serve. It decides nothing about sharing itself: every step takes a permission that
+//! `shikiri_partition` gave, and there is no way around them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{CACHE_CONTROL, MAX_FORWARDS, VIA};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
+use hyper::body::Incoming;
+use shikiri_partition::{
+    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal,
+    Refused, RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use crate::answer;
+use crate::body::OutBody;
+use crate::connection::Connection;
+use crate::fill::{self, Led, Relayed};
+use crate::flight::{Joined, Outcome};
+use crate::guard::Turn;
+use crate::node::{Node, Stance, Worker, count};
+use crate::origin::{self, OriginFault};
+use crate::purge::Standing;
+use crate::store::Object;
+
+/// Answers a request.
+pub(crate) async fn serve(
+    worker: &Arc<Worker>,
+    connection: &Arc<Connection>,
+    request: Request<Incoming>,
+) -> Response<OutBody> {
+    let node = worker.node();
+    let turn = connection.turn();
+    count(&node.counters.requests);
+    // Listen: what the guard refused never becomes a request.
+    if let Some(why) = turn.refused() {
+        return refuse(node, why).map(|body| body.holding(turn, None));
+    }
+    // Stance: one value, read once.
+    let stance = node.stance();
+    let Some(permit) = node.admit_request(stance.rules.limits()) else {
+        return refuse(node, Refused::Busy).map(|body| body.holding(turn, None));
+    };
+    let is_head = request.method() == Method::HEAD;
+    let (mut parts, body) = request.into_parts();
+    if let Some(response) = max_forwards(&mut parts, node) {
+        return response.map(|body| body.holding(turn, Some(permit)));
+    }
+    let asked = Asked {
+        worker,
+        connection,
+        turn: &turn,
+        stance: &stance,
+        parts,
+    };
+    let mut response = asked.answer(body).await;
+    response
+        .headers_mut()
+        .append(VIA, node.constants().via().clone());
+    if is_head {
+        *response.body_mut() = OutBody::empty();
+    }
+    response.map(|body| body.holding(turn, Some(permit)))
+}
+
+fn refuse(node: &Node, why: Refused) -> Response<OutBody> {
+    count(&node.counters.refused);
+    tracing::debug!(reason = why.name(), "refused");
+    answer::refused(why, node.now())
+}
+
+/// A request with all that its answer may look at.
+struct Asked<'a> {
+    worker: &'a Arc<Worker>,
+    connection: &'a Arc<Connection>,
+    turn: &'a Turn,
+    stance: &'a Arc<Stance>,
+    parts: Parts,
+}
+
+/// What the store has for a request.
+enum Found {
+    Fresh(Arc<Object>, Duration),
+    WhileRevalidating(Arc<Object>),
+    /// Only after the origin was asked; `on_error`: also when it fails.
+    Stale(Arc<Object>, bool),
+    OnlyWithout(&'static str),
+    Absent,
+}
+
+impl Asked<'_> {
+    async fn answer(self, body: Incoming) -> Response<OutBody> {
+        let node = self.worker.node();
+        let head = match self.head() {
+            Ok(head) => head,
+            Err(why) => return refuse(node, why),
+        };
+        if self.comes_again() {
+            return refuse(node, Refused::Loop);
+        }
+        // Classify: the default is personal.
+        match self.stance.rules.classify(&head, self.stance.epoch) {
+            Classified::Refused(why) => refuse(node, why),
+            Classified::Personal(pass) => self.pass(pass, Some(body)).await,
+            Classified::Shared(sharing) => self.shared(sharing).await,
+        }
+    }
+
+    fn head(&self) -> Result<RequestHead<'_>, Refused> {
+        let parts = &self.parts;
+        RequestHead::parse(
+            self.scheme(),
+            parts.version,
+            &parts.method,
+            &parts.uri,
+            &parts.headers,
+        )
+    }
+
+    /// The scheme that the viewer used: a trusted hop before us may know better.
+    fn scheme(&self) -> Scheme {
+        let hop = self.connection.hop();
+        match self
+            .parts
+            .headers
+            .get("x-forwarded-proto")
+            .map(HeaderValue::as_bytes)
+        {
+            Some(b"https") if hop.trusted => Scheme::Https,
+            _ => hop.scheme,
+        }
+    }
+
+    /// Whether the request has been through this node before (RFC 8586).
+    fn comes_again(&self) -> bool {
+        let ours = self.worker.node().constants().cdn_loop().as_bytes();
+        self.parts.headers.get_all("cdn-loop").iter().any(|value| {
+            value.as_bytes().split(|b| *b == b',').any(|id| {
+                id.split(|b| *b == b';')
+                    .next()
+                    .is_some_and(|id| id.trim_ascii() == ours)
+            })
+        })
+    }
+
+    /// A request that may be answered by what its key names.
+    async fn shared(self, sharing: Sharing) -> Response<OutBody> {
+        let node = self.worker.node();
+        if let Some(why) = node.remembered.why(sharing.key(), node.now()) {
+            return self
+                .pass(sharing.into_pass(Personal::Remembered(why)), None)
+                .await;
+        }
+        // Lookup.
+        let stale = match self.look(&sharing) {
+            Found::Fresh(object, ttl) => return self.hit(&object, Some(ttl)),
+            Found::WhileRevalidating(object) => {
+                self.refresh_behind(&sharing, &object);
+                return self.hit(&object, None);
+            }
+            Found::OnlyWithout(header) => {
+                return self
+                    .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                    .await;
+            }
+            Found::Stale(object, on_error) => Some((object, on_error)),
+            Found::Absent => None,
+        };
+        if self.only_if_cached() {
+            return refuse(node, Refused::OnlyIfCached);
+        }
+        // Flight: one leader; waiting is not sharing.
+        let limits = *self.stance.rules.limits();
+        let joined = node.flights.join(sharing.key(), limits.waiting_max, || {
+            match self.look(&sharing) {
+                Found::Fresh(object, ttl) => Some((object, ttl)),
+                _ => None,
+            }
+        });
+        match joined {
+            Err((object, ttl)) => self.hit(&object, Some(ttl)),
+            Ok(Joined::Full) => {
+                self.pass(sharing.into_pass(Personal::Waited("full")), None)
+                    .await
+            }
+            Ok(Joined::Waits(mut waiting)) => {
+                let outcome = timeout(limits.waiting_time_max, waiting.outcome()).await;
+                drop(waiting);
+                self.waited(
+                    sharing,
+                    outcome.unwrap_or(Outcome::Not("waited-too-long")),
+                    stale,
+                )
+                .await
+            }
+            Ok(Joined::Leads(leading)) => {
+                let (leader, led) = oneshot::channel();
+                let order = self.order(&sharing, &limits, stale.as_ref().map(|(object, _)| object));
+                fill::start(self.worker, leading, order, Some(leader));
+                match led.await {
+                    Ok(led) => self.led(sharing, led, stale).await,
+                    Err(_) => refuse(node, Refused::Busy),
+                }
+            }
+        }
+    }
+
+    /// What the store has, judged again under the rules in force.
+    fn look(&self, sharing: &Sharing) -> Found {
+        let node = self.worker.node();
+        let Some(object) = node.store.get(sharing.key()) else {
+            return Found::Absent;
+        };
+        self.judge(sharing, object)
+    }
+
+    fn judge(&self, sharing: &Sharing, object: Arc<Object>) -> Found {
+        let node = self.worker.node();
+        let invalidated = match node.purges.standing(object.uri(), object.head().order()) {
+            Standing::Dead => {
+                node.store.remove(sharing.key());
+                return Found::Absent;
+            }
+            Standing::Stale => true,
+            Standing::Live => false,
+        };
+        match object.head().reuse(sharing, invalidated, node.now()) {
+            Reuse::Fresh { ttl } => Found::Fresh(object, ttl),
+            Reuse::WhileRevalidating => Found::WhileRevalidating(object),
+            Reuse::Stale { on_error } => Found::Stale(object, on_error),
+            Reuse::OnlyWithout(header) => Found::OnlyWithout(header),
+            Reuse::Dead(why) => {
+                tracing::debug!(reason = why.name(), "a stored object died");
+                node.store.remove(sharing.key());
+                Found::Absent
+            }
+        }
+    }
+
+    fn only_if_cached(&self) -> bool {
+        self.parts
+            .headers
+            .get_all(CACHE_CONTROL)
+            .iter()
+            .any(|value| {
+                value
+                    .as_bytes()
+                    .split(|b| *b == b',')
+                    .any(|token| token.trim_ascii().eq_ignore_ascii_case(b"only-if-cached"))
+            })
+    }
+
+    fn order(
+        &self,
+        sharing: &Sharing,
+        limits: &Limits,
+        stored: Option<&Arc<Object>>,
+    ) -> fill::Order {
+        fill::Order {
+            class: Arc::clone(sharing.class()),
+            limits: *limits,
+            stored: stored.cloned(),
+            leader_carries: carries(sharing),
+            #[cfg(feature = "seeded-faults")]
+            cookie: requester
+                .cookie
+                .then(|| self.parts.headers.get(COOKIE).cloned())
+                .flatten(),
+        }
+    }
+
+    fn refresh_behind(&self, sharing: &Sharing, object: &Arc<Object>) {
+        let limits = *self.stance.rules.limits();
+        if let Some(leading) = self.worker.node().flights.lead(sharing.key()) {
+            fill::start(
+                self.worker,
+                leading,
+                self.order(sharing, &limits, Some(object)),
+                None,
+            );
+        }
+    }
+
+    /// A stored object, fresh when it has a time to live.
+    fn hit(&self, object: &Arc<Object>, ttl: Option<Duration>) -> Response<OutBody> {
+        let counters = &self.worker.node().counters;
+        count(if ttl.is_some() {
+            &counters.hits
+        } else {
+            &counters.stale
+        });
+        let status = CacheStatus {
+            hit: true,
+            ttl,
+            ..CacheStatus::default()
+        };
+        self.object(object, &status)
+    }
+
+    /// An object, as this request wants to see it.
+    fn object(&self, object: &Arc<Object>, status: &CacheStatus) -> Response<OutBody> {
+        let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
+        let answer =
+            object
+                .head()
+                .respond(&conditions, Some(object.len()), self.worker.node().now());
+        let body = answer
+            .body
+            .map_or_else(OutBody::empty, |range| object.body(range));
+        self.finish(answer.status, answer.headers, body, status)
+    }
+
+    /// An object whose length nobody knows yet.
+    fn streaming(&self, head: &Admitted, body: OutBody, status: &CacheStatus) -> Response<OutBody> {
+        let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
+        let answer = head.respond(&conditions, None, self.worker.node().now());
+        let body = if answer.body.is_some() {
+            body
+        } else {
+            OutBody::empty()
+        };
+        self.finish(answer.status, answer.headers, body, status)
+    }
+
+    fn finish(
+        &self,
+        status: StatusCode,
+        headers: HeaderMap,
+        body: OutBody,
+        cache_status: &CacheStatus,
+    ) -> Response<OutBody> {
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        *response.headers_mut() = headers;
+        let value = cache_status.render(self.connection.is_trusted());
+        response.headers_mut().insert("cache-status", value);
+        response
+    }
+
+    /// The request waited for another's fill.
+    async fn waited(
+        self,
+        sharing: Sharing,
+        outcome: Outcome,
+        stale: Option<(Arc<Object>, bool)>,
+    ) -> Response<OutBody> {
+        let why = match outcome {
+            Outcome::Shared(object) => match self.judge(&sharing, object) {
+                Found::Fresh(object, ttl) => {
+                    count(&self.worker.node().counters.collapsed);
+                    let status = CacheStatus {
+                        forwarded: Some(Forwarded::UriMiss),
+                        collapsed: true,
+                        ttl: Some(ttl),
+                        ..CacheStatus::default()
+                    };
+                    return self.object(&object, &status);
+                }
+                Found::OnlyWithout(header) => {
+                    return self
+                        .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await;
+                }
+                _ => "not-usable",
+            },
+            Outcome::Not(why) => why,
+            Outcome::Running => "our-failure",
+            #[cfg(feature = "seeded-faults")]
+            Outcome::Unadmitted(status, headers, body) => {
+                return self.finish(
+                    status,
+                    headers,
+                    OutBody::whole(body),
+                    &CacheStatus::default(),
+                );
+            }
+        };
+        match stale {
+            Some((object, true)) if why == NotShared::OriginFailed.name() => {
+                self.hit(&object, None)
+            }
+            _ => {
+                self.pass(sharing.into_pass(Personal::Waited(why)), None)
+                    .await
+            }
+        }
+    }
+
+    /// The request led a fill.
+    async fn led(
+        self,
+        sharing: Sharing,
+        led: Led,
+        stale: Option<(Arc<Object>, bool)>,
+    ) -> Response<OutBody> {
+        let node = self.worker.node();
+        let forwarded = if stale.is_some() {
+            Forwarded::Stale
+        } else {
+            Forwarded::UriMiss
+        };
+        let on_error = stale
+            .filter(|(_, on_error)| *on_error)
+            .map(|(object, _)| object);
+        let status = |origin: StatusCode, stored: bool| CacheStatus {
+            forwarded: Some(forwarded),
+            forwarded_status: Some(origin.as_u16()),
+            stored,
+            ..CacheStatus::default()
+        };
+        match led {
+            Led::Object { object, forwarded } => match self.judge(&sharing, object) {
+                Found::OnlyWithout(header) => {
+                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await
+                }
+                Found::Fresh(object, _)
+                | Found::WhileRevalidating(object)
+                | Found::Stale(object, _) => self.object(&object, &status(forwarded, true)),
+                Found::Absent => {
+                    self.pass(sharing.into_pass(Personal::Waited("purged")), None)
+                        .await
+                }
+            },
+            Led::Streaming { head, body } => match head.reuse(&sharing, false, node.now()) {
+                Reuse::OnlyWithout(header) => {
+                    self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
+                        .await
+                }
+                _ => self.streaming(&head, body, &status(head.status(), true)),
+            },
+            Led::Copy {
+                status: origin,
+                headers,
+                body,
+            } => self.relayed(
+                Relayed {
+                    status: origin,
+                    headers,
+                    body,
+                },
+                &status(origin, false),
+            ),
+            Led::Refused { why, relayed } => {
+                if let (Some(object), Some(relayed)) = (&on_error, &relayed)
+                    && fill::is_failure(relayed.status)
+                {
+                    return self.hit(object, None);
+                }
+                match relayed {
+                    Some(relayed) if !carries(&sharing) => {
+                        count(&node.counters.relays);
+                        let detail = Some(why.name().to_owned());
+                        let status = CacheStatus {
+                            detail,
+                            ..status(relayed.status, false)
+                        };
+                        self.relayed(relayed, &status)
+                    }
+                    _ => {
+                        self.pass(sharing.into_pass(Personal::Refused(why)), None)
+                            .await
+                    }
+                }
+            }
+            Led::Failed(fault) => match on_error {
+                Some(object) => self.hit(&object, None),
+                None => self.failed(&fault),
+            },
+        }
+    }
+
+    /// A response to a shared fetch that is for this requester alone.
+    fn relayed(&self, relayed: Relayed, status: &CacheStatus) -> Response<OutBody> {
+        let mut headers = relayed.headers;
+        fill::relayed_head(&mut headers, self.worker.node());
+        self.finish(relayed.status, headers, relayed.body, status)
+    }
+
+    fn failed(&self, fault: &OriginFault) -> Response<OutBody> {
+        let node = self.worker.node();
+        count(&node.counters.failures);
+        tracing::warn!(%fault, "an origin failed");
+        answer::failed(fault, node.now())
+    }
+
+    /// The request goes to the origin as itself, and its answer to its sender alone.
+    async fn pass(self, pass: Pass, body: Option<Incoming>) -> Response<OutBody> {
+        let node = self.worker.node();
+        count(&node.counters.passes);
+        let (why, forwarded) = (pass.why().name(), forwarded_by(pass.why()));
+        let unsafe_method = !self.parts.method.is_safe();
+        // An unsafe method's head is needed again when the answer is there.
+        let again = unsafe_method.then(|| self.parts.clone());
+        let head = match self.head() {
+            Ok(head) => head,
+            Err(why) => return refuse(node, why),
+        };
+        let (authority, target) = (head.authority.clone(), head.target());
+        let Some(origin) = self.stance.rules.origin_for(head.host()) else {
+            return refuse(node, Refused::UnknownHost);
+        };
+        let mut hop = self.connection.hop();
+        hop.scheme = self.scheme();
+        let (worker, connection, trusted) =
+            (self.worker, self.connection, self.connection.is_trusted());
+        let (stance, turn) = (self.stance, self.turn);
+        let request = pass.outbound(
+            self.parts,
+            authority,
+            target,
+            origin,
+            &hop,
+            node.constants(),
+        );
+        let mut response = match origin::pass(worker, connection, request, body).await {
+            Ok(response) => response,
+            Err(fault) => {
+                if let Some(why) = turn.refused() {
+                    return refuse(node, why);
+                }
+                count(&node.counters.failures);
+                tracing::warn!(%fault, "an origin failed");
+                return answer::failed(&fault, node.now());
+            }
+        };
+        if let Some(parts) = again {
+            invalidate(node, stance, hop.scheme, &parts, &response);
+        }
+        shikiri_partition::leave_as_private(&mut response.headers, &answer::date(node.now()));
+        let status = CacheStatus {
+            forwarded: Some(forwarded),
+            forwarded_status: Some(response.status.as_u16()),
+            detail: Some(why.to_owned()),
+            ..CacheStatus::default()
+        };
+        let mut answer = Response::new(OutBody::origin(response.body));
+        *answer.status_mut() = response.status;
+        *answer.headers_mut() = response.headers;
+        answer
+            .headers_mut()
+            .insert("cache-status", status.render(trusted));
+        answer
+    }
+}
+
+/// Counts `Max-Forwards` down, and answers as the last recipient when it has run out
+/// (RFC 9110 7.6.2). It means something for `OPTIONS` and `TRACE` alone.
+fn max_forwards(parts: &mut Parts, node: &Node) -> Option<Response<OutBody>> {
+    if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
+        return None;
+    }
+    let left = parts
+        .headers
+        .get(MAX_FORWARDS)?
+        .to_str()
+        .ok()?
+        .parse::<u32>()
+        .ok()?;
+    match left.checked_sub(1) {
+        Some(left) => {
+            parts.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+            None
+        }
+        None if parts.method == Method::OPTIONS => Some(answer::options(node.now())),
+        None => Some(refuse(node, Refused::MaxForwards)),
+    }
+}
+
+/// Whether the requester sent something that no shared fetch carries.
+fn carries(sharing: &Sharing) -> bool {
+    let requester = sharing.requester();
+    requester.credentials || requester.cookie || requester.authorization || requester.origin
+}
+
+fn forwarded_by(why: &Personal) -> Forwarded {
+    match why {
+        Personal::Method => Forwarded::Method,
+        Personal::ClientNoStore | Personal::HasBody => Forwarded::Request,
+        Personal::OnlyWithout(_) => Forwarded::VaryMiss,
+        _ => Forwarded::Bypass,
+    }
+}
+
+/// Marks as stale what an unsafe method has changed (RFC 9111 4.4). This is the one way in which a
+/// member's request touches what others are served: it can only make the origin be asked again.
+fn invalidate(
+    node: &Node,
+    stance: &Stance,
+    scheme: Scheme,
+    parts: &Parts,
+    response: &origin::Response,
+) {
+    let Ok(head) = RequestHead::parse(
+        scheme,
+        parts.version,
+        &parts.method,
+        &parts.uri,
+        &parts.headers,
+    ) else {
+        return;
+    };
+    for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
+        if node.may_invalidate(stance.rules.limits()) {
+            node.purges.invalidate(&invalidation.uri);
+        }
+    }
+}
