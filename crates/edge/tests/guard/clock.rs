@@ -22,9 +22,12 @@ fn limits() -> Limits {
     }
 }
 
-/// Sends pieces, each after a pause in seconds, and waits for the server to close. Returns the
+/// What a client sends, each piece after a pause in seconds.
+type Pieces<'a> = &'a [(u64, &'a [u8])];
+
+/// Sends the pieces, and waits for the server to close. Returns the
 /// statuses and when it closed, in seconds.
-async fn run(behaviour: Behaviour, pieces: &[(u64, &[u8])]) -> (Vec<u16>, u64) {
+async fn run(behaviour: Behaviour, pieces: Pieces<'_>) -> (Vec<u16>, u64) {
     let start = Instant::now();
     let Server {
         client, connection, ..
@@ -59,7 +62,7 @@ const THINKS_LONG: Behaviour = Behaviour {
 async fn times() {
     let drip: Vec<(u64, &[u8])> = HEAD.chunks(1).map(|byte| (1, byte)).collect();
     let drip_body: Vec<(u64, &[u8])> = [(0, HALF_A_BODY), (50, b"c"), (50, b"d")].to_vec();
-    let cases: &[(&str, Behaviour, &[(u64, &[u8])], &[u16], u64)] = &[
+    let cases: &[(&str, Behaviour, Pieces<'_>, &[u16], u64)] = &[
         ("nothing sent", Behaviour::PLAIN, &[], &[], 75),
         (
             "only an empty line",
