@@ -101,7 +101,8 @@ struct Head {
     found: Found,
     object_bytes_max: u64,
     /// Whether caches beyond us must keep members apart from the anonymous.
-    vary_cookie: bool,
+    /// What a cache beyond us must keep apart, whatever the origin says.
+    varies_also: Box<[HeaderName]>,
 }
 
 /// What a head free of vetoes says.
@@ -212,7 +213,7 @@ impl Fill {
             headers: of_the_page(headers.clone(), now),
             found,
             object_bytes_max: self.class.object_bytes_max,
-            vary_cookie: self.class.to == To::Anonymous,
+            varies_also: varies_also(&self.class),
             key: self.key,
         });
         if is_document {
@@ -270,7 +271,7 @@ impl Fill {
             headers: merged,
             found,
             object_bytes_max: self.class.object_bytes_max,
-            vary_cookie: self.class.to == To::Anonymous,
+            varies_also: varies_also(&self.class),
         }))
     }
 }
@@ -560,13 +561,11 @@ impl Admitted {
     }
 
     /// What a cache beyond us must keep apart besides what the origin says: members from the anonymous,
-    /// and codings.
+    /// what the key tells apart, and codings.
     pub(crate) fn varies_also_on(&self) -> impl Iterator<Item = HeaderName> {
         let coded = self.0.found.coding != Coding::Identity;
-        let cookie = self.0.vary_cookie.then_some(http::header::COOKIE);
-        cookie
-            .into_iter()
-            .chain(coded.then_some(http::header::ACCEPT_ENCODING))
+        let also = self.0.varies_also.iter().cloned();
+        also.chain(coded.then_some(http::header::ACCEPT_ENCODING))
     }
 
     /// Whether the class still declares what this is.
@@ -875,6 +874,15 @@ fn is_document(essence: Option<&str>, headers: &HeaderMap) -> bool {
         sniff::Kind::Script => !headers.contains_key(ETAG) && !headers.contains_key(LAST_MODIFIED),
         _ => false,
     }
+}
+
+/// What the class's keys tell apart without the origin having said so.
+fn varies_also(class: &Class) -> Box<[HeaderName]> {
+    let anonymous = (class.to == To::Anonymous).then_some(http::header::COOKIE);
+    anonymous
+        .into_iter()
+        .chain(class.key_headers.iter().cloned())
+        .collect()
 }
 
 /// Whether a 304 speaks of what is stored (RFC 9111 4.3.4).

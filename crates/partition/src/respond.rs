@@ -609,6 +609,11 @@ mod tests {
             vary(&anonymous, &format!("{png}\n vary: Cookie")),
             ["Cookie"]
         );
+        let languages = Class {
+            key_headers: vec![http::header::ACCEPT_LANGUAGE],
+            ..class()
+        };
+        assert_eq!(vary(&languages, png), ["accept-language"]);
         // What leaves is not what was stored: the object is not for fewer requests by it.
         assert!(
             admitted(&anonymous, png)
