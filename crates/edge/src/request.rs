@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, COOKIE, VIA};
+use http::header::{CACHE_CONTROL, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
@@ -258,7 +258,6 @@ impl Asked<'_> {
         limits: &Limits,
         stored: Option<&Arc<Object>>,
     ) -> fill::Order {
-        let requester = sharing.requester();
         fill::Order {
             class: Arc::clone(sharing.class()),
             limits: *limits,

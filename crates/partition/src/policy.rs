@@ -1,23 +1,29 @@
-//! Policy text to [`Rules`].
+//! Policy: a text that says what *may* be shared, compiled to [`Rules`].
+//!
+//! Text becomes a document ([`text`]), a document becomes meaning ([`compile`](mod@compile)), and
+//! meaning has digests. `docs/policy.md` describes the language; a change here changes it too.
+//!
+//! Never here: a way to loosen admission. No key of the language can store what an origin forbids,
+//! keep a cookie, or send one with a shared fetch; the worst policy shows a logged-out page.
+//!
+//! Invariants: a policy with a fault compiles to nothing, never to the part that could be
+//! understood. Two texts of one meaning have one [`RulesDigest`](shikiri_record::RulesDigest), and
+//! the digest of a class changes exactly when what was stored under it must die.
 
-use crate::rules::{Origin, Rules};
-use shikiri_record::PolicyText;
+mod builtin;
+mod compile;
+mod describe;
+mod diff;
+mod digest;
+mod fault;
+mod limits;
+mod overlap;
+mod text;
+mod units;
 
-/// Why a policy was refused: where, what, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{source_name}:{line}:{column}: {what}\n  {instead}")]
-pub struct PolicyError {
-    pub source_name: String,
-    pub line: usize,
-    pub column: usize,
-    pub what: String,
-    pub instead: String,
-}
+pub use compile::{compile, origin};
+pub use diff::{Change, Difference, diff};
+pub use fault::PolicyError;
 
-/// Compiles a policy. `origin`: the origin named on the command line, for every host that the policy names no origin for.
-pub fn compile(
-    _text: Option<&PolicyText>,
-    _origin: Option<Origin>,
-) -> Result<Rules, Vec<PolicyError>> {
-    unimplemented!()
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+//! Rules in plain sentences, for `policy check`, and their parts in the words of the language.
+
+use std::fmt;
+use std::fmt::Write as _;
+
+use super::limits::LIMITS;
+use super::units::{show_duration, show_size};
+use crate::rules::{
+    Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules,
+    Session, SpanMarks, To,
+};
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Exact(name) => f.write_str(name),
+            Self::Below(suffix) => write!(f, "*{suffix}"),
+        }
+    }
+}
+
+impl Rules {
+    /// What may be shared under these rules, class by class, in sentences.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut text = format!("Rules {}\n\n", self.digest);
+        for origin in &self.origins {
+            let hosts = list(origin.hosts.iter());
+            line(&mut text, format_args!("Requests for {hosts} go to {}.", origin_shown(origin)));
+        }
+        let session = &self.session;
+        let cookies = if session.cookies.is_empty() {
+            "every cookie that is not ignorable".to_owned()
+        } else {
+            format!("the cookies {}", names(&session.cookies))
+        };
+        let headers = list(session.headers.iter());
+        let headers = if headers.is_empty() { headers } else { format!(", {headers}") };
+        line(&mut text, format_args!("A member is recognised by {cookies}, by `Authorization`{headers}."));
+        for matches in &self.personal {
+            line(&mut text, format_args!("Never shared, whatever a class says: {}.", matching(matches)));
+        }
+        text.push('\n');
+        if self.classes.is_empty() {
+            line(&mut text, format_args!("Nothing is shared: every request goes to the origin as itself."));
+        } else {
+            line(&mut text, format_args!(
+                "These may be shared; the first class that matches counts. All else goes to the origin as itself."
+            ));
+        }
+        for class in &self.classes {
+            text.push('\n');
+            describe_class(&mut text, class);
+        }
+        let limits = limits(&self.limits);
+        let default = self::limits(&Limits::default());
+        let changed: Vec<String> = limits
+            .iter()
+            .zip(&default)
+            .filter(|(now, default)| now != default)
+            .map(|((name, now), _)| format!("`{name}` {now}"))
+            .collect();
+        if !changed.is_empty() {
+            text.push('\n');
+            line(&mut text, format_args!("Limits other than the default: {}.", changed.join(", ")));
+        }
+        text
+    }
+}
+
+fn line(text: &mut String, line: fmt::Arguments<'_>) {
+    writeln!(text, "{line}").expect("a String takes all");
+}
+
+fn describe_class(text: &mut String, class: &Class) {
+    line(text, format_args!("`{}`: GET and HEAD for {}.", class.name, matching(&class.matches)));
+    line(text, format_args!("  {}", match class.to {
+        To::Everyone => "Served to everyone; a member gets the copy that was fetched without credentials.",
+        To::Anonymous => "Served to requests without credentials; a member's request goes to the origin as itself.",
+    }));
+    let statuses: Vec<String> = class.statuses.iter().map(u16::to_string).collect();
+    let types = list(class.types.iter().map(|t| &t.0));
+    line(text, format_args!(
+        "  Stored: {types}, with status {}, up to {}, unless the origin forbids it, sets a cookie or varies on more than the key.",
+        statuses.join(" or "),
+        show_size(class.object_bytes_max),
+    ));
+    if class.shares_html() {
+        line(text, format_args!("  A document is stored only when two copies fetched without credentials agree."));
+    }
+    if !class.volatile.is_empty() {
+        line(text, format_args!("  They may differ between {}.", marks(&class.volatile)));
+    }
+    let query = match &class.query {
+        QueryKey::All => "the whole query".to_owned(),
+        QueryKey::Only(listed) if listed.is_empty() => "no query (the origin sees none)".to_owned(),
+        QueryKey::Only(listed) => format!("the parameters {} (the origin does not see others)", names(listed)),
+        QueryKey::OnlyElsePersonal(listed) if listed.is_empty() => "no query (a request with one is personal)".to_owned(),
+        QueryKey::OnlyElsePersonal(listed) => {
+            format!("the parameters {} (a request with another is personal)", names(listed))
+        }
+    };
+    let mut key = vec!["scheme, host and path".to_owned(), query];
+    if class.key_encoding {
+        key.push("the content codings that the client takes".to_owned());
+    }
+    key.extend(class.key_headers.iter().map(|name| format!("the header `{name}`")));
+    line(text, format_args!("  The origin is asked with: {}.", key.join("; ")));
+    line(text, format_args!("  {}", lifetimes_sentence(&class.lifetimes)));
+}
+
+fn lifetimes_sentence(lifetimes: &Lifetimes) -> String {
+    let max = show_duration(lifetimes.max);
+    let default = lifetimes.default.map_or_else(
+        || "not stored when it states none".to_owned(),
+        |default| format!("{} when it states none", show_duration(default)),
+    );
+    let mut sentence = format!("Fresh for as long as the origin states, at most {max}; {default}.");
+    for (time, when) in [
+        (lifetimes.stale_while_revalidate, "while it is refreshed"),
+        (lifetimes.stale_if_error, "when the origin fails"),
+    ] {
+        if !time.is_zero() {
+            write!(sentence, " Served up to {} longer {when}.", show_duration(time)).expect("a String takes all");
+        }
+    }
+    sentence
+}
+
+/// Items in backticks.
+fn list(items: impl Iterator<Item = impl fmt::Display>) -> String {
+    let items: Vec<String> = items.map(|item| format!("`{item}`")).collect();
+    items.join(", ")
+}
+
+fn names(patterns: &[NamePattern]) -> String {
+    list(patterns.iter().map(|p| &p.0))
+}
+
+fn marks(marks: &[SpanMarks]) -> String {
+    let spans: Vec<String> = marks.iter().map(|m| format!("{:?} and {:?}", m.from, m.to)).collect();
+    spans.join(", or between ")
+}
+
+pub(super) fn origin_shown(origin: &Origin) -> String {
+    let host = match origin.host_header {
+        OriginHost::Client => "the client's",
+        OriginHost::Origin => "its own",
+    };
+    format!("http://{} with {host} `Host`", origin.authority())
+}
+
+/// A match in words.
+pub(super) fn matching(matches: &Match) -> String {
+    let mut parts = Vec::new();
+    for (what, items) in [
+        ("hosts", list(matches.hosts.iter())),
+        ("paths", list(matches.paths.iter().map(|p| &p.0))),
+        ("extensions", list(matches.extensions.iter())),
+        ("with all of the parameters", names(&matches.query_has)),
+        ("with none of the parameters", names(&matches.query_lacks)),
+    ] {
+        if !items.is_empty() {
+            parts.push(format!("{what} {items}"));
+        }
+    }
+    if parts.is_empty() { "everything".to_owned() } else { parts.join("; ") }
+}
+
+/// A class, field by field: names as in the language, values in words.
+pub(super) fn class(class: &Class) -> Vec<(&'static str, String)> {
+    let (query, query_else) = match &class.query {
+        QueryKey::All => ("all".to_owned(), "none"),
+        QueryKey::Only(listed) => (names(listed), "drop"),
+        QueryKey::OnlyElsePersonal(listed) => (names(listed), "personal"),
+    };
+    let lifetimes = &class.lifetimes;
+    let statuses: Vec<String> = class.statuses.iter().map(u16::to_string).collect();
+    vec![
+        ("match", matching(&class.matches)),
+        ("to", match class.to {
+            To::Everyone => "everyone".to_owned(),
+            To::Anonymous => "anonymous".to_owned(),
+        }),
+        ("types", list(class.types.iter().map(|t| &t.0))),
+        ("statuses", statuses.join(", ")),
+        ("query", query),
+        ("query_else", query_else.to_owned()),
+        ("key_headers", list(class.key_headers.iter())),
+        ("key_encoding", class.key_encoding.to_string()),
+        ("lifetime.default", lifetimes.default.map_or_else(|| "none".to_owned(), show_duration)),
+        ("lifetime.max", show_duration(lifetimes.max)),
+        ("lifetime.stale_while_revalidate", show_duration(lifetimes.stale_while_revalidate)),
+        ("lifetime.stale_if_error", show_duration(lifetimes.stale_if_error)),
+        ("volatile", marks(&class.volatile)),
+        ("object_bytes_max", show_size(class.object_bytes_max)),
+    ]
+}
+
+pub(super) fn session(session: &Session) -> Vec<(&'static str, String)> {
+    let cookies = if session.cookies.is_empty() { "every one".to_owned() } else { names(&session.cookies) };
+    vec![
+        ("cookies", cookies),
+        ("ignorable_cookies", names(&session.ignorable_cookies)),
+        ("headers", list(session.headers.iter())),
+        ("query", names(&session.query)),
+        ("query_public", names(&session.query_public)),
+        ("segments", names(&session.segments)),
+    ]
+}
+
+pub(super) fn limits(limits: &Limits) -> Vec<(&'static str, String)> {
+    LIMITS.iter().map(|limit| (limit.name, limit.unit.show((limit.get)(limits)))).collect()
+}
