@@ -25,14 +25,25 @@ impl Edge {
         let mut command = Command::new(root().join("target/debug/shikiri"));
         command.args(["edge", "--origin", &format!("http://{origin}")]);
         command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
-        command.current_dir(root().join("target")).stdin(Stdio::null()).stdout(Stdio::piped());
+        command
+            .current_dir(root().join("target"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         let mut child = command.spawn().doing("starting target/debug/shikiri")?;
-        let out = child.stdout.take().expect("its standard output was asked for");
+        let out = child
+            .stdout
+            .take()
+            .expect("its standard output was asked for");
         let mut lines = BufReader::new(out).lines();
-        let address = lines.by_ref().map_while(Result::ok).find_map(|line| listening_on(&line));
+        let address = lines
+            .by_ref()
+            .map_while(Result::ok)
+            .find_map(|line| listening_on(&line));
         let Some(address) = address else {
             end(&mut child);
-            return Err(Failure::new("shikiri edge ended without saying where it listens"));
+            return Err(Failure::new(
+                "shikiri edge ended without saying where it listens",
+            ));
         };
         // What else it says is read, so that it never waits for a reader.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
@@ -48,7 +59,11 @@ impl Drop for Edge {
 
 fn listening_on(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("listening on http://")?;
-    rest.split_whitespace().next()?.trim_end_matches('/').parse().ok()
+    rest.split_whitespace()
+        .next()?
+        .trim_end_matches('/')
+        .parse()
+        .ok()
 }
 
 #[cfg(test)]
@@ -60,7 +75,10 @@ mod tests {
         let address = Some(SocketAddr::from(([127, 0, 0, 1], 8080)));
         for (line, expected) in [
             ("listening on http://127.0.0.1:8080", address),
-            ("shikiri: listening on http://127.0.0.1:8080/ (pass)", address),
+            (
+                "shikiri: listening on http://127.0.0.1:8080/ (pass)",
+                address,
+            ),
             ("listening on nothing", None),
             ("", None),
         ] {

@@ -5,7 +5,10 @@
 //!
 //! Invariant: nothing is skipped in silence. What cannot be done is a failure that says what to do.
 
-#![expect(clippy::print_stdout, reason = "a task runner speaks to its caller on standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "a task runner speaks to its caller on standard output"
+)]
 
 mod apps;
 mod edge;
@@ -112,7 +115,10 @@ fn help() -> String {
 }
 
 fn usage(task: &Task) -> String {
-    format!("usage: cargo xtask {} {}\n\n{}\n", task.name, task.operands, task.about)
+    format!(
+        "usage: cargo xtask {} {}\n\n{}\n",
+        task.name, task.operands, task.about
+    )
 }
 
 #[cfg(test)]
@@ -123,7 +129,9 @@ mod tests {
     fn help_names_every_command_once() {
         let text = help();
         for task in TASKS {
-            let starts = text.lines().filter(|line| line.trim_start().split(' ').next() == Some(task.name));
+            let starts = text
+                .lines()
+                .filter(|line| line.trim_start().split(' ').next() == Some(task.name));
             assert_eq!(starts.count(), 1, "{}", task.name);
         }
     }

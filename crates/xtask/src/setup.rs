@@ -20,7 +20,7 @@ struct Tool {
     /// What its stamp must say: changing it brings the tool anew.
     pinned: &'static str,
     used_by: &'static str,
-    bring: fn(&Tool, &Path) -> Result<(), Failure>,
+    bring: fn(&Self, &Path) -> Result<(), Failure>,
 }
 
 /// Everything is pinned, what is only depended on too: a test of ours must not change by itself.
@@ -31,7 +31,12 @@ const TOOLS: &[Tool] = &[
         used_by: "apps",
         bring: python_packages,
     },
-    Tool { folder: "smugglex", pinned: "smugglex@0.4.0", used_by: "framing", bring: cargo_program },
+    Tool {
+        folder: "smugglex",
+        pinned: "smugglex@0.4.0",
+        used_by: "framing",
+        bring: cargo_program,
+    },
     Tool {
         folder: "desync",
         pinned: "http_desync_guardian@0.1.3",
@@ -52,7 +57,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             failures.push(format!("{} (for {}): {failure}", tool.folder, tool.used_by));
         }
     }
-    if failures.is_empty() { Ok(()) } else { Err(Failure::new(failures.join("\n"))) }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(failures.join("\n")))
+    }
 }
 
 /// Where the Python packages are: a value for `PYTHONPATH`.
@@ -71,12 +80,18 @@ pub(crate) fn request_corpus_folder() -> Result<PathBuf, Failure> {
 }
 
 fn there(folder: &str) -> Result<PathBuf, Failure> {
-    let tool = TOOLS.iter().find(|tool| tool.folder == folder).expect("callers name what TOOLS has");
+    let tool = TOOLS
+        .iter()
+        .find(|tool| tool.folder == folder)
+        .expect("callers name what TOOLS has");
     let path = tools().join(folder);
     if is_whole(tool, &path) {
         return Ok(path);
     }
-    Err(Failure::new(format!("{} is not there: run `cargo xtask setup` first", tool.pinned)))
+    Err(Failure::new(format!(
+        "{} is not there: run `cargo xtask setup` first",
+        tool.pinned
+    )))
 }
 
 fn tools() -> PathBuf {
@@ -111,7 +126,9 @@ fn present(tool: &Tool) -> Result<(), Failure> {
 fn python_packages(tool: &Tool, into: &Path) -> Result<(), Failure> {
     let has = |arguments: &[&str]| output(Command::new("python3").args(arguments)).is_ok();
     if !has(&["--version"]) {
-        return Err(Failure::new("python3 is missing: install Python 3.10 or newer, with pip"));
+        return Err(Failure::new(
+            "python3 is missing: install Python 3.10 or newer, with pip",
+        ));
     }
     if !has(&["-m", "pip", "--version"]) {
         return Err(Failure::new(
@@ -120,9 +137,18 @@ fn python_packages(tool: &Tool, into: &Path) -> Result<(), Failure> {
         ));
     }
     let mut pip = Command::new("python3");
-    pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"]);
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]);
     // The warning about running as root speaks of the machine's own packages, which stay as they are.
-    pip.arg("--root-user-action=ignore").arg("--target").arg(into);
+    pip.arg("--root-user-action=ignore")
+        .arg("--target")
+        .arg(into);
     pip.args(tool.pinned.split(' '));
     run_command(&mut pip).map_err(network_advice)
 }
@@ -130,7 +156,10 @@ fn python_packages(tool: &Tool, into: &Path) -> Result<(), Failure> {
 /// Without optimisation: it waits for sockets, and building it is what costs time.
 fn cargo_program(tool: &Tool, into: &Path) -> Result<(), Failure> {
     let mut cargo = cargo();
-    cargo.args(["install", "--quiet", "--locked", "--debug", "--root"]).arg(into).arg(tool.pinned);
+    cargo
+        .args(["install", "--quiet", "--locked", "--debug", "--root"])
+        .arg(into)
+        .arg(tool.pinned);
     // Other folders' settings (a wrapper, another target) are not for this program.
     run_command(cargo.current_dir(into)).map_err(network_advice)
 }
@@ -138,7 +167,10 @@ fn cargo_program(tool: &Tool, into: &Path) -> Result<(), Failure> {
 /// The corpus is the test data of a published package. A manifest that depends on the package
 /// lets cargo fetch it and say where it is; nothing of it is compiled.
 fn request_corpus(tool: &Tool, into: &Path) -> Result<(), Failure> {
-    let (name, version) = tool.pinned.split_once('@').expect("a pin names its version");
+    let (name, version) = tool
+        .pinned
+        .split_once('@')
+        .expect("a pin names its version");
     let scratch = into.join("scratch");
     fs::create_dir_all(scratch.join("src")).doing("making a scratch package")?;
     let manifest = format!(
@@ -148,13 +180,18 @@ fn request_corpus(tool: &Tool, into: &Path) -> Result<(), Failure> {
     fs::write(scratch.join("Cargo.toml"), manifest).doing("writing a scratch manifest")?;
     fs::write(scratch.join("src/lib.rs"), "").doing("writing a scratch source")?;
     let mut cargo = cargo();
-    cargo.args(["metadata", "--quiet", "--format-version", "1"]).current_dir(&scratch);
+    cargo
+        .args(["metadata", "--quiet", "--format-version", "1"])
+        .current_dir(&scratch);
     let metadata = output(&mut cargo).map_err(network_advice)?;
     let package = package_folder(&metadata, name)?;
     let copied = copy_yaml(&package.join("tests"), into)?;
     fs::remove_dir_all(&scratch).doing("removing the scratch package")?;
     if copied == 0 {
-        return Err(Failure::new(format!("{} holds no tests/*.yaml", package.display())));
+        return Err(Failure::new(format!(
+            "{} holds no tests/*.yaml",
+            package.display()
+        )));
     }
     println!("setup: {copied} files of requests");
     Ok(())
@@ -163,19 +200,27 @@ fn request_corpus(tool: &Tool, into: &Path) -> Result<(), Failure> {
 fn package_folder(metadata: &[u8], name: &str) -> Result<PathBuf, Failure> {
     let metadata: Value = serde_json::from_slice(metadata)
         .map_err(|error| Failure::new(format!("cargo metadata printed no JSON: {error}")))?;
-    let packages = metadata["packages"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let packages = metadata["packages"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     let package = packages.iter().find(|package| package["name"] == name);
     let manifest = package.and_then(|package| package["manifest_path"].as_str());
     let folder = manifest.and_then(|path| Path::new(path).parent());
-    let folder = folder.ok_or_else(|| Failure::new(format!("cargo metadata does not know {name}")))?;
+    let folder =
+        folder.ok_or_else(|| Failure::new(format!("cargo metadata does not know {name}")))?;
     Ok(folder.to_owned())
 }
 
 fn copy_yaml(from: &Path, to: &Path) -> Result<usize, Failure> {
     let mut copied = 0;
     for entry in fs::read_dir(from).doing(format_args!("reading {}", from.display()))? {
-        let path = entry.doing(format_args!("reading {}", from.display()))?.path();
-        let Some(name) = path.file_name().filter(|_| path.extension().is_some_and(|it| it == "yaml"))
+        let path = entry
+            .doing(format_args!("reading {}", from.display()))?
+            .path();
+        let Some(name) = path
+            .file_name()
+            .filter(|_| path.extension().is_some_and(|it| it == "yaml"))
         else {
             continue;
         };
@@ -205,8 +250,14 @@ mod tests {
     #[test]
     fn every_pin_has_a_version() {
         for pin in TOOLS.iter().flat_map(|tool| tool.pinned.split(' ')) {
-            let version = pin.split_once("==").or_else(|| pin.split_once('@')).map(|(_, version)| version);
-            assert!(version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())), "{pin}");
+            let version = pin
+                .split_once("==")
+                .or_else(|| pin.split_once('@'))
+                .map(|(_, version)| version);
+            assert!(
+                version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())),
+                "{pin}"
+            );
         }
     }
 
@@ -215,7 +266,11 @@ mod tests {
         let tool = &TOOLS[0];
         let folder = root().join("target/tools-test");
         fs::create_dir_all(&folder).expect("target can be written");
-        for (stamp, whole) in [(None, false), (Some("django==1.0"), false), (Some(tool.pinned), true)] {
+        for (stamp, whole) in [
+            (None, false),
+            (Some("django==1.0"), false),
+            (Some(tool.pinned), true),
+        ] {
             drop(fs::remove_file(folder.join(STAMP)));
             if let Some(stamp) = stamp {
                 fs::write(folder.join(STAMP), stamp).expect("target can be written");
@@ -230,7 +285,11 @@ mod tests {
             {"name":"wanted","manifest_path":"/r/wanted-1/Cargo.toml"}]}"#;
         let folder = package_folder(metadata, "wanted").expect("it is there");
         assert_eq!(folder, Path::new("/r/wanted-1"));
-        for (text, name) in [(&metadata[..], "missing"), (b"{}", "wanted"), (b"no JSON", "wanted")] {
+        for (text, name) in [
+            (&metadata[..], "missing"),
+            (b"{}", "wanted"),
+            (b"no JSON", "wanted"),
+        ] {
             assert!(package_folder(text, name).is_err(), "{name}");
         }
     }

@@ -28,8 +28,17 @@ const ARROWS: &[(&str, &[&str])] = &[
 ];
 
 const EVERYTHING: &[&str] = &[
-    "record", "partition", "incident", "evidence", "archive", "edge", "fleet", "desk", "console",
-    "check", "site",
+    "record",
+    "partition",
+    "incident",
+    "evidence",
+    "archive",
+    "edge",
+    "fleet",
+    "desk",
+    "console",
+    "check",
+    "site",
 ];
 
 /// A crate of the workspace as `cargo metadata` tells it.
@@ -51,9 +60,14 @@ pub(super) fn members(metadata: &[u8]) -> Result<Vec<Member>, Failure> {
 }
 
 fn member(package: &Value) -> Member {
-    let dependencies = package["dependencies"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let dependencies = package["dependencies"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
     // What a test needs ("dev") is in no build that ships. Only a path leads into this workspace.
-    let ours = dependencies.iter().filter(|it| it["kind"] != "dev" && it["path"].is_string());
+    let ours = dependencies
+        .iter()
+        .filter(|it| it["kind"] != "dev" && it["path"].is_string());
     Member {
         package: text(&package["name"]),
         manifest: PathBuf::from(text(&package["manifest_path"])),
@@ -70,10 +84,16 @@ pub(super) fn violations(members: &[Member]) -> Vec<String> {
     let mut found = Vec::new();
     for member in members {
         let Some(allowed) = allowed(&member.package) else {
-            found.push(format!("{}: a crate that the table of crates does not name", member.package));
+            found.push(format!(
+                "{}: a crate that the table of crates does not name",
+                member.package
+            ));
             continue;
         };
-        let new = member.depends_on.iter().filter(|on| !allowed.contains(&short(on)));
+        let new = member
+            .depends_on
+            .iter()
+            .filter(|on| !allowed.contains(&short(on)));
         found.extend(new.map(|on| format!("{}: a new arrow, to {on}", member.package)));
     }
     found
@@ -92,11 +112,17 @@ fn short(package: &str) -> &str {
 
 /// What a manifest leaves out.
 pub(super) fn manifest_violations(package: &str, manifest: &str) -> Vec<String> {
-    let takes_lints = manifest.lines().map(str::trim).skip_while(|line| *line != "[lints]").nth(1);
+    let takes_lints = manifest
+        .lines()
+        .map(str::trim)
+        .skip_while(|line| *line != "[lints]")
+        .nth(1);
     if takes_lints == Some("workspace = true") {
         return Vec::new();
     }
-    vec![format!("{package}: its manifest does not take the workspace's lints")]
+    vec![format!(
+        "{package}: its manifest does not take the workspace's lints"
+    )]
 }
 
 #[cfg(test)]
@@ -116,18 +142,46 @@ mod tests {
 
     #[test]
     fn an_arrow_must_be_in_the_table() {
-        let on = |name: &str, kind: &str| format!(r#"{{"name":"{name}","kind":{kind},"path":"/p"}}"#);
+        let on =
+            |name: &str, kind: &str| format!(r#"{{"name":"{name}","kind":{kind},"path":"/p"}}"#);
         for (name, dependency, expected) in [
             ("shikiri-edge", on("shikiri-partition", "null"), None),
-            ("shikiri-partition", on("shikiri-edge", "null"), Some("a new arrow, to shikiri-edge")),
-            ("shikiri-partition", on("shikiri-edge", r#""build""#), Some("a new arrow, to shikiri-edge")),
+            (
+                "shikiri-partition",
+                on("shikiri-edge", "null"),
+                Some("a new arrow, to shikiri-edge"),
+            ),
+            (
+                "shikiri-partition",
+                on("shikiri-edge", r#""build""#),
+                Some("a new arrow, to shikiri-edge"),
+            ),
             ("shikiri-partition", on("shikiri-edge", r#""dev""#), None),
-            ("shikiri-check", on("shikiri-partition", "null"), Some("a new arrow, to shikiri-partition")),
-            ("shikiri", on("shikiri-sim", "null"), Some("a new arrow, to shikiri-sim")),
-            ("shikiri-xtask", on("shikiri-record", "null"), Some("a new arrow, to shikiri-record")),
-            ("shikiri-edge", r#"{"name":"tokio","kind":null}"#.to_owned(), None),
+            (
+                "shikiri-check",
+                on("shikiri-partition", "null"),
+                Some("a new arrow, to shikiri-partition"),
+            ),
+            (
+                "shikiri",
+                on("shikiri-sim", "null"),
+                Some("a new arrow, to shikiri-sim"),
+            ),
+            (
+                "shikiri-xtask",
+                on("shikiri-record", "null"),
+                Some("a new arrow, to shikiri-record"),
+            ),
+            (
+                "shikiri-edge",
+                r#"{"name":"tokio","kind":null}"#.to_owned(),
+                None,
+            ),
         ] {
-            let expected: Vec<String> = expected.iter().map(|what| format!("{name}: {what}")).collect();
+            let expected: Vec<String> = expected
+                .iter()
+                .map(|what| format!("{name}: {what}"))
+                .collect();
             let expected: Vec<&str> = expected.iter().map(String::as_str).collect();
             check(&package(name, &dependency), &expected);
         }
@@ -169,7 +223,11 @@ mod tests {
             ("[lints.rust]\nunsafe_code = \"allow\"\n", false),
             ("", false),
         ] {
-            assert_eq!(manifest_violations("p", manifest).is_empty(), whole, "{manifest}");
+            assert_eq!(
+                manifest_violations("p", manifest).is_empty(),
+                whole,
+                "{manifest}"
+            );
         }
     }
 }

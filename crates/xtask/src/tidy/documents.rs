@@ -3,8 +3,14 @@
 /// A map longer than this is a territory.
 const ARCHITECTURE_LINES_MAX: usize = 300;
 
-const MUST_BE_THERE: &[&str] =
-    &["Cargo.lock", "README.md", "ARCHITECTURE.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"];
+const MUST_BE_THERE: &[&str] = &[
+    "Cargo.lock",
+    "README.md",
+    "ARCHITECTURE.md",
+    "CHANGELOG.md",
+    "LICENSE-APACHE",
+    "LICENSE-MIT",
+];
 
 /// Where a reader starts.
 const ENTRANCES: &[&str] = &["README.md", "ARCHITECTURE.md"];
@@ -17,7 +23,9 @@ pub(super) fn violations(files: &[String], read: impl Fn(&str) -> String) -> Vec
 
     let lines = read("ARCHITECTURE.md").lines().count();
     if lines > ARCHITECTURE_LINES_MAX {
-        found.push(format!("ARCHITECTURE.md: {lines} lines, at most {ARCHITECTURE_LINES_MAX}"));
+        found.push(format!(
+            "ARCHITECTURE.md: {lines} lines, at most {ARCHITECTURE_LINES_MAX}"
+        ));
     }
 
     let entrances: Vec<String> = ENTRANCES.iter().map(|path| read(path)).collect();
@@ -29,12 +37,16 @@ pub(super) fn violations(files: &[String], read: impl Fn(&str) -> String) -> Vec
 
 /// Those right under `docs/`; the ones in its folders have an index of their own.
 fn is_document(path: &str) -> bool {
-    let name = path.strip_prefix("docs/").and_then(|name| name.strip_suffix(".md"));
+    let name = path
+        .strip_prefix("docs/")
+        .and_then(|name| name.strip_suffix(".md"));
     name.is_some_and(|name| !name.contains('/'))
 }
 
 fn links_to(text: &str, path: &str) -> bool {
-    [")", "#"].iter().any(|after| text.contains(&format!("]({path}{after}")))
+    [")", "#"]
+        .iter()
+        .any(|after| text.contains(&format!("]({path}{after}")))
 }
 
 #[cfg(test)]
@@ -42,7 +54,9 @@ mod tests {
     use super::*;
 
     fn check(files: &[(&str, &str)], expected: &[&str]) {
-        let all = MUST_BE_THERE.iter().filter(|path| !files.iter().any(|(name, _)| name == *path));
+        let all = MUST_BE_THERE
+            .iter()
+            .filter(|path| !files.iter().any(|(name, _)| name == *path));
         let mut paths: Vec<String> = all.map(|path| (*path).to_owned()).collect();
         paths.extend(files.iter().map(|(path, _)| (*path).to_owned()));
         let read = |path: &str| {
@@ -55,16 +69,28 @@ mod tests {
     #[test]
     fn a_document_is_linked_from_an_entrance() {
         let hidden = "docs/a.md: neither README nor ARCHITECTURE links to it";
-        check(&[("docs/a.md", ""), ("README.md", "see docs/a.md")], &[hidden]);
-        check(&[("docs/a.md", ""), ("README.md", "see [a](docs/a.md)")], &[]);
-        check(&[("docs/a.md", ""), ("ARCHITECTURE.md", "[a](docs/a.md#b)")], &[]);
+        check(
+            &[("docs/a.md", ""), ("README.md", "see docs/a.md")],
+            &[hidden],
+        );
+        check(
+            &[("docs/a.md", ""), ("README.md", "see [a](docs/a.md)")],
+            &[],
+        );
+        check(
+            &[("docs/a.md", ""), ("ARCHITECTURE.md", "[a](docs/a.md#b)")],
+            &[],
+        );
         check(&[("docs/adr/a.md", "")], &[]);
     }
 
     #[test]
     fn the_architecture_stays_a_map() {
         check(&[("ARCHITECTURE.md", &"a\n".repeat(300))], &[]);
-        check(&[("ARCHITECTURE.md", &"a\n".repeat(301))], &["ARCHITECTURE.md: 301 lines, at most 300"]);
+        check(
+            &[("ARCHITECTURE.md", &"a\n".repeat(301))],
+            &["ARCHITECTURE.md: 301 lines, at most 300"],
+        );
     }
 
     #[test]

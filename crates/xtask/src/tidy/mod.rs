@@ -20,7 +20,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::new("tidy takes no arguments"));
     }
-    let metadata = output(&mut line("cargo metadata --format-version 1 --no-deps --locked"))?;
+    let metadata = output(&mut line(
+        "cargo metadata --format-version 1 --no-deps --locked",
+    ))?;
     let members = crates::members(&metadata)?;
     let files = files()?;
 
@@ -31,7 +33,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     for path in &files {
         // Pictures and the like hold no words of ours.
-        let Ok(text) = fs::read_to_string(root().join(path)) else { continue };
+        let Ok(text) = fs::read_to_string(root().join(path)) else {
+            continue;
+        };
         violations.extend(sources::violations(path, &text));
     }
     violations.extend(documents::violations(&files, |path| {
@@ -43,14 +47,22 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         return Ok(());
     }
     violations.sort();
-    Err(Failure::new(format!("{} violations\n{}", violations.len(), violations.join("\n"))))
+    Err(Failure::new(format!(
+        "{} violations\n{}",
+        violations.len(),
+        violations.join("\n")
+    )))
 }
 
 /// The files that git has, and those that it would take: a fault is better seen before a commit.
 fn files() -> Result<Vec<String>, Failure> {
-    let listed = output(&mut line("git ls-files -z --cached --others --exclude-standard"))?;
+    let listed = output(&mut line(
+        "git ls-files -z --cached --others --exclude-standard",
+    ))?;
     let names = String::from_utf8_lossy(&listed);
-    let names = names.split('\0').filter(|name| !name.is_empty() && root().join(name).exists());
+    let names = names
+        .split('\0')
+        .filter(|name| !name.is_empty() && root().join(name).exists());
     Ok(names.map(str::to_owned).collect())
 }
 
