@@ -31,7 +31,7 @@ use Step::{Fails, Passes};
 const PARTS: &[Part] = &[
     Part {
         name: "setup",
-        budget_s: 240,
+        budget_s: 210,
         steps: &[Passes("cargo xtask setup")],
     },
     Part {
@@ -80,8 +80,8 @@ const PARTS: &[Part] = &[
         budget_s: 60,
         steps: &[
             Passes(
-                "RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps --workspace \
-                 --exclude shikiri-sim",
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps \
+                 --document-private-items --workspace --exclude shikiri-sim",
             ),
             Passes(
                 "cargo rustdoc --quiet --locked -p shikiri-record -- -D warnings -D missing_docs",
