@@ -72,12 +72,16 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let origin = files::origin(args.origin.as_deref())?;
     let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
     let world = Arc::new(RealWorld::new());
-    let name = args.node.clone().unwrap_or_else(|| {
-        format!("shikiri-{:08x}", shikiri_edge::World::random(&*world) >> 32)
-    });
+    let name = args
+        .node
+        .clone()
+        .unwrap_or_else(|| format!("shikiri-{:08x}", shikiri_edge::World::random(&*world) >> 32));
     warn_of_local_origins(&rules);
     tracing::info!(digest = %rules.digest(), node = name, "rules in force");
-    let config = Config { name, trusted: args.trust.clone() };
+    let config = Config {
+        name,
+        trusted: args.trust.clone(),
+    };
     let node = Node::new(config, rules, world);
     let workers = args
         .workers
@@ -155,7 +159,11 @@ async fn try_origins(node: &Node) {
 /// An origin that takes a connection from its own host for an administrator's would take everybody
 /// for one.
 fn warn_of_local_origins(rules: &Rules) {
-    for origin in rules.origins().iter().filter(|o| listen::may_trust_loopback(&o.address)) {
+    for origin in rules
+        .origins()
+        .iter()
+        .filter(|o| listen::may_trust_loopback(&o.address))
+    {
         tracing::warn!(
             "the origin {}:{} is on this host: if it trusts 127.0.0.1 (status or debug pages, \
              administration), everybody who comes through here is trusted; make it look at \

@@ -11,8 +11,8 @@ use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use shikiri_edge::{Asked, Config, Node, RealWorld, Worker, ask_whole};
 use shikiri_partition::{
-    Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme, SecondCopy,
-    SharedFetch, Sharing, To,
+    Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
+    SecondCopy, SharedFetch, Sharing, To,
 };
 use shikiri_record::{Epoch, FillId, Order};
 
@@ -60,11 +60,19 @@ impl Table {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let uri: Uri = args.url.parse().map_err(|_| format!("`{}` is no URL", args.url))?;
+    let uri: Uri = args
+        .url
+        .parse()
+        .map_err(|_| format!("`{}` is no URL", args.url))?;
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
-        _ => return Err(format!("`{}`: write http://host/path or https://host/path", args.url)),
+        _ => {
+            return Err(format!(
+                "`{}`: write http://host/path or https://host/path",
+                args.url
+            ));
+        }
     };
     let origin = match files::origin(args.origin.as_deref())? {
         None if args.policy.is_none() => {
@@ -74,7 +82,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         origin => origin,
     };
     let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
-    let method: Method = args.method.parse().map_err(|_| format!("`{}` is no method", args.method))?;
+    let method: Method = args
+        .method
+        .parse()
+        .map_err(|_| format!("`{}` is no method", args.method))?;
     let headers = headers(&uri, &args.headers)?;
     let mut table = Table::default();
     table.row("request", format!("{method} {uri}"));
@@ -90,7 +101,13 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Classified::Refused(why) => {
             table.row("refused", format!("{} ({})", why.name(), why.status()));
             if why == shikiri_partition::Refused::UnknownHost {
-                table.row("cure", format!("Name an origin for `{}` in [[origin]], or give --origin.", head.host()));
+                table.row(
+                    "cure",
+                    format!(
+                        "Name an origin for `{}` in [[origin]], or give --origin.",
+                        head.host()
+                    ),
+                );
             }
         }
         Classified::Personal(pass) => personal(&mut table, pass.why()),
@@ -105,18 +122,27 @@ fn headers(uri: &Uri, lines: &[String]) -> Result<HeaderMap, String> {
     for line in lines {
         let (name, value) = line.split_once(':').ok_or_else(|| wrong(line))?;
         let name: HeaderName = name.trim().parse().map_err(|_| wrong(line))?;
-        headers.append(name, HeaderValue::from_str(value.trim()).map_err(|_| wrong(line))?);
+        headers.append(
+            name,
+            HeaderValue::from_str(value.trim()).map_err(|_| wrong(line))?,
+        );
     }
     if !headers.contains_key(HOST) {
         let authority = uri.authority().map(|a| a.as_str()).unwrap_or_default();
-        headers.insert(HOST, HeaderValue::from_str(authority).map_err(|_| "the URL has no host")?);
+        headers.insert(
+            HOST,
+            HeaderValue::from_str(authority).map_err(|_| "the URL has no host")?,
+        );
     }
     Ok(headers)
 }
 
 fn personal(table: &mut Table, why: &Personal) {
     table.row("verdict", format!("personal: {why} ({})", why.name()));
-    table.row("", "The origin sees the request as it is; the answer goes to its sender alone.");
+    table.row(
+        "",
+        "The origin sees the request as it is; the answer goes to its sender alone.",
+    );
     if let Some(cure) = why.cure() {
         table.row("cure", cure);
     }
@@ -129,24 +155,47 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         To::Anonymous => "to requests without credentials",
     };
     table.row("class", format!("{} ({to})", class.name));
-    let config = Config { name: "shikiri-explain".into(), trusted: Vec::new() };
+    let config = Config {
+        name: "shikiri-explain".into(),
+        trusted: Vec::new(),
+    };
     let node = Node::new(config, rules, Arc::new(RealWorld::new()));
     let constants = shikiri_partition::Constants::new("shikiri-explain");
     let fetch = |n| {
-        let begun = Begun { id: FillId(n), at: node.now(), order: Order(1) };
+        let begun = Begun {
+            id: FillId(n),
+            at: node.now(),
+            order: Order(1),
+        };
         SharedFetch::of(sharing.key(), class, begun, &constants)
     };
     table.row("key", format!("GET {}", sharing.key().uri()));
-    table.row("", format!("class {:?}, epoch {}", sharing.key().class().0, sharing.key().epoch()));
+    table.row(
+        "",
+        format!(
+            "class {:?}, epoch {}",
+            sharing.key().class().0,
+            sharing.key().epoch()
+        ),
+    );
     let (outbound, fill) = fetch(1).begin();
     let (host, port) = outbound.origin();
     table.row("origin sees", format!("{host}:{port}"));
-    table.row("", format!("{} {} HTTP/1.1", outbound.method(), outbound.target()));
+    table.row(
+        "",
+        format!("{} {} HTTP/1.1", outbound.method(), outbound.target()),
+    );
     for (name, value) in outbound.headers() {
-        table.row("", format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())));
+        table.row(
+            "",
+            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
+        );
     }
     if args.offline {
-        table.row("verdict", "may be shared, if the origin's answer allows it (--offline: not asked)");
+        table.row(
+            "verdict",
+            "may be shared, if the origin's answer allows it (--offline: not asked)",
+        );
         return Ok(());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -156,7 +205,9 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
     let worker = Worker::new(Arc::clone(&node));
     let bytes_max = usize::try_from(class.object_bytes_max).unwrap_or(usize::MAX);
     let ask = |outbound: Outbound| {
-        runtime.block_on(ask_whole(&worker, outbound, bytes_max)).map_err(|fault| fault.to_string())
+        runtime
+            .block_on(ask_whole(&worker, outbound, bytes_max))
+            .map_err(|fault| fault.to_string())
     };
     let first = ask(outbound)?;
     answer(table, &first);
@@ -166,13 +217,18 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         Judged::Refreshed(_) => Err(NotShared::NotModifiedUnasked),
         Judged::Sniff(sniff) => {
             let wanted = sniff.bytes_wanted().min(first.body.len());
-            sniff.judge(&first.body[..wanted]).map_err(|relay| relay.into_parts().2)
+            sniff
+                .judge(&first.body[..wanted])
+                .map_err(|relay| relay.into_parts().2)
         }
         Judged::Copy(copy) => {
             table.row("", "A document: a second anonymous copy is compared.");
             let second = ask(fetch(2).begin().0)?;
-            let second =
-                SecondCopy { status: second.status, headers: &second.headers, body: &second.body };
+            let second = SecondCopy {
+                status: second.status,
+                headers: &second.headers,
+                body: &second.body,
+            };
             copy.judge(&first.body, &second)
         }
     };
@@ -181,7 +237,10 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
 }
 
 fn answer(table: &mut Table, asked: &Asked) {
-    table.row("answer", format!("{} with {} bytes", asked.status, asked.body.len()));
+    table.row(
+        "answer",
+        format!("{} with {} bytes", asked.status, asked.body.len()),
+    );
     for (name, value) in &asked.headers {
         // A cookie that the origin minted for this fetch is nobody's, but it may still open a door.
         let value = if name.as_str().starts_with("set-cookie") {
@@ -193,11 +252,18 @@ fn answer(table: &mut Table, asked: &Asked) {
     }
 }
 
-fn verdict_of(table: &mut Table, sharing: &Sharing, verdict: Result<Admitted, NotShared>, node: &Node) {
+fn verdict_of(
+    table: &mut Table,
+    sharing: &Sharing,
+    verdict: Result<Admitted, NotShared>,
+    node: &Node,
+) {
     use shikiri_partition::Reuse;
     match verdict {
         Ok(head) => match head.reuse(sharing, false, node.now()) {
-            Reuse::Fresh { ttl } => table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs())),
+            Reuse::Fresh { ttl } => {
+                table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs()));
+            }
             Reuse::OnlyWithout(header) => personal(table, &Personal::OnlyWithout(header)),
             _ => table.row("verdict", "shared, and asked about again at every use"),
         },

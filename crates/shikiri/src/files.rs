@@ -25,5 +25,6 @@ pub(crate) fn rules(path: Option<&Path>, origin: Option<&Origin>) -> Result<Rule
 
 /// The origin that a flag names.
 pub(crate) fn origin(url: Option<&str>) -> Result<Option<Origin>, String> {
-    url.map(|url| policy::origin(url).map_err(|why| format!("--origin {url}: {why}"))).transpose()
+    url.map(|url| policy::origin(url).map_err(|why| format!("--origin {url}: {why}")))
+        .transpose()
 }

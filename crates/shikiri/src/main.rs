@@ -15,11 +15,19 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 // A build that can be made to misbehave is for the tests alone.
-const _: () = assert!(!shikiri_partition::SEEDED_FAULTS, "this build has seeded faults");
+const _: () = assert!(
+    !shikiri_partition::SEEDED_FAULTS,
+    "this build has seeded faults"
+);
 
 /// An HTTP shared cache that cannot serve one member's page to another.
 #[derive(Parser)]
-#[command(name = "shikiri", version, max_term_width = 100, arg_required_else_help = true)]
+#[command(
+    name = "shikiri",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
 #[command(after_help = "Examples:
   shikiri edge --origin http://127.0.0.1:8000            the edge in front of a site, no policy needed
   shikiri edge --policy shop.toml --listen 0.0.0.0:8080  with a policy that names the origins
@@ -72,7 +80,9 @@ fn main() -> ExitCode {
 fn say(text: &str) -> Result<(), String> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(format!("cannot print: {error}")),
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot print: {error}"))
+        }
         _ => Ok(()),
     }
 }

@@ -44,7 +44,11 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
             let some = files::origin(Some(SOME_ORIGIN))?;
             let rules = files::rules(file.as_deref(), origin.as_ref())
                 .or_else(|why| files::rules(file.as_deref(), some.as_ref()).map_err(|_| why))?;
-            say(&format!("{}\nrules {}\n", rules.describe().trim_end(), rules.digest()))
+            say(&format!(
+                "{}\nrules {}\n",
+                rules.describe().trim_end(),
+                rules.digest()
+            ))
         }
         Command::Diff { old, new, origin } => {
             let origin = files::origin(Some(origin.as_deref().unwrap_or(SOME_ORIGIN)))?;

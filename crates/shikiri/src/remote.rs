@@ -24,7 +24,11 @@ pub(crate) struct PurgeArgs {
     #[command(flatten)]
     at: Args,
     /// The URLs, as viewers name them. Every variant of each is purged.
-    #[arg(value_name = "URL", required_unless_present = "all", conflicts_with = "all")]
+    #[arg(
+        value_name = "URL",
+        required_unless_present = "all",
+        conflicts_with = "all"
+    )]
     urls: Vec<String>,
     /// Everything.
     #[arg(long)]
@@ -35,7 +39,12 @@ pub(crate) fn purge(args: &PurgeArgs) -> Result<(), String> {
     if args.all {
         return say(&ask(&args.at.control, "POST", "/purge-all", "")?);
     }
-    say(&ask(&args.at.control, "POST", "/purge", &args.urls.join("\n"))?)
+    say(&ask(
+        &args.at.control,
+        "POST",
+        "/purge",
+        &args.urls.join("\n"),
+    )?)
 }
 
 pub(crate) fn reload(args: &Args) -> Result<(), String> {
@@ -49,17 +58,32 @@ pub(crate) fn status(args: &Args) -> Result<(), String> {
 /// One request on a connection of its own, which the edge closes.
 fn ask(path: &Path, method: &str, target: &str, body: &str) -> Result<String, String> {
     let fault = |what: &str, error: std::io::Error| {
-        format!("{what} {}: {error}; is the edge running with `--control {0}`?", path.display())
+        format!(
+            "{what} {}: {error}; is the edge running with `--control {0}`?",
+            path.display()
+        )
     };
     let mut stream = UnixStream::connect(path).map_err(|e| fault("cannot reach", e))?;
-    stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(|e| fault("cannot use", e))?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(30)))
+        .map_err(|e| fault("cannot use", e))?;
     let request = format!(
         "{method} {target} HTTP/1.1\r\nHost: control\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
-    stream.write_all(request.as_bytes()).map_err(|e| fault("cannot write to", e))?;
+    stream
+        .write_all(request.as_bytes())
+        .map_err(|e| fault("cannot write to", e))?;
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).map_err(|e| fault("cannot read from", e))?;
-    let (head, said) = answer.split_once("\r\n\r\n").ok_or("the edge gave no answer")?;
-    if head.split(' ').nth(1) == Some("200") { Ok(said.to_owned()) } else { Err(said.to_owned()) }
+    stream
+        .read_to_string(&mut answer)
+        .map_err(|e| fault("cannot read from", e))?;
+    let (head, said) = answer
+        .split_once("\r\n\r\n")
+        .ok_or("the edge gave no answer")?;
+    if head.split(' ').nth(1) == Some("200") {
+        Ok(said.to_owned())
+    } else {
+        Err(said.to_owned())
+    }
 }
