@@ -200,11 +200,11 @@ impl Play<'_> {
                 Step::Wait(time) => thread::sleep(*time),
                 Step::Phase(phase) => {
                     self.origin.phase(phase);
-                    self.too_old = self.origin.last_number();
+                    self.too_old = self.origin.change();
                 }
                 Step::Reload(policy) => {
                     cache.reload(self.script, policy)?;
-                    self.too_old = self.origin.last_number();
+                    self.too_old = self.origin.change();
                 }
                 Step::Repeat(times, inner) => {
                     for _ in 0..*times {

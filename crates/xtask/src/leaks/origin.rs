@@ -31,6 +31,8 @@ struct Shared {
     phase: Mutex<String>,
     /// The number of the last answer.
     numbers: AtomicU64,
+    /// The number that all answers to nobody carry: they are alike until something changes.
+    generation: AtomicU64,
     /// No answer comes sooner, in milliseconds: it makes overlapping real.
     floor_ms: AtomicU64,
     log: Mutex<Vec<Seen>>,
@@ -65,7 +67,8 @@ impl Origin {
             nonce: nonce.to_owned(),
             viewers,
             phase: Mutex::new("first".to_owned()),
-            numbers: AtomicU64::new(0),
+            numbers: AtomicU64::new(1),
+            generation: AtomicU64::new(1),
             floor_ms: AtomicU64::new(0),
             log: Mutex::new(Vec::new()),
             stopped: AtomicBool::new(false),
@@ -89,6 +92,13 @@ impl Origin {
 
     pub(crate) fn phase(&self, phase: &str) {
         *self.shared.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase.to_owned();
+    }
+
+    /// Something has changed: returns the number up to which answers are from before.
+    pub(crate) fn change(&self) -> u64 {
+        let before = self.shared.numbers.fetch_add(1, Ordering::SeqCst);
+        self.shared.generation.store(before + 1, Ordering::SeqCst);
+        before
     }
 
     pub(crate) fn floor(&self, floor: Duration) {
@@ -355,6 +365,9 @@ impl Writing<'_> {
         let request = self.request;
         let host = request.head.field("host").unwrap_or_default();
         Some(match name {
+            "user" if self.owner == NOBODY => {
+                token(NOBODY, nonce, self.shared.generation.load(Ordering::SeqCst))
+            }
             "user" => token(self.owner, nonce, self.number),
             "mint" => token(token::MINTED, nonce, self.number),
             "host" => token(&token::tenant(host), nonce, self.number),
