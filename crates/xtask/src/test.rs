@@ -97,6 +97,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask framing")],
     },
     Part {
+        name: "leaks",
+        budget_s: 60,
+        steps: &[Passes("cargo xtask leaks")],
+    },
+    Part {
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],
