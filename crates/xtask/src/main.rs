@@ -67,8 +67,8 @@ const TASKS: &[Task] = &[
     Task {
         name: "leaks",
         operands: "[ARGUMENT...]",
-        about: "each known mechanism of a leak, as a script, against the edge",
-        run: leak_scripts,
+        about: "re-enact the published leaks (tests/leaks) against the edge",
+        run: leaks::run,
     },
     Task {
         name: "sim",
@@ -111,12 +111,6 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// The scripts are run against what a person would run, so it is built first.
-fn leak_scripts(arguments: &[String]) -> Result<(), Failure> {
-    edge::build()?;
-    leaks::run(arguments.to_vec()).map_err(Failure::new)
 }
 
 fn help() -> String {

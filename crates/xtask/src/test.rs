@@ -77,7 +77,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "docs",
-        budget_s: 60,
+        budget_s: 40,
         steps: &[
             Passes(
                 "RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps \
@@ -98,7 +98,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "leaks",
-        budget_s: 60,
+        budget_s: 90,
         steps: &[Passes("cargo xtask leaks")],
     },
     Part {

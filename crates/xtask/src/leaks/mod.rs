@@ -21,8 +21,7 @@ mod wire;
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
-use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
@@ -31,14 +30,7 @@ use cache::{Cache, Ours};
 use cell::{Outcome, Verdict, Way};
 use script::Script;
 
-const USAGE: &str = "usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--show]
-                         [--jobs N] [--binary FILE] [--folder FOLDER]
-
-  Runs the scripts of tests/leaks against the edge: every case in every way (a: one after another,
-  b: overlapping, c: all viewers on one connection) under every policy that it names.
-  --case NAME     only cases whose name starts so
-  --show          shows the traffic of every cell that is run
-  --binary FILE   the edge; target/debug/shikiri when not given";
+use crate::process::{Doing, Failure, line, root, run as run_command};
 
 struct Options {
     cases: Vec<String>,
@@ -46,13 +38,12 @@ struct Options {
     policy: Option<String>,
     show: bool,
     jobs: usize,
-    binary: PathBuf,
+    /// Built when none is given.
+    binary: Option<PathBuf>,
     folder: PathBuf,
 }
 
-fn options(args: Vec<String>) -> Result<Options, String> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+fn options(arguments: &[String]) -> Result<Options, Failure> {
     let mut options = Options {
         cases: Vec::new(),
         way: None,
@@ -60,84 +51,104 @@ fn options(args: Vec<String>) -> Result<Options, String> {
         show: false,
         // Cells mostly wait: more at once than there are cores.
         jobs: 8,
-        binary: target.join("debug/shikiri"),
-        folder: root.join("tests/leaks"),
+        binary: None,
+        folder: root().join("tests/leaks"),
     };
-    let mut args = args.into_iter();
-    while let Some(flag) = args.next() {
-        let mut value = || args.next().ok_or_else(|| format!("{flag} needs a value\n\n{USAGE}"));
+    let mut arguments = arguments.iter();
+    while let Some(flag) = arguments.next() {
+        if flag == "--show" {
+            options.show = true;
+            continue;
+        }
+        let value = arguments.next().ok_or_else(|| Failure::new(format!("{flag} is not known or has no value")))?;
         match flag.as_str() {
-            "--case" => options.cases.push(value()?),
+            "--case" => options.cases.push(value.clone()),
             "--way" => {
-                let letter = value()?;
-                let way = Way::ALL.into_iter().find(|way| way.to_string() == letter);
-                options.way = Some(way.ok_or_else(|| format!("`{letter}` is no way; write a, b or c"))?);
+                let way = Way::ALL.into_iter().find(|way| way.to_string() == *value);
+                options.way = Some(way.ok_or_else(|| Failure::new(format!("`{value}` is no way; write a, b or c")))?);
             }
-            "--policy" => options.policy = Some(value()?),
-            "--show" => options.show = true,
-            "--jobs" => options.jobs = value()?.parse().map_err(|_| "--jobs needs a number".to_owned())?,
-            "--binary" => options.binary = value()?.into(),
-            "--folder" => options.folder = value()?.into(),
-            _ => return Err(format!("`{flag}` is not known\n\n{USAGE}")),
+            "--policy" => options.policy = Some(value.clone()),
+            "--jobs" => options.jobs = value.parse().map_err(|_| Failure::new("--jobs needs a number"))?,
+            "--binary" => options.binary = Some(value.into()),
+            "--folder" => options.folder = value.into(),
+            _ => return Err(Failure::new(format!("`{flag}` is not known"))),
         }
     }
     Ok(options)
 }
 
-/// Runs `cargo xtask leaks`.
-///
 /// # Errors
-/// When a cell leaks or is void, when a script has a fault, or when an argument is not known.
-pub(crate) fn run(args: Vec<String>) -> Result<(), String> {
-    if args.iter().any(|arg| arg == "--help" || arg == "-h") {
-        return say(USAGE);
-    }
-    let options = options(args)?;
+/// A cell leaks or is void, a script has a fault, or an argument is not known.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    let options = options(arguments)?;
     let scripts = read(&options)?;
-    let cache = Ours { binary: options.binary.clone() };
-    if !options.binary.exists() {
-        return Err(format!("{} is not there; build it with `cargo build -p shikiri`", options.binary.display()));
-    }
+    let binary = if let Some(binary) = &options.binary {
+        binary.clone()
+    } else {
+        run_command(&mut line("cargo build --quiet -p shikiri"))?;
+        root().join("target/debug/shikiri")
+    };
     let cells = cells(&scripts, &options);
     if cells.is_empty() {
-        return Err("no cell is meant".to_owned());
+        return Err(Failure::new("no case, way and policy is as asked"));
     }
     let begun = Instant::now();
-    let (mut safe, mut leaks, mut void) = (0, 0, 0);
-    for (cell, outcome) in run_all(&cache, &cells, options.jobs) {
-        let verdict = match &outcome.verdict {
+    let mut tally = Tally::default();
+    for (cell, outcome) in run_all(&Ours { binary }, &cells, options.jobs) {
+        let verdict = tally.count(&outcome.verdict);
+        let Cell { script, policy, way } = &cell;
+        println!("{:<42} {way} {policy:<18} {verdict}", script.name);
+        if let Verdict::Leak(found) = &outcome.verdict {
+            println!("{}", describe(found, &outcome));
+            println!("  replay: cargo xtask leaks --case {} --way {way} --policy {policy} --show", script.name);
+        }
+        if options.show {
+            println!("{}", traffic(&outcome));
+        }
+    }
+    let Tally { safe, leaks, void, not_applicable } = tally;
+    let seconds = begun.elapsed().as_secs_f64();
+    println!(
+        "leaks: {} cases; of {} cells {safe} are safe, {leaks} leak, {void} are void, {not_applicable} do not apply; {seconds:.0} s",
+        scripts.len(),
+        cells.len(),
+    );
+    if leaks + void == 0 {
+        return Ok(());
+    }
+    Err(Failure::new(format!("{leaks} cells leak and {void} are void")))
+}
+
+#[derive(Debug, Default)]
+struct Tally {
+    safe: usize,
+    leaks: usize,
+    void: usize,
+    not_applicable: usize,
+}
+
+impl Tally {
+    /// Counts a verdict, and names it.
+    fn count(&mut self, verdict: &Verdict) -> String {
+        match verdict {
             Verdict::Safe => {
-                safe += 1;
+                self.safe += 1;
                 "safe".to_owned()
             }
             Verdict::Leak(_) => {
-                leaks += 1;
+                self.leaks += 1;
                 "LEAK".to_owned()
             }
             Verdict::Void(why) => {
-                void += 1;
-                format!("void ({})", why.trim())
+                self.void += 1;
+                format!("void: {}", why.trim())
             }
-            Verdict::NotApplicable => "n/a".to_owned(),
-        };
-        say(&format!("{:<44} {} {:<10} {verdict}", cell.script.name, cell.way, cell.policy))?;
-        if let Verdict::Leak(found) = &outcome.verdict {
-            say(&describe(found, &outcome))?;
-            say(&format!(
-                "  replay: cargo xtask leaks --case {} --way {} --policy {} --show",
-                cell.script.name, cell.way, cell.policy
-            ))?;
-        }
-        if options.show {
-            say(&traffic(&outcome))?;
+            Verdict::NotApplicable => {
+                self.not_applicable += 1;
+                "does not apply".to_owned()
+            }
         }
     }
-    say(&format!(
-        "{} cases, {safe} cells safe, {leaks} leaks, {void} void, in {:.1} s",
-        scripts.len(),
-        begun.elapsed().as_secs_f64()
-    ))?;
-    if leaks + void == 0 { Ok(()) } else { Err(format!("{leaks} cells leak, {void} are void")) }
 }
 
 /// One cell to run.
@@ -148,8 +159,8 @@ struct Cell<'a> {
     way: Way,
 }
 
-fn read(options: &Options) -> Result<Vec<Script>, String> {
-    let entries = std::fs::read_dir(&options.folder).map_err(|e| format!("{}: {e}", options.folder.display()))?;
+fn read(options: &Options) -> Result<Vec<Script>, Failure> {
+    let entries = std::fs::read_dir(&options.folder).doing(options.folder.display())?;
     let mut paths: Vec<PathBuf> = entries
         .filter_map(|entry| Some(entry.ok()?.path()))
         .filter(|path| path.extension().is_some_and(|e| e == "leak"))
@@ -161,8 +172,9 @@ fn read(options: &Options) -> Result<Vec<Script>, String> {
         if !options.cases.is_empty() && !options.cases.iter().any(|case| name.starts_with(case)) {
             continue;
         }
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
-        scripts.push(script::parse(&name, &text).map_err(|why| format!("{}: {why}", path.display()))?);
+        let text = std::fs::read_to_string(&path).doing(path.display())?;
+        let script = script::parse(&name, &text);
+        scripts.push(script.map_err(|why| Failure::new(format!("{}: {why}", path.display())))?);
     }
     Ok(scripts)
 }
@@ -244,8 +256,4 @@ fn quoted(what: &str, bytes: &[u8]) -> String {
         writeln!(text, "    … {} bytes in all", bytes.len()).expect("a string can be written to");
     }
     text
-}
-
-fn say(text: &str) -> Result<(), String> {
-    writeln!(std::io::stdout(), "{text}").map_err(|e| format!("cannot write: {e}"))
 }
