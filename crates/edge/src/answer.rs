@@ -3,7 +3,9 @@
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER};
+use http::header::{
+    ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, RETRY_AFTER,
+};
 use http::{HeaderValue, Response, StatusCode};
 use shikiri_partition::Refused;
 use shikiri_record::UnixMillis;
@@ -25,14 +27,27 @@ pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    if why == Refused::Connect {
-        response.headers_mut().insert(
-            http::header::ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
+    if why.status() == StatusCode::METHOD_NOT_ALLOWED {
+        response.headers_mut().insert(ALLOW, METHODS);
     }
     response
 }
+
+/// The answer to `OPTIONS` when the request may go no further.
+pub(crate) fn options(now: UnixMillis) -> Response<OutBody> {
+    let mut response = Response::new(OutBody::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    response.headers_mut().insert(ALLOW, METHODS);
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response.headers_mut().insert(DATE, date(now));
+    response
+}
+
+/// What the node itself carries, whatever an origin thinks of it.
+const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// The answer when an origin failed.
 pub(crate) fn failed(fault: &OriginFault, now: UnixMillis) -> Response<OutBody> {

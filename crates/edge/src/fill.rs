@@ -255,7 +255,7 @@ impl Running {
             .node()
             .reserve(length.unwrap_or(0), &self.order.limits)
         else {
-            return self.relay(sniff.refuse(NotShared::NoRoom), body).await;
+            return self.relay(sniff.relay(NotShared::NoRoom), body).await;
         };
         let wanted = sniff.bytes_wanted();
         let mut first = Vec::new();
@@ -364,7 +364,7 @@ impl Running {
             .node()
             .reserve(first.content_length().unwrap_or(0), &self.order.limits)
         else {
-            return self.relay(first.refuse(NotShared::NoRoom), body).await;
+            return self.relay(first.relay(NotShared::NoRoom), body).await;
         };
         let bytes_max = self
             .order
@@ -373,7 +373,7 @@ impl Running {
             .min(first.object_bytes_max());
         let growing = Growing::new();
         if !self.order.leader_carries {
-            let (status, headers) = first.leader_head();
+            let (status, headers) = first.leader_head(&answer::date(self.worker.node().now()));
             let body = OutBody::growing(growing.leading_reader());
             self.lead(Led::Copy {
                 status,

@@ -23,6 +23,7 @@ pub mod listen;
 pub mod node;
 mod origin;
 mod purge;
+mod remembered;
 pub mod request;
 mod store;
 pub mod world;

@@ -8,9 +8,10 @@ use arc_swap::ArcSwap;
 use shikiri_partition::{Constants, Key, Limits, Rules};
 use shikiri_record::{Epoch, FillId, UnixMillis};
 
-use crate::flight::{Flights, Remembered};
+use crate::flight::Flights;
 use crate::origin::Pool;
 use crate::purge::{Purges, Standing};
+use crate::remembered::Remembered;
 use crate::store::{Object, Store};
 use crate::world::World;
 
@@ -201,6 +202,7 @@ impl Node {
     pub fn reload(&self, rules: Rules) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.stance.load().epoch;
+        self.store.resize(rules.limits().store_bytes_max);
         self.stance.store(Arc::new(Stance {
             rules: Arc::new(rules),
             epoch,
@@ -383,8 +385,8 @@ impl Worker {
     }
 
     /// The bounds in force.
-    pub(crate) fn limits(&self) -> Box<Limits> {
-        Box::new(*self.node.stance.load().rules.limits())
+    pub(crate) fn limits(&self) -> Limits {
+        *self.node.stance.load().rules.limits()
     }
 
     /// Closes idle connections that have grown old.

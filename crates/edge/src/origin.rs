@@ -110,33 +110,30 @@ pub(crate) async fn shared(
     worker: &Arc<Worker>,
     outbound: Outbound,
 ) -> Result<Response, OriginFault> {
-    let limits = *worker.limits();
+    let limits = worker.limits();
     let (host, port) = outbound.origin();
     let place = Place {
         host: host.to_owned(),
         port,
     };
     let (method, target, headers) = outbound.into_parts();
-    let request = || {
-        let mut request = Request::new(OutgoingBody::Empty);
-        *request.method_mut() = method.clone();
-        *request.uri_mut() = target.parse().expect("a key's target came from a request");
-        *request.headers_mut() = headers.clone();
-        request
+    let mut request = Request::new(OutgoingBody::Empty);
+    *request.method_mut() = method;
+    *request.uri_mut() = target.parse().expect("a key's target came from a request");
+    *request.headers_mut() = headers;
+    let sending = Sending {
+        home: Home::Shared(Arc::downgrade(worker), place.clone()),
+        place,
+        limits,
+        signs: Arc::default(),
+        expects: false,
+        progress: None,
     };
-    let home = Home::Shared(Arc::downgrade(worker), place.clone());
-    while let Some(conn) = worker.pool().checkout(&place, &limits) {
-        match exchange(conn, request(), &home, None, &limits, &place).await {
-            Exchanged::Done(result) => return result,
-            // It had closed before a byte was written: nothing was asked yet.
-            Exchanged::NotSent(_) => {}
-        }
-    }
-    let conn = connect(worker, &place, &limits).await?;
-    match exchange(conn, request(), &home, None, &limits, &place).await {
-        Exchanged::Done(result) => result,
-        Exchanged::NotSent(error) => Err(OriginFault::NoResponse(place.to_string(), error)),
-    }
+    sending
+        .send(worker, request, |sending| {
+            worker.pool().checkout(&sending.place, &limits)
+        })
+        .await
 }
 
 /// Sends a request as itself.
@@ -146,7 +143,7 @@ pub(crate) async fn pass(
     request: PassRequest,
     body: Option<Incoming>,
 ) -> Result<Response, OriginFault> {
-    let limits = *worker.limits();
+    let limits = worker.limits();
     let (host, port) = request.origin();
     let place = Place {
         host: host.to_owned(),
@@ -186,24 +183,117 @@ pub(crate) async fn pass(
     *request.method_mut() = method;
     *request.uri_mut() = target.parse().expect("a pass's target came from a request");
     *request.headers_mut() = headers;
-    let mut request = request;
-    loop {
-        let pooled = connection.checkout(worker, &place, credentials, &limits);
-        let fresh = pooled.is_none();
-        let mut conn = match pooled {
-            Some(conn) => conn,
-            None => connect(worker, &place, &limits).await?,
-        };
-        conn.signs = Arc::clone(&signs);
-        conn.expects = expects;
-        match try_exchange(conn, request, &home, progress.as_ref(), &limits, &place).await {
-            Tried::Done(result) => return result,
-            Tried::NotSent(back, error) if fresh => {
-                drop(back);
-                return Err(OriginFault::NoResponse(place.to_string(), error));
+    let sending = Sending {
+        home,
+        place,
+        limits,
+        signs,
+        expects,
+        progress,
+    };
+    let idle =
+        |sending: &Sending| connection.checkout(worker, &sending.place, credentials, &limits);
+    sending.send(worker, request, idle).await
+}
+
+/// A request on its way to an origin.
+struct Sending {
+    place: Place,
+    home: Home,
+    limits: Limits,
+    signs: Arc<Signs>,
+    /// The client waits to be asked for its body.
+    expects: bool,
+    progress: Option<Arc<Progress>>,
+}
+
+/// Why one try gave no response.
+enum Failed {
+    Origin(OriginFault),
+    /// The connection had closed before a byte was written: nothing was asked, and another may be.
+    NotSent(Box<Request<OutgoingBody>>, hyper::Error),
+}
+
+impl Sending {
+    /// Sends on an idle connection, or on a new one.
+    async fn send(
+        self,
+        worker: &Arc<Worker>,
+        mut request: Request<OutgoingBody>,
+        idle: impl Fn(&Self) -> Option<Conn>,
+    ) -> Result<Response, OriginFault> {
+        loop {
+            let idle = idle(&self);
+            let fresh = idle.is_none();
+            let mut conn = match idle {
+                Some(conn) => conn,
+                None => connect(worker, &self.place, &self.limits).await?,
+            };
+            conn.signs = Arc::clone(&self.signs);
+            match self.exchange(conn, request).await {
+                Ok(response) => return Ok(response),
+                Err(Failed::Origin(fault)) => return Err(fault),
+                Err(Failed::NotSent(_, error)) if fresh => {
+                    return Err(OriginFault::NoResponse(self.place.to_string(), error));
+                }
+                Err(Failed::NotSent(back, _)) => request = *back,
             }
-            Tried::NotSent(back, _) => request = *back,
         }
+    }
+
+    /// One request and its response head. A request of which any byte was written is never sent again.
+    async fn exchange(
+        &self,
+        mut conn: Conn,
+        mut request: Request<OutgoingBody>,
+    ) -> Result<Response, Failed> {
+        let (signs, expects) = (Arc::clone(&self.signs), self.expects);
+        hyper::ext::on_informational(&mut request, move |response| match response.status() {
+            StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
+            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {}
+            _ => signs.surprised.store(true, Ordering::Relaxed),
+        });
+        let sending = conn.sender.try_send_request(request);
+        tokio::pin!(sending);
+        let mut moved = 0;
+        let sent = loop {
+            match timeout(self.limits.first_byte_time_max, &mut sending).await {
+                Ok(sent) => break sent,
+                // A long upload that moves is not an origin that hangs.
+                Err(_) if self.moved() > moved => moved = self.moved(),
+                Err(_) => {
+                    let time = self.limits.first_byte_time_max;
+                    let fault = OriginFault::FirstByteTime(self.place.to_string(), time);
+                    return Err(Failed::Origin(fault));
+                }
+            }
+        };
+        let response = match sent {
+            Ok(response) => response,
+            Err(mut error) => {
+                if let Some(request) = error.take_message() {
+                    return Err(Failed::NotSent(Box::new(request), error.into_error()));
+                }
+                let fault = self.progress.as_ref().and_then(|progress| progress.fault());
+                return Err(Failed::Origin(match fault {
+                    Some(BodyFault::ClientTooLarge) => OriginFault::ClientBodyTooLarge,
+                    Some(_) => OriginFault::ClientBody,
+                    None => OriginFault::NoResponse(self.place.to_string(), error.into_error()),
+                }));
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failed::Origin(OriginFault::Upgraded(
+                self.place.to_string(),
+            )));
+        }
+        Ok(received(conn, response, &self.home, &self.limits))
+    }
+
+    fn moved(&self) -> u64 {
+        self.progress
+            .as_ref()
+            .map_or(0, |progress| progress.moved())
     }
 }
 
@@ -255,7 +345,6 @@ pub(crate) struct Conn {
     task: AbortHandle,
     idle_since: Instant,
     signs: Arc<Signs>,
-    expects: bool,
 }
 
 impl Drop for Conn {
@@ -303,7 +392,6 @@ async fn connect(
         task: task.abort_handle(),
         idle_since: Instant::now(),
         signs: Arc::default(),
-        expects: false,
     })
 }
 
@@ -443,81 +531,6 @@ impl Home {
     }
 }
 
-enum Exchanged {
-    Done(Result<Response, OriginFault>),
-    NotSent(hyper::Error),
-}
-
-enum Tried {
-    Done(Result<Response, OriginFault>),
-    NotSent(Box<Request<OutgoingBody>>, hyper::Error),
-}
-
-async fn exchange(
-    conn: Conn,
-    request: Request<OutgoingBody>,
-    home: &Home,
-    progress: Option<&Arc<Progress>>,
-    limits: &Limits,
-    place: &Place,
-) -> Exchanged {
-    match try_exchange(conn, request, home, progress, limits, place).await {
-        Tried::Done(result) => Exchanged::Done(result),
-        Tried::NotSent(_, error) => Exchanged::NotSent(error),
-    }
-}
-
-/// One request and its response head. A request of which any byte was written is never sent again.
-async fn try_exchange(
-    mut conn: Conn,
-    mut request: Request<OutgoingBody>,
-    home: &Home,
-    progress: Option<&Arc<Progress>>,
-    limits: &Limits,
-    place: &Place,
-) -> Tried {
-    let signs = Arc::clone(&conn.signs);
-    let expects = conn.expects;
-    hyper::ext::on_informational(&mut request, move |response| match response.status() {
-        StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
-        StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {}
-        _ => signs.surprised.store(true, Ordering::Relaxed),
-    });
-    let sending = conn.sender.try_send_request(request);
-    tokio::pin!(sending);
-    let mut moved = 0;
-    let sent = loop {
-        match timeout(limits.first_byte_time_max, &mut sending).await {
-            Ok(sent) => break sent,
-            // A long upload that moves is not an origin that hangs.
-            Err(_) if progress.is_some_and(|p| p.moved() > moved) => {
-                moved = progress.map_or(0, |p| p.moved());
-            }
-            Err(_) => {
-                let time = limits.first_byte_time_max;
-                return Tried::Done(Err(OriginFault::FirstByteTime(place.to_string(), time)));
-            }
-        }
-    };
-    let response = match sent {
-        Ok(response) => response,
-        Err(mut error) => {
-            if let Some(request) = error.take_message() {
-                return Tried::NotSent(Box::new(request), error.into_error());
-            }
-            return Tried::Done(Err(match progress.and_then(|p| p.fault()) {
-                Some(BodyFault::ClientTooLarge) => OriginFault::ClientBodyTooLarge,
-                Some(_) => OriginFault::ClientBody,
-                None => OriginFault::NoResponse(place.to_string(), error.into_error()),
-            }));
-        }
-    };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        return Tried::Done(Err(OriginFault::Upgraded(place.to_string())));
-    }
-    Tried::Done(Ok(received(conn, response, home, limits)))
-}
-
 fn received(
     conn: Conn,
     response: hyper::Response<Incoming>,
@@ -536,7 +549,7 @@ fn received(
         .any(is_connection_bound);
     let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
     let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
-    let body = OriginBody {
+    let mut body = OriginBody {
         inner: body,
         pushed_back: VecDeque::new(),
         lease,
@@ -544,7 +557,6 @@ fn received(
         stall: Box::pin(tokio::time::sleep(limits.stall_time_max)),
         ended: false,
     };
-    let mut body = body;
     if body.inner.is_end_stream() {
         body.end_well();
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, COOKIE, VIA};
+use http::header::{CACHE_CONTROL, MAX_FORWARDS, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
@@ -47,7 +47,10 @@ pub(crate) async fn serve(
         return refuse(node, Refused::Busy).map(|body| body.holding(turn, None));
     };
     let is_head = request.method() == Method::HEAD;
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Some(response) = max_forwards(&mut parts, node) {
+        return response.map(|body| body.holding(turn, Some(permit)));
+    }
     let asked = Asked {
         worker,
         connection,
@@ -258,7 +261,6 @@ impl Asked<'_> {
         limits: &Limits,
         stored: Option<&Arc<Object>>,
     ) -> fill::Order {
-        let requester = sharing.requester();
         fill::Order {
             class: Arc::clone(sharing.class()),
             limits: *limits,
@@ -547,6 +549,29 @@ impl Asked<'_> {
     }
 }
 
+/// Counts `Max-Forwards` down, and answers as the last recipient when it has run out
+/// (RFC 9110 7.6.2). It means something for `OPTIONS` and `TRACE` alone.
+fn max_forwards(parts: &mut Parts, node: &Node) -> Option<Response<OutBody>> {
+    if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
+        return None;
+    }
+    let left = parts
+        .headers
+        .get(MAX_FORWARDS)?
+        .to_str()
+        .ok()?
+        .parse::<u32>()
+        .ok()?;
+    match left.checked_sub(1) {
+        Some(left) => {
+            parts.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+            None
+        }
+        None if parts.method == Method::OPTIONS => Some(answer::options(node.now())),
+        None => Some(refuse(node, Refused::MaxForwards)),
+    }
+}
+
 /// Whether the requester sent something that no shared fetch carries.
 fn carries(sharing: &Sharing) -> bool {
     let requester = sharing.requester();
@@ -580,7 +605,7 @@ fn invalidate(
     ) else {
         return;
     };
-    for invalidation in invalidated_by(&head, response.status, &response.headers) {
+    for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
         if node.may_invalidate(stance.rules.limits()) {
             node.purges.invalidate(&invalidation.uri);
         }

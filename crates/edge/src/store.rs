@@ -154,6 +154,11 @@ impl Store {
         self.cache.retain(|_, object| keep(object));
     }
 
+    /// Changes the bound; what is over it is evicted.
+    pub(crate) fn resize(&self, bytes_max: u64) {
+        self.cache.set_capacity(bytes_max);
+    }
+
     pub(crate) fn objects(&self) -> usize {
         self.cache.len()
     }

@@ -1,13 +1,33 @@
 //! Admission: the only way for a response to become an object.
+//!
+//! [`Fill::judge`] reads a response head under the rules of its class; what it lets through still has
+//! to show that its first bytes ([`Sniff`]), or a whole second copy ([`FirstCopy`]), bear it out. Each
+//! step consumes the one before, so nothing is judged twice and nothing is stored unjudged.
+//!
+//! Default deny: every veto has a name, and nothing here can be configured to skip one. An
+//! [`Admitted`] holds no cookie, nothing of a hop, and nothing that does not speak of the page.
+//!
+//! Order of the vetoes: what the origin *forbids* comes before what merely does not suit, because a
+//! prohibition also kills what is stored under the key. Failures (5xx, 429) come before both: an error
+//! page's `no-store` speaks of the error, not of the page that it stands in for.
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderValue, StatusCode};
-use shikiri_record::{FillId, Order, UnixMillis};
+use http::header::{
+    ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_ORIGIN, AGE, CONTENT_ENCODING,
+    CONTENT_LENGTH, CONTENT_LOCATION, CONTENT_RANGE, CONTENT_TYPE, DATE, ETAG, LAST_MODIFIED, LINK,
+    LOCATION, PROXY_AUTHENTICATE, REFRESH, SET_COOKIE, VARY, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use shikiri_record::{ClassDigest, FillId, Order, UnixMillis};
 
-use crate::key::{Begun, Key};
+use crate::classify::Requester;
+use crate::directives::{Instructions, is_tchar};
+use crate::freshness::{Freshness, imf_fixdate, one_date};
+use crate::key::{AcceptEncoding, Begun, Key};
 use crate::reason::NotShared;
-use crate::rules::Class;
+use crate::rules::{Class, To};
+use crate::{hop, mint, sniff};
 
 /// A fetch that may become an object: judged once.
 #[must_use]
@@ -37,6 +57,7 @@ pub enum Judged {
 #[derive(Debug)]
 pub struct Sniff {
     head: Admitted,
+    as_it_came: HeaderMap,
 }
 
 /// The first copy of a document.
@@ -44,24 +65,80 @@ pub struct Sniff {
 #[derive(Debug)]
 pub struct FirstCopy {
     head: Admitted,
+    class: Arc<Class>,
+    as_it_came: HeaderMap,
 }
 
 /// A second anonymous copy, as it came.
 #[derive(Debug)]
 pub struct SecondCopy<'a> {
+    /// Its status.
     pub status: StatusCode,
+    /// Its header fields.
     pub headers: &'a HeaderMap,
+    /// Its whole body, in its content coding.
     pub body: &'a [u8],
 }
 
-/// A stored response's head. May be shared.
+/// A stored response's head. May be shared: cloning it costs a count.
+#[derive(Clone)]
+pub struct Admitted(Arc<Head>);
+
+/// What an [`Admitted`] holds. Made by [`Admitted::seal`] alone.
+struct Head {
+    key: Key,
+    /// The class that admitted it.
+    class: ClassDigest,
+    /// The fill whose body this is.
+    fill: FillId,
+    /// The fill that last confirmed it.
+    refreshed: Option<FillId>,
+    /// When the fill, or the last one that confirmed it, began.
+    begun: Begun,
+    status: StatusCode,
+    /// What leaves with a shared copy.
+    headers: HeaderMap,
+    found: Found,
+    object_bytes_max: u64,
+    /// Whether caches beyond us must keep members apart from the anonymous.
+    vary_cookie: bool,
+}
+
+/// What a head free of vetoes says.
 #[derive(Clone, Debug)]
-pub struct Admitted(Arc<()>);
+pub(crate) struct Found {
+    /// The content type, lower case, without parameters; `None` for an empty body without one.
+    essence: Option<String>,
+    coding: Coding,
+    freshness: Freshness,
+    only_without: OnlyWithout,
+    content_length: Option<u64>,
+}
+
+/// A content coding that we can look into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Coding {
+    Identity,
+    Gzip,
+    Brotli,
+}
+
+/// The request headers without which the object was made, and by which it varies: it is for requests
+/// without them alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub(crate) struct OnlyWithout {
+    cookie: bool,
+    authorization: bool,
+    origin: bool,
+}
 
 /// A response for one viewer.
 #[must_use]
 #[derive(Debug)]
-pub struct Relay {
+pub struct Relay(Box<RelayParts>);
+
+#[derive(Debug)]
+struct RelayParts {
     why: NotShared,
     status: StatusCode,
     headers: HeaderMap,
@@ -74,6 +151,12 @@ impl Fill {
         begun: Begun,
         stored: Option<Admitted>,
     ) -> Self {
+        if let Some(stored) = &stored {
+            assert!(
+                *stored.key() == key,
+                "a fill refreshes what is stored under its own key"
+            );
+        }
         Self {
             key,
             class,
@@ -82,99 +165,802 @@ impl Fill {
         }
     }
 
-    /// Judges a response head. `length_known`: the end of the body is declared.
+    /// The key that was asked with.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn begun(&self) -> Begun {
+        self.begun
+    }
+
+    /// Judges a response head that came at `now`. `length_known`: where the body ends is declared, by
+    /// length or by chunks (RFC 9112 6.3), so that a whole body can be told from one cut short.
     pub fn judge(
         self,
-        _status: StatusCode,
-        _headers: HeaderMap,
-        _length_known: bool,
-        _now: UnixMillis,
+        status: StatusCode,
+        headers: HeaderMap,
+        length_known: bool,
+        now: UnixMillis,
     ) -> Judged {
-        unimplemented!()
+        if status == StatusCode::NOT_MODIFIED {
+            return match self.refresh(&headers, now) {
+                Ok(admitted) => Judged::Refreshed(admitted),
+                Err(why) => Judged::Relay(Relay::new(why, status, headers)),
+            };
+        }
+        let found = match find(&self.key, &self.class, self.begun, status, &headers, now) {
+            Ok(_) if !length_known => Err(NotShared::LengthUnknown),
+            found => found,
+        };
+        let found = match found {
+            Ok(found) => found,
+            Err(why) => {
+                return Judged::Relay(Relay::new(why, status, headers));
+            }
+        };
+        let is_document = is_document(found.essence.as_deref(), &headers);
+        let head = Admitted::seal(Head {
+            class: self.class.digest,
+            fill: self.begun.id,
+            refreshed: None,
+            begun: self.begun,
+            status,
+            headers: of_the_page(headers.clone(), now),
+            found,
+            object_bytes_max: self.class.object_bytes_max,
+            vary_cookie: self.class.to == To::Anonymous,
+            key: self.key,
+        });
+        if is_document {
+            Judged::Copy(FirstCopy {
+                head,
+                class: self.class,
+                as_it_came: headers,
+            })
+        } else {
+            Judged::Sniff(Sniff {
+                head,
+                as_it_came: headers,
+            })
+        }
+    }
+
+    /// What is stored under the head that a 304 leaves (RFC 9111 3.2, 4.3.4), admitted again.
+    fn refresh(&self, headers: &HeaderMap, now: UnixMillis) -> Result<Admitted, NotShared> {
+        let stored = self.stored.as_ref().ok_or(NotShared::NotModifiedUnasked)?;
+        // What the 304 forbids counts even if it fits nothing.
+        forbidden(&self.class, headers, now)?;
+        if !stored.has_validator() || !confirms(headers, stored) {
+            return Err(NotShared::NotModifiedUnasked);
+        }
+        let mut merged = stored.0.headers.clone();
+        // Of these the stored ones speak of the stored answer only.
+        merged.remove(DATE);
+        merged.remove(AGE);
+        for name in headers.keys().filter(|name| !is_of_the_body(name)) {
+            merged.remove(name);
+            for value in headers.get_all(name) {
+                merged.append(name.clone(), value.clone());
+            }
+        }
+        let found = find(
+            &self.key,
+            &self.class,
+            self.begun,
+            stored.0.status,
+            &merged,
+            now,
+        )?;
+        let merged = of_the_page(merged, now);
+        if is_document(found.essence.as_deref(), &merged) {
+            // A document's head was agreed on by two copies; a 304 cannot mint into it afterwards.
+            mint::heads_agree(&stored.0.headers, &merged)?;
+        }
+        Ok(Admitted::seal(Head {
+            key: self.key.clone(),
+            class: self.class.digest,
+            fill: stored.0.fill,
+            refreshed: Some(self.begun.id),
+            begun: self.begun,
+            status: stored.0.status,
+            headers: merged,
+            found,
+            object_bytes_max: self.class.object_bytes_max,
+            vary_cookie: self.class.to == To::Anonymous,
+        }))
     }
 }
 
 impl Sniff {
-    /// The head, as it is served if the bytes agree: for the leader alone until then.
-    pub const fn bytes_wanted(&self) -> usize {
-        512
+    /// How many bytes of the body decide, in its content coding; fewer if it ends before. A coded body
+    /// shows nothing before its tables are read, which may take a few thousand bytes.
+    #[must_use]
+    pub fn bytes_wanted(&self) -> usize {
+        match self.head.0.found.coding {
+            Coding::Identity => sniff::BYTES,
+            Coding::Gzip => 4 << 10,
+            Coding::Brotli => 16 << 10,
+        }
     }
-    pub fn object_bytes_max(&self) -> u64 {
-        unimplemented!()
+
+    /// The key.
+    #[must_use]
+    pub fn key(&self) -> &Key {
+        self.head.key()
     }
+
+    /// The body's length, in bytes, if it was declared.
+    #[must_use]
     pub fn content_length(&self) -> Option<u64> {
-        unimplemented!()
+        self.head.content_length()
     }
-    pub fn refuse(self, _why: NotShared) -> Relay {
-        unimplemented!()
+
+    /// No body above this many bytes is stored.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
+        self.head.object_bytes_max()
     }
-    pub fn judge(self, _prefix: &[u8]) -> Result<Admitted, Relay> {
-        unimplemented!()
+
+    /// The head for the one viewer who asked, while nobody knows more. `now`: for a missing `Date`.
+    #[must_use]
+    pub fn leader_head(&self, now: &HeaderValue) -> (StatusCode, HeaderMap) {
+        leader_head(&self.head, &self.as_it_came, now)
+    }
+
+    /// Compares the first bytes with what the head declares. Bytes beyond those wanted do no harm.
+    ///
+    /// # Errors
+    /// The response for its one viewer, when they do not agree.
+    pub fn judge(self, prefix: &[u8]) -> Result<Admitted, Relay> {
+        let found = &self.head.0.found;
+        let verdict = found.essence.as_deref().map_or(Ok(()), |essence| {
+            sniff::agrees(
+                essence,
+                found.coding,
+                prefix.get(..self.bytes_wanted()).unwrap_or(prefix),
+            )
+        });
+        match verdict {
+            Ok(()) => Ok(self.head),
+            Err(why) => Err(Relay::new(why, self.head.status(), self.as_it_came)),
+        }
+    }
+
+    /// Gives up sharing, for a reason that is not in the bytes.
+    pub fn relay(self, why: NotShared) -> Relay {
+        Relay::new(why, self.head.status(), self.as_it_came)
     }
 }
 
 impl FirstCopy {
-    /// What the leader is shown meanwhile.
-    pub fn object_bytes_max(&self) -> u64 {
-        unimplemented!()
+    /// What the leader is shown meanwhile: the head for one viewer. `now`: for a missing `Date`.
+    #[must_use]
+    pub fn leader_head(&self, now: &HeaderValue) -> (StatusCode, HeaderMap) {
+        leader_head(&self.head, &self.as_it_came, now)
     }
-    pub fn content_length(&self) -> Option<u64> {
-        unimplemented!()
-    }
-    pub fn refuse(self, _why: NotShared) -> Relay {
-        unimplemented!()
-    }
-    pub fn status(&self) -> StatusCode {
-        unimplemented!()
-    }
-    pub fn leader_head(&self) -> (StatusCode, HeaderMap) {
-        unimplemented!()
-    }
-    pub fn judge(self, _first: &[u8], _second: &SecondCopy<'_>) -> Result<Admitted, NotShared> {
-        unimplemented!()
-    }
+
+    /// The key: what the second copy is asked with.
+    #[must_use]
     pub fn key(&self) -> &Key {
         self.head.key()
+    }
+
+    /// The body's length, in bytes, if it was declared.
+    #[must_use]
+    pub fn content_length(&self) -> Option<u64> {
+        self.head.content_length()
+    }
+
+    /// No body above this many bytes is stored.
+    #[must_use]
+    pub fn object_bytes_max(&self) -> u64 {
+        self.head.object_bytes_max()
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.head.status()
+    }
+
+    /// Gives up sharing, for a reason that is not in the bytes.
+    pub fn relay(self, why: NotShared) -> Relay {
+        Relay::new(why, self.head.status(), self.as_it_came)
+    }
+
+    /// Compares two anonymous copies; the first is what is stored.
+    ///
+    /// # Errors
+    /// Where they differ, by the name of what differs; or what keeps either from being shared alone.
+    pub fn judge(self, first: &[u8], second: &SecondCopy<'_>) -> Result<Admitted, NotShared> {
+        let head = &self.head.0;
+        if second.status != head.status {
+            return Err(if self.class.declares(second.status) {
+                NotShared::CopiesDiffer {
+                    at: 0,
+                    after: "the status".into(),
+                }
+            } else {
+                NotShared::Status(second.status.as_u16())
+            });
+        }
+        let received = head.found.freshness.received();
+        let found = find(
+            &head.key,
+            &self.class,
+            head.begun,
+            second.status,
+            second.headers,
+            received,
+        )?;
+        if found.essence != head.found.essence {
+            return Err(NotShared::Type(found.essence.unwrap_or_default()));
+        }
+        mint::heads_agree(
+            &head.headers,
+            &of_the_page(second.headers.clone(), received),
+        )?;
+        let first = sniff::decoded(head.found.coding, first)?;
+        let second = sniff::decoded(found.coding, second.body)?;
+        let essence = head.found.essence.as_deref().unwrap_or_default();
+        if !essence.is_empty() {
+            sniff::agrees(essence, Coding::Identity, &first)?;
+        }
+        mint::bodies_agree(essence, &self.class.volatile, &first, &second)?;
+        Ok(self.head)
     }
 }
 
 impl Relay {
-    pub const fn why(&self) -> &NotShared {
-        &self.why
+    fn new(why: NotShared, status: StatusCode, headers: HeaderMap) -> Self {
+        Self(Box::new(RelayParts {
+            why,
+            status,
+            headers,
+        }))
     }
-    /// Takes it apart: status, head as it came, reason.
+
+    /// Why it is not shared.
+    #[must_use]
+    pub const fn why(&self) -> &NotShared {
+        &self.0.why
+    }
+
+    /// Takes it apart: status, head as it came, reason. The head leaves by
+    /// [`leave_as_private`](crate::leave_as_private).
+    #[must_use]
     pub fn into_parts(self) -> (StatusCode, HeaderMap, NotShared) {
-        (self.status, self.headers, self.why)
+        let RelayParts {
+            why,
+            status,
+            headers,
+        } = *self.0;
+        (status, headers, why)
     }
 }
 
 impl Admitted {
+    /// The one maker of an object's head.
+    fn seal(head: Head) -> Self {
+        for name in head.headers.keys() {
+            assert!(may_be_stored(name), "{name} is not of the page");
+        }
+        Self(Arc::new(head))
+    }
+
+    /// The key.
+    #[must_use]
     pub fn key(&self) -> &Key {
-        unimplemented!()
+        &self.0.key
     }
-    pub fn status(&self) -> StatusCode {
-        unimplemented!()
-    }
+
+    /// The fill whose body this is. A refresh leaves it.
+    #[must_use]
     pub fn fill(&self) -> FillId {
-        unimplemented!()
+        self.0.fill
     }
+
+    /// The fill that last confirmed it, if any did.
+    #[must_use]
+    pub fn refreshed(&self) -> Option<FillId> {
+        self.0.refreshed
+    }
+
+    /// The place among purges of its fill, or of the one that last confirmed it.
+    #[must_use]
     pub fn order(&self) -> Order {
-        unimplemented!()
+        self.0.begun.order
     }
+
+    /// When its fill, or the one that last confirmed it, began.
+    #[must_use]
+    pub fn begun_at(&self) -> UnixMillis {
+        self.0.begun.at
+    }
+
+    /// The digest of the class that admitted it.
+    #[must_use]
+    pub fn class(&self) -> ClassDigest {
+        self.0.class
+    }
+
+    /// The status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The content type, lower case, without parameters.
+    #[must_use]
+    pub fn content_type(&self) -> Option<&str> {
+        self.0.found.essence.as_deref()
+    }
+
+    /// The entity tag, if there is exactly one.
+    #[must_use]
     pub fn etag(&self) -> Option<&HeaderValue> {
-        unimplemented!()
+        the_one(&self.0.headers, &ETAG)
     }
+
+    /// The date of the last change, if there is exactly one and it can be read.
+    #[must_use]
     pub fn last_modified(&self) -> Option<&HeaderValue> {
-        unimplemented!()
+        one_date(&self.0.headers, &LAST_MODIFIED)?;
+        the_one(&self.0.headers, &LAST_MODIFIED)
     }
+
+    /// Whether the origin can be asked if it is still right.
+    #[must_use]
+    pub fn has_validator(&self) -> bool {
+        self.etag().is_some() || self.last_modified().is_some()
+    }
+
+    /// Bytes that the head and its key take in memory, without the body.
+    #[must_use]
     pub fn weight(&self) -> usize {
-        unimplemented!()
+        // A header map keeps an entry and an index slot for each field besides name and value.
+        const ENTRY: usize = 96;
+        let headers: usize = self
+            .0
+            .headers
+            .iter()
+            .map(|(name, value)| name.as_str().len() + value.len() + ENTRY)
+            .sum();
+        let essence = self.0.found.essence.as_ref().map_or(0, String::len);
+        // Two counts of the shared allocation.
+        size_of::<Head>() + 2 * size_of::<usize>() + headers + essence + self.0.key.weight()
     }
-    /// The stored body's length, if it was declared.
+
+    /// The stored body's length, in bytes, if it was declared.
+    #[must_use]
     pub fn content_length(&self) -> Option<u64> {
-        unimplemented!()
+        self.0.found.content_length
     }
+
+    /// No body above this many bytes is stored.
+    #[must_use]
     pub fn object_bytes_max(&self) -> u64 {
-        unimplemented!()
+        self.0.object_bytes_max
     }
+
+    pub(crate) fn freshness(&self) -> &Freshness {
+        &self.0.found.freshness
+    }
+
+    pub(crate) fn only_without(&self) -> OnlyWithout {
+        self.0.found.only_without
+    }
+
+    pub(crate) fn stored_headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    /// What a cache beyond us must keep apart besides what the origin says: members from the anonymous,
+    /// and codings.
+    pub(crate) fn varies_also_on(&self) -> impl Iterator<Item = HeaderName> {
+        let coded = self.0.found.coding != Coding::Identity;
+        let cookie = self.0.vary_cookie.then_some(http::header::COOKIE);
+        cookie
+            .into_iter()
+            .chain(coded.then_some(http::header::ACCEPT_ENCODING))
+    }
+
+    /// Whether the class still declares what this is.
+    pub(crate) fn still_declared(&self, class: &Class) -> Result<(), NotShared> {
+        if !class.declares(self.0.status) {
+            return Err(NotShared::Status(self.0.status.as_u16()));
+        }
+        match &self.0.found.essence {
+            Some(essence) if !class.types.iter().any(|t| t.matches(essence)) => {
+                Err(NotShared::Type(essence.clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl std::fmt::Debug for Admitted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "Admitted({:?}, {}, {:?})",
+            self.0.key,
+            self.0.status.as_u16(),
+            self.0.fill
+        )
+    }
+}
+
+impl OnlyWithout {
+    /// The header of the requester's for which this is not.
+    pub(crate) fn excludes(self, requester: Requester) -> Option<&'static str> {
+        [
+            (self.cookie && requester.cookie, "cookie"),
+            (
+                self.authorization && requester.authorization,
+                "authorization",
+            ),
+            (self.origin && requester.origin, "origin"),
+        ]
+        .into_iter()
+        .find_map(|(excluded, header)| excluded.then_some(header))
+    }
+}
+
+/// Reads a head by all the rules: what it forbids, then what does not suit.
+fn find(
+    key: &Key,
+    class: &Class,
+    begun: Begun,
+    status: StatusCode,
+    headers: &HeaderMap,
+    now: UnixMillis,
+) -> Result<Found, NotShared> {
+    let failed = status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS;
+    if failed && !class.declares(status) {
+        return Err(NotShared::Status(status.as_u16()));
+    }
+    let (instructions, only_without) = forbidden(class, headers, now)?;
+    if status == StatusCode::PARTIAL_CONTENT || headers.contains_key(CONTENT_RANGE) {
+        return Err(NotShared::Partial);
+    }
+    if status.is_informational() || status == StatusCode::NOT_MODIFIED || !class.declares(status) {
+        return Err(NotShared::Status(status.as_u16()));
+    }
+    let content_length = content_length(headers)?;
+    let essence = content_type(class, status, headers, content_length)?;
+    let coding = content_coding(key, headers)?;
+    let freshness = Freshness::of(
+        status,
+        headers,
+        &instructions,
+        &class.lifetimes,
+        begun.at,
+        now,
+    )?;
+    if content_length.is_some_and(|length| length > class.object_bytes_max) {
+        return Err(NotShared::TooLarge);
+    }
+    Ok(Found {
+        essence,
+        coding,
+        freshness,
+        only_without,
+        content_length,
+    })
+}
+
+/// The vetoes by which an origin says "not for everyone".
+fn forbidden(
+    class: &Class,
+    headers: &HeaderMap,
+    now: UnixMillis,
+) -> Result<(Instructions, OnlyWithout), NotShared> {
+    if (headers.contains_key(SET_COOKIE) || headers.contains_key("set-cookie2"))
+        && !stores_cookies()
+    {
+        return Err(NotShared::SetsCookie);
+    }
+    for (name, field) in [
+        ("shikiri-viewer", "Shikiri-Viewer"),
+        ("shikiri-owner", "Shikiri-Owner"),
+        ("shikiri-session", "Shikiri-Session"),
+    ] {
+        if headers.contains_key(name) {
+            return Err(NotShared::Owned { field });
+        }
+    }
+    let instructions = Instructions::of(headers, now)?;
+    let only_without = settled(class, headers)?;
+    // `Authentication-Info` carries the next nonce of a digest (RFC 7616 3.5).
+    let authenticates = [&WWW_AUTHENTICATE, &PROXY_AUTHENTICATE]
+        .into_iter()
+        .any(|n| headers.contains_key(n))
+        || headers.contains_key("authentication-info")
+        || headers.contains_key("proxy-authentication-info");
+    if authenticates {
+        return Err(NotShared::Authenticates);
+    }
+    if headers.contains_key("clear-site-data") {
+        return Err(NotShared::ClearsSiteData);
+    }
+    // A shared fetch sends no `Origin`, so an answer to one is a guess or a leftover.
+    if headers
+        .get_all(ACCESS_CONTROL_ALLOW_ORIGIN)
+        .iter()
+        .any(|value| value != "*")
+        || headers.contains_key(ACCESS_CONTROL_ALLOW_CREDENTIALS)
+    {
+        return Err(NotShared::AllowsOneOrigin);
+    }
+    mints_by_head(headers)?;
+    Ok((instructions, only_without))
+}
+
+/// Whether `Vary` names only what the key settles, and what it was made without (RFC 9111 4.1).
+fn settled(class: &Class, headers: &HeaderMap) -> Result<OnlyWithout, NotShared> {
+    let unreadable = || NotShared::Unreadable { field: "Vary" };
+    let mut only_without = OnlyWithout::default();
+    let mut unsettled = None;
+    for value in headers.get_all(VARY) {
+        let text = value.to_str().map_err(|_| unreadable())?;
+        for element in text
+            .split(',')
+            .map(str::trim)
+            .filter(|element| !element.is_empty())
+        {
+            if element.contains('*') {
+                return Err(NotShared::VaryStar);
+            }
+            if !element.bytes().all(is_tchar) {
+                return Err(unreadable());
+            }
+            match element.to_ascii_lowercase().as_str() {
+                "cookie" => only_without.cookie = true,
+                "authorization" => only_without.authorization = true,
+                "origin" => only_without.origin = true,
+                // In the key, or sent as `identity` to the origin for all.
+                "accept-encoding" => {}
+                // Functions of the key.
+                "host" | "x-forwarded-proto" | "x-forwarded-host" => {}
+                name if class
+                    .key_headers
+                    .iter()
+                    .any(|key_header| key_header == name) => {}
+                name => unsettled = unsettled.or_else(|| Some(name.to_owned())),
+            }
+        }
+    }
+    unsettled.map_or(Ok(only_without), |name| Err(NotShared::Varies(name)))
+}
+
+/// What a header mints by its name, or carries in its value.
+fn mints_by_head(headers: &HeaderMap) -> Result<(), NotShared> {
+    for (name, value) in headers {
+        if mint::names_a_token(name.as_str()) {
+            return Err(NotShared::MintsToken {
+                place: format!("header {name}"),
+            });
+        }
+        let is_policy =
+            name.as_str().contains("content-security-policy") || name.as_str() == "x-webkit-csp";
+        if is_policy || *name == LINK {
+            let value = value.as_bytes().to_ascii_lowercase();
+            let needle: &[u8] = if is_policy { b"nonce-" } else { b"nonce" };
+            if value.windows(needle.len()).any(|window| window == needle) {
+                return Err(NotShared::CarriesNonce);
+            }
+        }
+        if [LOCATION, CONTENT_LOCATION, REFRESH, LINK].contains(name)
+            && let Some(place) = mint::session_in_urls(value.as_bytes())
+        {
+            return Err(NotShared::SessionInUrl { place });
+        }
+    }
+    Ok(())
+}
+
+/// The one content type that the class lists. A body known to be empty, of a status other than 200, has
+/// none to show and needs none.
+fn content_type(
+    class: &Class,
+    status: StatusCode,
+    headers: &HeaderMap,
+    content_length: Option<u64>,
+) -> Result<Option<String>, NotShared> {
+    let values: Vec<&HeaderValue> = headers.get_all(CONTENT_TYPE).iter().collect();
+    let empty = status == StatusCode::NO_CONTENT || content_length == Some(0);
+    let value = match values.as_slice() {
+        [] if empty && status != StatusCode::OK => return Ok(None),
+        [] => return Err(NotShared::NoType),
+        [value] => value,
+        // Which of them a browser takes is not ours to guess.
+        [value, ..] => return Err(NotShared::Type(format!("{}, …", printable(value)))),
+    };
+    let shown = printable(value);
+    let essence = shown
+        .split(';')
+        .next()
+        .unwrap_or_default()
+        .trim()
+        .to_ascii_lowercase();
+    let well_formed = essence.split_once('/').is_some_and(|(family, subtype)| {
+        let token = |text: &str| !text.is_empty() && text.bytes().all(is_tchar);
+        token(family) && token(subtype)
+    });
+    if !well_formed || value.to_str().is_err() {
+        return Err(NotShared::Type(shown));
+    }
+    // RFC 9110 8.3: a comma may be two fields joined into one, parameters included.
+    if shown.contains(',') || !class.types.iter().any(|pattern| pattern.matches(&essence)) {
+        return Err(NotShared::Type(essence));
+    }
+    Ok(Some(essence))
+}
+
+/// The one content coding, which the key asked for (RFC 9110 8.4).
+fn content_coding(key: &Key, headers: &HeaderMap) -> Result<Coding, NotShared> {
+    let lines: Vec<String> = headers
+        .get_all(CONTENT_ENCODING)
+        .iter()
+        .map(printable)
+        .collect();
+    let shown = lines.join(", ");
+    let codings: Vec<String> = shown
+        .split(',')
+        .map(|coding| coding.trim().to_ascii_lowercase())
+        .filter(|coding| !coding.is_empty() && coding != "identity")
+        .collect();
+    let asked = key.parts().encoding.unwrap_or(AcceptEncoding::Identity);
+    match codings.as_slice() {
+        [] => Ok(Coding::Identity),
+        [coding] if asked.takes(coding) => match coding.as_str() {
+            "gzip" | "x-gzip" => Ok(Coding::Gzip),
+            "br" => Ok(Coding::Brotli),
+            _ => Err(NotShared::Encoding(shown)),
+        },
+        _ => Err(NotShared::Encoding(shown)),
+    }
+}
+
+/// The declared length (RFC 9110 8.6); several, or anything but digits, leave it unknown.
+fn content_length(headers: &HeaderMap) -> Result<Option<u64>, NotShared> {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else {
+        return Ok(None);
+    };
+    let digits = value
+        .to_str()
+        .ok()
+        .filter(|t| !t.is_empty() && t.bytes().all(|b| b.is_ascii_digit()));
+    match (digits.and_then(|digits| digits.parse().ok()), values.next()) {
+        (Some(length), None) => Ok(Some(length)),
+        _ => Err(NotShared::LengthUnknown),
+    }
+}
+
+/// Whether a response needs a second copy. The rule:
+///
+/// - HTML and XHTML always. Any other type that is text and may be made for one visitor likewise: JSON,
+///   XML, plain text and every `text/*` but style sheets, scripts and captions; playlists, whose URLs
+///   may be signed.
+/// - A script that has no validator: a file has one, what is generated on request mostly has not, and
+///   "here is your token" is as likely a script as a page.
+/// - Whatever has a `Location`, which may carry a token.
+///
+/// SVG counts as an image: as a file it is the same for all.
+fn is_document(essence: Option<&str>, headers: &HeaderMap) -> bool {
+    if headers.contains_key(LOCATION) {
+        return true;
+    }
+    let Some(essence) = essence else {
+        return false;
+    };
+    match sniff::Kind::of(essence) {
+        sniff::Kind::Html
+        | sniff::Kind::Text
+        | sniff::Kind::Json
+        | sniff::Kind::Xml
+        | sniff::Kind::Playlist => true,
+        sniff::Kind::Script => !headers.contains_key(ETAG) && !headers.contains_key(LAST_MODIFIED),
+        _ => false,
+    }
+}
+
+/// Whether a 304 speaks of what is stored (RFC 9111 4.3.4).
+fn confirms(headers: &HeaderMap, stored: &Admitted) -> bool {
+    let weak = |tag: &[u8]| tag.strip_prefix(b"W/").unwrap_or(tag).to_vec();
+    match (
+        headers.contains_key(ETAG),
+        the_one(headers, &ETAG),
+        stored.etag(),
+    ) {
+        // It names a strong validator: exactly what is stored. A weak one: the same but for strength.
+        (true, Some(new), Some(old)) => {
+            let strong = !new.as_bytes().starts_with(b"W/");
+            if strong {
+                new == old
+            } else {
+                weak(new.as_bytes()) == weak(old.as_bytes())
+            }
+        }
+        (true, ..) => false,
+        (false, ..) if headers.contains_key(LAST_MODIFIED) => {
+            let date = |headers: &HeaderMap| one_date(headers, &LAST_MODIFIED);
+            date(headers).is_some() && date(headers) == date(&stored.0.headers)
+        }
+        // It names none: it answers the condition that was sent.
+        _ => true,
+    }
+}
+
+/// What a 304 cannot change, since the body stays (RFC 9111 3.2).
+fn is_of_the_body(name: &HeaderName) -> bool {
+    [
+        CONTENT_LENGTH,
+        CONTENT_ENCODING,
+        CONTENT_TYPE,
+        CONTENT_RANGE,
+    ]
+    .contains(name)
+}
+
+/// A head as it leaves with a shared copy: without what belongs to a hop, and with a `Date`
+/// (RFC 9110 6.6.1).
+fn of_the_page(mut headers: HeaderMap, received: UnixMillis) -> HeaderMap {
+    hop::strip_hop_by_hop(&mut headers);
+    let others: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| !may_be_stored(name))
+        .cloned()
+        .collect();
+    for name in others {
+        headers.remove(name);
+    }
+    if one_date(&headers, &DATE).is_none() {
+        let date = HeaderValue::try_from(imf_fixdate(received)).expect("a date is printable ASCII");
+        headers.insert(DATE, date);
+    }
+    headers
+}
+
+fn may_be_stored(name: &HeaderName) -> bool {
+    !hop::is_not_of_the_page(name) || (*name == SET_COOKIE && stores_cookies())
+}
+
+/// Whether a planted fault has cookies stored.
+fn stores_cookies() -> bool {
+    #[cfg(feature = "seeded-faults")]
+    return crate::fault::is(crate::fault::Fault::SetCookieStored);
+    #[cfg(not(feature = "seeded-faults"))]
+    false
+}
+
+/// What the leader is shown while sharing is undecided: the head as it came, as private.
+fn leader_head(
+    head: &Admitted,
+    as_it_came: &HeaderMap,
+    now: &HeaderValue,
+) -> (StatusCode, HeaderMap) {
+    let mut headers = as_it_came.clone();
+    crate::pass::leave_as_private(&mut headers, now);
+    (head.status(), headers)
+}
+
+/// The value of a field that stands once.
+fn the_one<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a HeaderValue> {
+    let mut values = headers.get_all(name).iter();
+    values.next().filter(|_| values.next().is_none())
+}
+
+fn printable(value: &HeaderValue) -> String {
+    const CHARS_MAX: usize = 100;
+    String::from_utf8_lossy(value.as_bytes())
+        .chars()
+        .take(CHARS_MAX)
+        .collect()
 }

@@ -96,16 +96,7 @@ impl Rules {
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
-        let key = Key::new(
-            class,
-            epoch,
-            origin,
-            head.scheme,
-            &head.authority,
-            target,
-            encoding,
-            headers,
-        );
+        let key = Key::new(class, epoch, origin, head, target, encoding, headers);
         Classified::Shared(Sharing {
             key,
             class: Arc::clone(class),
@@ -235,7 +226,7 @@ fn client_forbids_storing(head: &RequestHead<'_>) -> bool {
 }
 
 /// The target that the origin sees: the path, and the part of the query that the class keeps.
-fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
+pub(crate) fn target(class: &Class, head: &RequestHead<'_>) -> Result<String, Personal> {
     let Some(query) = head.query else {
         return Ok(head.path.to_owned());
     };

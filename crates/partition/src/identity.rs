@@ -36,48 +36,162 @@ const EXTENSION_BYTES_MAX: usize = 11;
 /// `-` and `.`.
 const NAMES: &[&str] = &[
     // Sessions.
-    "sid", "ssid", "sess", "sessid", "phpsessid", "jsessionid", "cfid", "connect_sid",
+    "sid",
+    "ssid",
+    "sess",
+    "sessid",
+    "phpsessid",
+    "jsessionid",
+    "cfid",
+    "connect_sid",
     // Secrets.
-    "key", "apikey", "api_key", "accesskey", "access_key", "pass", "pwd", "pin", "passcode",
-    "secret", "otp", "nonce", "ticket", "jwt", "bearer", "assertion", "hmac", "mac", "sig", "sign",
-    "signature", "policy", "key_pair_id", "hdnea", "hdnts", "hdntl",
+    "key",
+    "apikey",
+    "api_key",
+    "accesskey",
+    "access_key",
+    "pass",
+    "pwd",
+    "pin",
+    "passcode",
+    "secret",
+    "otp",
+    "nonce",
+    "ticket",
+    "jwt",
+    "bearer",
+    "assertion",
+    "hmac",
+    "mac",
+    "sig",
+    "sign",
+    "signature",
+    "policy",
+    "key_pair_id",
+    "hdnea",
+    "hdnts",
+    "hdntl",
     // Logins under way.
-    "auth", "authuser", "authkey", "authorization", "code", "state", "login", "login_hint",
+    "auth",
+    "authuser",
+    "authkey",
+    "authorization",
+    "code",
+    "state",
+    "login",
+    "login_hint",
     "relaystate",
     // People and what is theirs.
-    "uid", "uname", "mail", "e_mail", "phone", "tel", "owner", "viewer", "cart_id", "cartid",
-    "basket_id", "order_id", "orderid", "order_no", "order_number", "invoice_id", "invoice_no",
-    "reservation_id", "booking_id",
+    "uid",
+    "uname",
+    "mail",
+    "e_mail",
+    "phone",
+    "tel",
+    "owner",
+    "viewer",
+    "cart_id",
+    "cartid",
+    "basket_id",
+    "order_id",
+    "orderid",
+    "order_no",
+    "order_number",
+    "invoice_id",
+    "invoice_no",
+    "reservation_id",
+    "booking_id",
     // Recipients of a mailing.
-    "mc_eid", "mkt_tok", "_hsenc", "vero_id", "oly_enc_id", "oly_anon_id",
+    "mc_eid",
+    "mkt_tok",
+    "_hsenc",
+    "vero_id",
+    "oly_enc_id",
+    "oly_anon_id",
 ];
 
 /// The same, by how the name starts.
 const NAME_STARTS: &[&str] = &[
-    "session", "sess_", "aspsession", "token", "auth_", "oauth", "saml", "csrf", "xsrf", "password",
-    "passwd", "signature", "x_amz_", "x_goog_", "x_oss_", "x_ms_", "user", "member", "customer",
-    "account", "email",
+    "session",
+    "sess_",
+    "aspsession",
+    "token",
+    "auth_",
+    "oauth",
+    "saml",
+    "csrf",
+    "xsrf",
+    "password",
+    "passwd",
+    "signature",
+    "x_amz_",
+    "x_goog_",
+    "x_oss_",
+    "x_ms_",
+    "user",
+    "member",
+    "customer",
+    "account",
+    "email",
 ];
 
 /// The same, by how the name ends.
 const NAME_ENDS: &[&str] = &[
-    "token", "secret", "password", "session", "sessionid", "session_id", "signature", "jwt",
-    "apikey", "api_key", "_sid", "_sig", "_auth", "_otp", "_nonce", "_ticket", "_email", "_uid",
-    "_user", "userid", "user_id", "memberid", "member_id", "customerid", "customer_id",
+    "token",
+    "secret",
+    "password",
+    "session",
+    "sessionid",
+    "session_id",
+    "signature",
+    "jwt",
+    "apikey",
+    "api_key",
+    "_sid",
+    "_sig",
+    "_auth",
+    "_otp",
+    "_nonce",
+    "_ticket",
+    "_email",
+    "_uid",
+    "_user",
+    "userid",
+    "user_id",
+    "memberid",
+    "member_id",
+    "customerid",
+    "customer_id",
 ];
 
 /// Parameters that advertisers and social networks hang on every link. Their values are random, but
 /// no origin takes them for a credential, and a surge comes through just such links.
 const CLICK_IDS: &[&str] = &[
-    "fbclid", "gclid", "gclsrc", "dclid", "gbraid", "wbraid", "msclkid", "yclid", "ttclid", "twclid",
-    "igshid", "li_fat_id", "_gl", "mc_cid", "_hsmi", "srsltid",
+    "fbclid",
+    "gclid",
+    "gclsrc",
+    "dclid",
+    "gbraid",
+    "wbraid",
+    "msclkid",
+    "yclid",
+    "ttclid",
+    "twclid",
+    "igshid",
+    "li_fat_id",
+    "_gl",
+    "mc_cid",
+    "_hsmi",
+    "srsltid",
 ];
 
 /// Whether a path can be read in one way and names nobody.
 pub(crate) fn path(path: &str, session: &Session) -> Result<(), Personal> {
     if let Some((_, parameters)) = path.split_once(';') {
         // `;jsessionid=…`: a servlet container's session, in what other servers take for the path.
-        let mut names = parameters.split([';', '/']).map(|p| p.split_once('=').map_or(p, |(n, _)| n));
+        let mut names = parameters
+            .split([';', '/'])
+            .map(|p| p.split_once('=').map_or(p, |(n, _)| n));
         return Err(if names.any(names_identity) {
             Personal::IdentityInPath
         } else {
@@ -87,7 +201,11 @@ pub(crate) fn path(path: &str, session: &Session) -> Result<(), Personal> {
     let rest = path.strip_prefix('/').ok_or(Personal::AmbiguousPath)?;
     // `%e3` and `%E3` are one (RFC 3986 6.2.2.1). A policy's patterns are held in either case, but
     // not in every mixture of them.
-    let digits = || path.split('%').skip(1).flat_map(|after| after.bytes().take(2));
+    let digits = || {
+        path.split('%')
+            .skip(1)
+            .flat_map(|after| after.bytes().take(2))
+    };
     if digits().any(|b| b.is_ascii_lowercase()) && digits().any(|b| b.is_ascii_uppercase()) {
         return Err(Personal::AmbiguousPath);
     }
@@ -131,13 +249,19 @@ pub(crate) fn query(query: Option<&str>, session: &Session) -> Result<(), Person
         let plain = decoded(&name.replace('+', " "), hidden).ok_or(Personal::AmbiguousQuery)?;
         let value = decoded(&value.replace('+', " "), |_| false).ok_or(Personal::AmbiguousQuery)?;
         // No harm in a value that is not UTF-8: it is in the key as it came, or goes nowhere.
-        let (plain, value) = (String::from_utf8_lossy(&plain), String::from_utf8_lossy(&value));
+        let (plain, value) = (
+            String::from_utf8_lossy(&plain),
+            String::from_utf8_lossy(&value),
+        );
         let listed = |p: &NamePattern| matches_any_case(p, name) || matches_any_case(p, &plain);
         if names_identity(&plain) || session.query.iter().any(listed) || is_address(&value) {
             return Err(Personal::IdentityInQuery(shown(&plain)));
         }
         let exempt = CLICK_IDS.iter().any(|id| plain.eq_ignore_ascii_case(id))
-            || session.query_public.iter().any(|p| p.matches(name) || p.matches(&plain));
+            || session
+                .query_public
+                .iter()
+                .any(|p| p.matches(name) || p.matches(&plain));
         if !exempt && (holds_token(&plain) || holds_token(&value)) {
             return Err(Personal::TokenInQuery(shown(&plain)));
         }
@@ -166,13 +290,21 @@ pub(crate) fn extension(path: &str) -> Option<&str> {
 pub(crate) fn names_identity(name: &str) -> bool {
     let name: String = name
         .chars()
-        .map(|c| if matches!(c, '-' | '.') { '_' } else { c.to_ascii_lowercase() })
+        .map(|c| {
+            if matches!(c, '-' | '.') {
+                '_'
+            } else {
+                c.to_ascii_lowercase()
+            }
+        })
         .collect();
-    name.split(['[', ']']).filter(|part| !part.is_empty()).any(|part| {
-        NAMES.contains(&part)
-            || NAME_STARTS.iter().any(|start| part.starts_with(start))
-            || NAME_ENDS.iter().any(|end| part.ends_with(end))
-    })
+    name.split(['[', ']'])
+        .filter(|part| !part.is_empty())
+        .any(|part| {
+            NAMES.contains(&part)
+                || NAME_STARTS.iter().any(|start| part.starts_with(start))
+                || NAME_ENDS.iter().any(|end| part.ends_with(end))
+        })
 }
 
 /// A parameter's name for a message: what may itself be a secret is cut short.
@@ -208,7 +340,12 @@ fn segment_text(segment: &str) -> Option<String> {
     // Overlong forms of a slash are not UTF-8 either.
     let text = String::from_utf8(decoded(segment, hidden)?).ok()?;
     // What normalisation, or a file system, turns into a dot or a separator.
-    let folds = |c| matches!(c, '\u{2024}' | '\u{2044}' | '\u{2215}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff3c}');
+    let folds = |c| {
+        matches!(
+            c,
+            '\u{2024}' | '\u{2044}' | '\u{2215}' | '\u{ff0e}' | '\u{ff0f}' | '\u{ff3c}'
+        )
+    };
     if text.chars().any(|c| c.is_control() || folds(c)) {
         return None;
     }
@@ -228,7 +365,8 @@ fn decoded(text: &str, hidden: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
             continue;
         }
         let mut digit = || char::from(bytes.next()?).to_digit(16);
-        let value = u8::try_from(digit()? * 16 + digit()?).expect("two hexadecimal digits fit a byte");
+        let value =
+            u8::try_from(digit()? * 16 + digit()?).expect("two hexadecimal digits fit a byte");
         if value.is_ascii_control() || hidden(value) {
             return None;
         }
@@ -240,7 +378,10 @@ fn decoded(text: &str, hidden: impl Fn(u8) -> bool) -> Option<Vec<u8>> {
 /// `pchar` of RFC 3986 3.3 without percent-encoding and without `;`, at which servers differ.
 const fn is_path_byte(b: u8) -> bool {
     is_unreserved(b)
-        || matches!(b, b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+        || matches!(
+            b,
+            b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@'
+        )
 }
 
 const fn is_unreserved(b: u8) -> bool {
@@ -259,10 +400,16 @@ fn has_extension(segment: &str) -> bool {
 /// Whether some text holds a mail address: `name@host.tld`.
 fn is_address(text: &str) -> bool {
     text.match_indices('@').any(|(at, _)| {
-        let before = text.get(..at).is_some_and(|t| t.ends_with(|c: char| c.is_alphanumeric()));
+        let before = text
+            .get(..at)
+            .is_some_and(|t| t.ends_with(|c: char| c.is_alphanumeric()));
         let host = text.get(at + 1..).unwrap_or_default();
-        let host = host.split(|c: char| !c.is_alphanumeric() && !matches!(c, '.' | '-')).next();
-        let tld = host.and_then(|h| h.trim_end_matches('.').rsplit_once('.')).map(|(_, tld)| tld);
+        let host = host
+            .split(|c: char| !c.is_alphanumeric() && !matches!(c, '.' | '-'))
+            .next();
+        let tld = host
+            .and_then(|h| h.trim_end_matches('.').rsplit_once('.'))
+            .map(|(_, tld)| tld);
         before && tld.is_some_and(|t| t.len() >= 2 && t.chars().all(char::is_alphabetic))
     })
 }
@@ -296,12 +443,14 @@ fn file_holds_token(name: &str) -> bool {
 
 /// Runs of letters and digits.
 fn runs(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|run| !run.is_empty())
+    text.split(|c: char| !c.is_ascii_alphanumeric())
+        .filter(|run| !run.is_empty())
 }
 
 /// Runs of what base64 for URLs is written in (RFC 4648 5).
 fn words(text: &str) -> impl Iterator<Item = &str> {
-    text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_')).filter(|w| !w.is_empty())
+    text.split(|c: char| !c.is_ascii_alphanumeric() && !matches!(c, '-' | '_'))
+        .filter(|w| !w.is_empty())
 }
 
 fn holds_jwt(text: &str) -> bool {
@@ -321,7 +470,9 @@ fn is_uuid(word: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
     let mut parts = word.split('-');
     lengths.iter().all(|&length| {
-        parts.next().is_some_and(|p| p.len() == length && p.bytes().all(|b| b.is_ascii_hexdigit()))
+        parts
+            .next()
+            .is_some_and(|p| p.len() == length && p.bytes().all(|b| b.is_ascii_hexdigit()))
     }) && parts.next().is_none()
 }
 
@@ -339,7 +490,11 @@ fn is_scattered(word: &str) -> bool {
     let (mut count, mut turns) = (0, 0);
     for part in word.split(['-', '_']).filter(|part| !is_hex(part)) {
         count += part.len();
-        turns += part.as_bytes().windows(2).filter(|pair| is_turn(pair)).count();
+        turns += part
+            .as_bytes()
+            .windows(2)
+            .filter(|pair| is_turn(pair))
+            .count();
     }
     count >= MIXED_RUN_BYTES_MIN && turns * 4 >= count
 }

@@ -16,7 +16,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use shikiri_record::{ClassDigest, Epoch, FillId, Order, UnixMillis};
 
 use crate::admit::{Admitted, Fill};
-use crate::request::Scheme;
+use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
 
 /// The content codings that a viewer takes, in the few forms that are worth a variant.
@@ -105,12 +105,12 @@ impl Key {
         class: &Class,
         epoch: Epoch,
         origin: &Origin,
-        scheme: Scheme,
-        authority: &str,
+        head: &RequestHead<'_>,
         target: String,
         encoding: Option<AcceptEncoding>,
         headers: Vec<(HeaderName, HeaderValue)>,
     ) -> Self {
+        let (scheme, authority) = (head.scheme, head.authority.as_str());
         assert!(target.starts_with('/'), "a shared target is in origin form");
         for (name, _) in &headers {
             assert!(
@@ -347,7 +347,6 @@ impl SharedFetch {
     }
 
     /// What goes on the wire, and the judge of what comes back.
-    #[must_use]
     pub fn begin(self) -> (Outbound, Fill) {
         (self.outbound, self.fill)
     }

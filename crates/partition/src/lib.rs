@@ -50,3 +50,6 @@ pub use rules::{
 /// Whether this build can be made to misbehave on purpose. The `shikiri` binary does not compile
 /// when it is true.
 pub const SEEDED_FAULTS: bool = cfg!(feature = "seeded-faults");
+
+#[cfg(test)]
+mod tests;

@@ -1,1 +1,764 @@
 //! A stored response mints nothing: two anonymous copies compared.
+//!
+//! A page that holds a token, a nonce or a session of its own would hand one visitor's to the next.
+//! Two fetches with the same key, made by nobody, show it: what differs between them outside the spans
+//! that the class declares volatile was made for one fetch. The verdict is that they differ; the rest
+//! of this file only finds the name of the difference, so that somebody can mend it. A wrong name
+//! is a nuisance; a wrong verdict is a leak, and the verdict is equality of bytes.
+//!
+//! Two things are refused in one copy alone, even where both agree or a span is volatile: a nonce of a
+//! content security policy, and a session in a link.
+//!
+//! Not found here: a token that both copies hold because it changes by the hour and not by the
+//! visitor. It is the same for every anonymous visitor, stored or not.
+
+use std::ops::Range;
+
+use http::header::{
+    ACCEPT_RANGES, AGE, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, DATE, ETAG, EXPIRES,
+    LAST_MODIFIED, VARY,
+};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::hop::CDN_CACHE_CONTROL;
+use crate::reason::NotShared;
+use crate::rules::SpanMarks;
+use crate::sniff::Kind;
+
+/// Whether the heads of two copies, as they would be stored, are one.
+///
+/// Not compared: what says when and for how long (each head was judged for itself), the validators
+/// (the stored one goes to everybody alike, and often names the server that answered), and the form of
+/// the body, which is compared decoded.
+///
+/// # Errors
+/// The header that differs.
+pub(crate) fn heads_agree(first: &HeaderMap, second: &HeaderMap) -> Result<(), NotShared> {
+    let may_differ = [
+        AGE,
+        CACHE_CONTROL,
+        CONTENT_ENCODING,
+        CONTENT_LENGTH,
+        DATE,
+        ETAG,
+        EXPIRES,
+        LAST_MODIFIED,
+        ACCEPT_RANGES,
+        CDN_CACHE_CONTROL,
+    ];
+    let names = first
+        .keys()
+        .chain(second.keys().filter(|name| !first.contains_key(*name)));
+    for name in names.filter(|name| !may_differ.contains(name)) {
+        let of = |headers: &HeaderMap| -> Vec<HeaderValue> {
+            let mut values: Vec<HeaderValue> = headers.get_all(name).iter().cloned().collect();
+            if *name == VARY {
+                // A list whose order means nothing.
+                values.sort_by(|a, b| a.as_bytes().cmp(b.as_bytes()));
+            }
+            values
+        };
+        let (one, other) = (of(first), of(second));
+        if one != other {
+            return Err(header_differs(name, one.first(), other.first()));
+        }
+    }
+    Ok(())
+}
+
+fn header_differs(
+    name: &HeaderName,
+    one: Option<&HeaderValue>,
+    other: Option<&HeaderValue>,
+) -> NotShared {
+    let random = one.zip(other).is_some_and(|(one, other)| {
+        let word = |value: &HeaderValue| longest_word(value.as_bytes()).to_vec();
+        is_random(&word(one)) && is_random(&word(other))
+    });
+    if random || names_a_token(name.as_str()) {
+        NotShared::MintsToken {
+            place: format!("header {name}"),
+        }
+    } else {
+        NotShared::CopiesDiffer {
+            at: 0,
+            after: format!("header {name}:"),
+        }
+    }
+}
+
+/// Whether two decoded bodies are one outside the volatile spans, and hold nothing of one visitor's
+/// alone.
+///
+/// # Errors
+/// What differs, by the name of the worst difference found.
+pub(crate) fn bodies_agree(
+    essence: &str,
+    volatile: &[SpanMarks],
+    first: &[u8],
+    second: &[u8],
+) -> Result<(), NotShared> {
+    let is_markup = matches!(Kind::of(essence), Kind::Html | Kind::Xml | Kind::Svg);
+    alone(is_markup, first)?;
+    alone(is_markup, second)?;
+    let (one, other) = (Outside::of(first, volatile), Outside::of(second, volatile));
+    if one.text == other.text {
+        return Ok(());
+    }
+    let mut tags = Tags::of(if is_markup { &one.text } else { &[] });
+    let mut worst: Option<NotShared> = None;
+    for (a, b) in differences(&one.text, &other.text) {
+        let named = name(&one, a, &other.text, b, tags.around(a));
+        let is_worse = worst
+            .as_ref()
+            .is_none_or(|worst| !worst.prohibits() && named.prohibits());
+        if is_worse {
+            worst = Some(named);
+        }
+    }
+    Err(worst.unwrap_or_else(|| differ(&one, common_prefix(&one.text, &other.text))))
+}
+
+/// What one copy alone may not hold.
+fn alone(is_markup: bool, body: &[u8]) -> Result<(), NotShared> {
+    if let Some(place) = session_in_urls(body) {
+        return Err(NotShared::SessionInUrl { place });
+    }
+    if is_markup && Tags::of(body).any(|tag| carries_nonce(&tag)) {
+        return Err(NotShared::CarriesNonce);
+    }
+    Ok(())
+}
+
+/// A nonce that is not empty, or a policy in a `meta` that names one.
+fn carries_nonce(tag: &Tag<'_>) -> bool {
+    tag.attributes.iter().any(|attribute| {
+        let value = attribute.value_of(tag.text).to_ascii_lowercase();
+        if attribute.is(tag.text, "nonce") {
+            return !value.is_empty();
+        }
+        tag.is("meta") && attribute.is(tag.text, "content") && contains(&value, b"'nonce-")
+    })
+}
+
+/// A body without its volatile spans. The marks stay.
+struct Outside {
+    text: Vec<u8>,
+    /// For each piece: where it starts here, and where in the body.
+    pieces: Vec<(usize, usize)>,
+}
+
+impl Outside {
+    /// A span is what stands between its two marks. One that is never closed is not volatile: else a
+    /// mark at the top would hide the page.
+    fn of(body: &[u8], volatile: &[SpanMarks]) -> Self {
+        let mut outside = Self {
+            text: Vec::with_capacity(body.len()),
+            pieces: vec![(0, 0)],
+        };
+        // The next place of each opening mark; `None` when there is no more of it, or none that closes.
+        let mut next: Vec<Option<usize>> = volatile
+            .iter()
+            .map(|marks| {
+                if marks.from.is_empty() || marks.to.is_empty() {
+                    None
+                } else {
+                    find(body, marks.from.as_bytes(), 0)
+                }
+            })
+            .collect();
+        let mut at = 0;
+        loop {
+            for (marks, place) in volatile.iter().zip(&mut next) {
+                if place.is_some_and(|place| place < at) {
+                    *place = find(body, marks.from.as_bytes(), at);
+                }
+            }
+            let earliest = (0..next.len())
+                .filter_map(|i| next[i].map(|place| (place, i)))
+                .min();
+            let Some((place, i)) = earliest else {
+                break;
+            };
+            let start = place + volatile[i].from.len();
+            let Some(end) = find(body, volatile[i].to.as_bytes(), start) else {
+                next[i] = None;
+                continue;
+            };
+            outside.text.extend_from_slice(&body[at..start]);
+            outside.pieces.push((outside.text.len(), end));
+            at = end;
+        }
+        outside.text.extend_from_slice(&body[at..]);
+        outside
+    }
+
+    /// The place in the body of a place outside.
+    fn in_body(&self, at: usize) -> usize {
+        let piece = self.pieces.iter().rev().find(|(start, _)| *start <= at);
+        piece.map_or(at, |(start, body)| body + (at - start))
+    }
+}
+
+/// Places at which two texts differ, in order, at most [`DIFFERENCES_MAX`]. Behind a difference the
+/// texts are taken up again after the word that differs; where that does not fit, in the next line, if
+/// they have as many lines.
+fn differences(one: &[u8], other: &[u8]) -> Vec<(usize, usize)> {
+    let lines = |text: &[u8]| text.iter().filter(|&&b| b == b'\n').count();
+    let by_line = lines(one) == lines(other);
+    let mut found = Vec::new();
+    let (mut a, mut b) = (0, 0);
+    while found.len() < DIFFERENCES_MAX {
+        let same = common_prefix(&one[a..], &other[b..]);
+        a += same;
+        b += same;
+        if a == one.len() && b == other.len() {
+            break;
+        }
+        found.push((a, b));
+        let (after_a, after_b) = (word_at(one, a).end, word_at(other, b).end);
+        let resumes = common_prefix(&one[after_a..], &other[after_b..]) > 0;
+        if resumes {
+            (a, b) = (after_a, after_b);
+            continue;
+        }
+        let line =
+            |text: &[u8], at: usize| Some(at + text[at..].iter().position(|&b| b == b'\n')? + 1);
+        match (line(one, a), line(other, b)) {
+            (Some(next_a), Some(next_b)) if by_line => (a, b) = (next_a, next_b),
+            _ => break,
+        }
+    }
+    found
+}
+
+const DIFFERENCES_MAX: usize = 64;
+
+/// The name of a difference at `a` in one text and `b` in the other.
+fn name(one: &Outside, a: usize, other: &[u8], b: usize, tag: Option<&Tag<'_>>) -> NotShared {
+    let text = &one.text;
+    if let Some(place) = parameter_at(text, a).filter(|name| names_a_session(name)) {
+        return NotShared::SessionInUrl { place };
+    }
+    let (word_a, word_b) = (&text[word_at(text, a)], &other[word_at(other, b)]);
+    let random = is_random(word_a) && is_random(word_b);
+    if let Some((tag, attribute)) = tag.and_then(|tag| Some((tag, tag.attribute_at(a)?))) {
+        if attribute.is(text, "nonce") {
+            return NotShared::CarriesNonce;
+        }
+        let place = tag.place(attribute);
+        let parameter = parameter_at(text, a).is_some_and(|name| names_a_token(&name));
+        if random || parameter || names_a_token(&place) {
+            return NotShared::MintsToken { place };
+        }
+    } else if let Some(key) = key_before(text, a) {
+        if random || names_a_token(&key) {
+            return NotShared::MintsToken { place: key };
+        }
+    } else if random {
+        return NotShared::MintsToken {
+            place: format!("the text after `{}`", before(text, a)),
+        };
+    }
+    differ(one, a)
+}
+
+fn differ(one: &Outside, a: usize) -> NotShared {
+    let at = u64::try_from(one.in_body(a)).unwrap_or(u64::MAX);
+    NotShared::CopiesDiffer {
+        at,
+        after: before(&one.text, a),
+    }
+}
+
+/// Some printable text before a place.
+fn before(text: &[u8], at: usize) -> String {
+    const BYTES: usize = 40;
+    let mut start = at.saturating_sub(BYTES);
+    // Not in the middle of a character.
+    while start < at && text[start] & 0xc0 == 0x80 {
+        start += 1;
+    }
+    let text: String = String::from_utf8_lossy(&text[start..at])
+        .chars()
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect();
+    text.trim().to_owned()
+}
+
+/// Names that say what their values are, as letters alone.
+const TOKEN_NAMES: &[&str] = &[
+    "csrf",
+    "xsrf",
+    "token",
+    "nonce",
+    "authenticity",
+    "requestverification",
+    "antiforgery",
+    "forgery",
+    "formkey",
+    "formbuildid",
+    "formid",
+    "fkey",
+    "sesskey",
+    "sectok",
+    "postkey",
+    "postingkey",
+    "viewstate",
+    "eventvalidation",
+    "crumb",
+    "captcha",
+    "challenge",
+    "signature",
+    "hmac",
+    "secret",
+    "session",
+    "sessid",
+    "jwt",
+    "apikey",
+    "password",
+    "passwd",
+    "otp",
+    "accesskey",
+    "bearer",
+    "credential",
+    "login",
+    "ticket",
+];
+
+/// Names that contain a name of the list by accident, or that speak of security without a token.
+const NO_TOKEN_NAMES: &[&str] = &[
+    "strict-transport-security",
+    "x-robots-tag",
+    "signature-input",
+];
+
+/// Whether the name of a header, a field or a value says that it is a token.
+pub(crate) fn names_a_token(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    if NO_TOKEN_NAMES.contains(&lower.as_str()) {
+        return false;
+    }
+    // `auth` and its like are part of too many words, and are looked for as words.
+    if lower
+        .split(|c: char| !c.is_ascii_alphanumeric())
+        .any(|word| matches!(word, "auth" | "authorization" | "sid"))
+    {
+        return true;
+    }
+    let letters: String = lower.chars().filter(char::is_ascii_alphanumeric).collect();
+    TOKEN_NAMES.iter().any(|token| letters.contains(token))
+}
+
+/// Names of URL parameters that carry a session.
+const SESSION_NAMES: &[&str] = &[
+    "jsessionid",
+    "phpsessid",
+    "sid",
+    "sessionid",
+    "session_id",
+    "session-id",
+    "sessid",
+    "sess_id",
+    "session",
+    "cfid",
+    "cftoken",
+    "oscsid",
+    "zenid",
+    "xtcsid",
+    "sessiontoken",
+    "session_token",
+    "psession",
+    "vsid",
+    "aspxauth",
+    "asp.net_sessionid",
+    "sesskey",
+];
+
+fn names_a_session(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    SESSION_NAMES.contains(&lower.as_str()) || lower.starts_with("aspsessionid")
+}
+
+/// The first URL parameter or path part that carries a session, in any text.
+pub(crate) fn session_in_urls(text: &[u8]) -> Option<String> {
+    // ASP.NET without cookies: `/(S(lit3py55t21z5v55vlm25s55))/`.
+    let mut at = 0;
+    while let Some(found) = find(text, b"/(S(", at) {
+        let value = text[found + 4..]
+            .iter()
+            .take_while(|b| b.is_ascii_alphanumeric())
+            .count();
+        if value >= 16 && text[found + 4 + value..].starts_with(b"))") {
+            return Some("(S(…))".to_owned());
+        }
+        at = found + 4;
+    }
+    let equals = text
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| **b == b'=')
+        .map(|(i, _)| i);
+    for equals in equals {
+        const NAME_BYTES_MAX: usize = 40;
+        let window = &text[equals.saturating_sub(NAME_BYTES_MAX)..equals];
+        let name = window
+            .iter()
+            .rev()
+            .take_while(|&&b| is_name_byte(b))
+            .count();
+        let name = &text[equals - name..equals];
+        let lead = &text[..equals - name.len()];
+        let Ok(name) = std::str::from_utf8(name) else {
+            continue;
+        };
+        if !names_a_session(name) {
+            continue;
+        }
+        let separated = lead.ends_with(b"?")
+            || lead.ends_with(b"&")
+            || lead.ends_with(b"&amp;")
+            || lead.ends_with(b"&#38;")
+            || lead.ends_with(b"&#038;")
+            || lead.ends_with(b"\\u0026")
+            // A path parameter; in a script `;sid=` begins a statement.
+            || (lead.ends_with(b";") && name.eq_ignore_ascii_case("jsessionid"));
+        let value = text[equals + 1..]
+            .iter()
+            .take_while(|&&b| is_word_byte(b))
+            .count();
+        let value = &text[equals + 1..equals + 1 + value];
+        // `?sid=1` in a manual is no session.
+        if separated && value.len() >= 8 && value.iter().any(u8::is_ascii_digit) {
+            return Some(name.to_owned());
+        }
+    }
+    None
+}
+
+const fn is_name_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.')
+}
+
+const fn is_word_byte(b: u8) -> bool {
+    b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.' | b'+' | b'/' | b'=' | b'%' | b'~')
+}
+
+/// The word around a place, or the empty one there. A slash or an equals sign is part of a word only
+/// as base64 has it: it does not reach back over one, so that a URL is not one word.
+fn word_at(text: &[u8], at: usize) -> Range<usize> {
+    const BYTES_MAX: usize = 4096;
+    let back = &text[at.saturating_sub(BYTES_MAX)..at];
+    let back = back
+        .iter()
+        .rev()
+        .take_while(|&&b| is_word_byte(b) && b != b'=' && b != b'/')
+        .count();
+    let ahead = text[at..]
+        .iter()
+        .take(BYTES_MAX)
+        .take_while(|&&b| is_word_byte(b))
+        .count();
+    at - back..at + ahead
+}
+
+fn longest_word(text: &[u8]) -> &[u8] {
+    text.split(|&b| !is_word_byte(b))
+        .max_by_key(|word| word.len())
+        .unwrap_or_default()
+}
+
+/// Whether a word looks drawn by lot: long enough, letters and digits or both cases, few repeated.
+fn is_random(word: &[u8]) -> bool {
+    if word.len() < 12 || !word.iter().any(u8::is_ascii_alphabetic) {
+        return false;
+    }
+    let mixed = word.iter().any(u8::is_ascii_digit)
+        || (word.iter().any(u8::is_ascii_uppercase) && word.iter().any(u8::is_ascii_lowercase));
+    let mut seen = [false; 256];
+    for &b in word {
+        seen[usize::from(b)] = true;
+    }
+    let different = seen.iter().filter(|&&seen| seen).count();
+    mixed && different >= 7
+}
+
+/// The URL parameter whose value holds a place.
+fn parameter_at(text: &[u8], at: usize) -> Option<String> {
+    const BYTES_MAX: usize = 512;
+    let start = at.saturating_sub(BYTES_MAX);
+    let window = &text[start..at];
+    let value = window
+        .iter()
+        .rev()
+        .take_while(|&&b| is_word_byte(b) && b != b'=')
+        .count();
+    let name_end = window.len() - value;
+    if name_end == 0 || window[name_end - 1] != b'=' {
+        return None;
+    }
+    let lead = &window[..name_end - 1];
+    let name = lead.iter().rev().take_while(|&&b| is_name_byte(b)).count();
+    let (lead, name) = lead.split_at(lead.len() - name);
+    let separated = lead.last().is_some_and(|b| matches!(b, b'?' | b'&' | b';'));
+    separated
+        .then(|| printable(name))
+        .filter(|name| !name.is_empty())
+}
+
+/// The key of the string or number that holds a place, in JSON or a script: `"csrf": "…`, `csrf = '…`.
+fn key_before(text: &[u8], at: usize) -> Option<String> {
+    const BYTES_MAX: usize = 4096;
+    let window = &text[at.saturating_sub(BYTES_MAX)..at];
+    let is_quote = |b: &u8| matches!(b, b'"' | b'\'' | b'`');
+    let in_string = window
+        .iter()
+        .rev()
+        .take_while(|&b| !is_quote(b) && !matches!(b, b'\n' | b'<' | b'>'))
+        .count();
+    let quote = window.len() - in_string;
+    let bare = window.len()
+        - window
+            .iter()
+            .rev()
+            .take_while(|&&b| is_word_byte(b) && b != b'=')
+            .count();
+    let assigned = |end: usize| {
+        let lead = window[..end].trim_ascii_end();
+        lead.strip_suffix(b":").or_else(|| lead.strip_suffix(b"="))
+    };
+    let lead = match quote
+        .checked_sub(1)
+        .filter(|&open| is_quote(&window[open]))
+        .and_then(assigned)
+    {
+        Some(lead) => lead,
+        None => assigned(bare)?,
+    };
+    let lead = lead.trim_ascii_end();
+    let lead = lead
+        .strip_suffix(b"\\\"")
+        .or_else(|| lead.strip_suffix(b"\""))
+        .or_else(|| lead.strip_suffix(b"'"))
+        .unwrap_or(lead);
+    let is_key_byte = |b: u8| is_name_byte(b) || b == b'$';
+    let key = lead.iter().rev().take_while(|&&b| is_key_byte(b)).count();
+    let key = printable(&lead[lead.len() - key..]);
+    Some(key).filter(|key| !key.is_empty())
+}
+
+/// Short text for a message.
+fn printable(text: &[u8]) -> String {
+    const CHARS_MAX: usize = 64;
+    let text = String::from_utf8_lossy(text);
+    text.chars()
+        .take(CHARS_MAX)
+        .map(|c| if c.is_control() { '?' } else { c })
+        .collect()
+}
+
+fn common_prefix(one: &[u8], other: &[u8]) -> usize {
+    one.iter().zip(other).take_while(|(a, b)| a == b).count()
+}
+
+fn contains(text: &[u8], needle: &[u8]) -> bool {
+    find(text, needle, 0).is_some()
+}
+
+fn find(text: &[u8], needle: &[u8], from: usize) -> Option<usize> {
+    let first = *needle.first()?;
+    let mut at = from;
+    loop {
+        at += text.get(at..)?.iter().position(|&b| b == first)?;
+        if text[at..].starts_with(needle) {
+            return Some(at);
+        }
+        at += 1;
+    }
+}
+
+/// The tags of a document, as far as naming needs them: not a parser of HTML. Comments and the insides of
+/// scripts and styles are skipped.
+struct Tags<'a> {
+    text: &'a [u8],
+    at: usize,
+    /// The last tag found by [`Self::around`].
+    last: Option<Tag<'a>>,
+}
+
+/// A start tag.
+struct Tag<'a> {
+    text: &'a [u8],
+    /// From `<` to behind `>`.
+    span: Range<usize>,
+    name: Range<usize>,
+    attributes: Vec<Attribute>,
+}
+
+#[derive(Clone, Debug)]
+struct Attribute {
+    name: Range<usize>,
+    value: Range<usize>,
+}
+
+impl<'a> Tags<'a> {
+    const fn of(text: &'a [u8]) -> Self {
+        Self {
+            text,
+            at: 0,
+            last: None,
+        }
+    }
+
+    /// The tag that holds a place. Places come in order.
+    fn around(&mut self, place: usize) -> Option<&Tag<'a>> {
+        while self.last.as_ref().is_none_or(|tag| tag.span.end <= place) {
+            self.last = Some(self.next()?);
+        }
+        self.last.as_ref().filter(|tag| tag.span.start <= place)
+    }
+
+    /// The tag that begins at `<`, if one does.
+    fn tag(&self, start: usize) -> Option<Tag<'a>> {
+        let text = self.text;
+        let run = |from: usize, of: &dyn Fn(u8) -> bool| {
+            from + text[from..].iter().take_while(|&&b| of(b)).count()
+        };
+        let name = start + 1..run(start + 1, &|b| {
+            !b.is_ascii_whitespace() && !matches!(b, b'>' | b'/' | b'<')
+        });
+        if !text.get(name.start).is_some_and(u8::is_ascii_alphabetic) {
+            return None;
+        }
+        let mut tag = Tag {
+            text,
+            span: start..text.len(),
+            name: name.clone(),
+            attributes: Vec::new(),
+        };
+        let mut at = name.end;
+        loop {
+            at = run(at, &|b| b.is_ascii_whitespace() || b == b'/');
+            match text.get(at) {
+                None => return Some(tag),
+                Some(b'>') => {
+                    tag.span.end = at + 1;
+                    return Some(tag);
+                }
+                Some(_) => {}
+            }
+            // An attribute's name takes at least one byte, so that every round gets on.
+            let name = at..run(at + 1, &|b| {
+                !b.is_ascii_whitespace() && !matches!(b, b'>' | b'/' | b'=')
+            });
+            let equals = run(name.end, &|b| b.is_ascii_whitespace());
+            if text.get(equals) != Some(&b'=') {
+                at = name.end;
+                tag.attributes.push(Attribute {
+                    name,
+                    value: at..at,
+                });
+                continue;
+            }
+            let value = run(equals + 1, &|b| b.is_ascii_whitespace());
+            let value = match text.get(value) {
+                Some(&quote @ (b'"' | b'\'')) => {
+                    let inside = value + 1..run(value + 1, &|b| b != quote);
+                    at = (inside.end + 1).min(text.len());
+                    inside
+                }
+                _ => {
+                    let bare = value..run(value, &|b| !b.is_ascii_whitespace() && b != b'>');
+                    at = bare.end;
+                    bare
+                }
+            };
+            tag.attributes.push(Attribute { name, value });
+        }
+    }
+}
+
+impl<'a> Iterator for Tags<'a> {
+    type Item = Tag<'a>;
+
+    fn next(&mut self) -> Option<Tag<'a>> {
+        loop {
+            let start = find(self.text, b"<", self.at)?;
+            if self.text[start..].starts_with(b"<!--") {
+                self.at = find(self.text, b"-->", start + 4)? + 3;
+                continue;
+            }
+            let Some(tag) = self.tag(start) else {
+                self.at = start + 1;
+                continue;
+            };
+            self.at = tag.span.end;
+            for raw in ["script", "style"] {
+                if tag.is(raw) {
+                    self.at = end_of_raw(self.text, self.at, raw);
+                }
+            }
+            return Some(tag);
+        }
+    }
+}
+
+/// Where the raw text of a script or style ends.
+fn end_of_raw(text: &[u8], from: usize, name: &str) -> usize {
+    let mut at = from;
+    while let Some(end) = find(text, b"</", at) {
+        let after = text.get(end + 2..end + 2 + name.len());
+        if after.is_some_and(|after| after.eq_ignore_ascii_case(name.as_bytes())) {
+            return end;
+        }
+        at = end + 2;
+    }
+    text.len()
+}
+
+impl Tag<'_> {
+    fn is(&self, name: &str) -> bool {
+        self.text[self.name.clone()].eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    /// The attribute whose value holds a place, its end included: one value may be the start of another.
+    fn attribute_at(&self, place: usize) -> Option<&Attribute> {
+        self.attributes.iter().find(|attribute| {
+            attribute.value.start <= place
+                && place <= attribute.value.end
+                && attribute.value.start > attribute.name.end
+        })
+    }
+
+    fn value_of(&self, name: &str) -> Option<String> {
+        let attribute = self
+            .attributes
+            .iter()
+            .find(|attribute| attribute.is(self.text, name))?;
+        Some(printable(attribute.value_of(self.text))).filter(|value| !value.is_empty())
+    }
+
+    /// How a person would find it: `input[name=csrf]`, `meta[name=csrf-token]`, `div[data-token]`.
+    fn place(&self, attribute: &Attribute) -> String {
+        let element = printable(&self.text[self.name.clone()]).to_ascii_lowercase();
+        if attribute.is(self.text, "value") || attribute.is(self.text, "content") {
+            for known in ["name", "id", "property", "http-equiv"] {
+                if let Some(value) = self.value_of(known) {
+                    return format!("{element}[{known}={value}]");
+                }
+            }
+        }
+        let name = printable(&self.text[attribute.name.clone()]).to_ascii_lowercase();
+        format!("{element}[{name}]")
+    }
+}
+
+impl Attribute {
+    fn is(&self, text: &[u8], name: &str) -> bool {
+        text[self.name.clone()].eq_ignore_ascii_case(name.as_bytes())
+    }
+
+    fn value_of<'a>(&self, text: &'a [u8]) -> &'a [u8] {
+        &text[self.value.clone()]
+    }
+}

@@ -64,9 +64,8 @@ impl Refused {
             | Self::MalformedChunk
             | Self::Host
             | Self::AuthorityMismatch
-            | Self::Target
-            | Self::MaxForwards => StatusCode::BAD_REQUEST,
-            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            | Self::Target => StatusCode::BAD_REQUEST,
+            Self::Connect | Self::MaxForwards => StatusCode::METHOD_NOT_ALLOWED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,

@@ -4,7 +4,7 @@
 //! origin form, and every later step reads the same values.
 
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
-use http::{HeaderMap, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use crate::reason::Refused;
 
@@ -81,10 +81,9 @@ impl<'a> RequestHead<'a> {
             path if path.starts_with('/') => path,
             _ => return Err(Refused::Target),
         };
-        let expects = headers.get_all(EXPECT).iter().collect::<Vec<_>>();
-        if !expects.is_empty()
-            && !(expects.len() == 1 && expects[0].as_bytes().eq_ignore_ascii_case(b"100-continue"))
-        {
+        let mut expects = headers.get_all(EXPECT).iter();
+        let known = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
+        if !expects.next().is_none_or(known) || expects.next().is_some() {
             return Err(Refused::Expectation);
         }
         let has_body = headers.contains_key(TRANSFER_ENCODING)
@@ -167,7 +166,7 @@ fn one_authority(
 }
 
 /// Lower case, no user information, no default port, no final dot; `None` if it is no authority.
-fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
+pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
     let text = text.strip_suffix(scheme.default_port()).unwrap_or(&text);
     let (host, port) = match text.strip_prefix('[') {

@@ -1,1 +1,433 @@
 //! Content against its declared type.
+//!
+//! A class that shares images must not share a page that an origin calls an image. The first bytes
+//! decide: what has a magic number must show one of its family, what is text must not be a page.
+//! Coded bodies are looked into; decoding is bounded by what comes out, so that a compression bomb
+//! costs no more than a few KiB (and, for Brotli, the decoder's window).
+//!
+//! Never here: guessing a type for anybody. Bytes only contradict.
+
+use std::io::Read;
+
+use crate::admit::Coding;
+use crate::reason::NotShared;
+
+/// How many bytes of content are looked at.
+pub(crate) const BYTES: usize = 512;
+
+/// A document above this many bytes, decoded, is not compared.
+const DOCUMENT_BYTES_MAX: usize = 16 << 20;
+
+/// What a type promises of its content.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Html,
+    Css,
+    Script,
+    Json,
+    Xml,
+    Svg,
+    /// Other text that may be made for one visitor.
+    Text,
+    /// A list of media URLs.
+    Playlist,
+    /// Captions.
+    Captions,
+    Image,
+    /// Audio and video: the containers are the same.
+    Media,
+    Font,
+    Wasm,
+    Pdf,
+    Zip,
+    Gzip,
+    /// No promise but not to be a page.
+    Opaque,
+}
+
+impl Kind {
+    /// The kind of a type (lower case, no parameters).
+    pub(crate) fn of(essence: &str) -> Self {
+        match essence {
+            "text/html" | "application/xhtml+xml" => Self::Html,
+            "text/css" => Self::Css,
+            "text/javascript"
+            | "application/javascript"
+            | "application/x-javascript"
+            | "application/ecmascript"
+            | "text/ecmascript"
+            | "text/x-javascript" => Self::Script,
+            "image/svg+xml" => Self::Svg,
+            "text/xml" | "application/xml" => Self::Xml,
+            "application/json" | "text/json" | "application/x-ndjson" | "application/jsonlines" => {
+                Self::Json
+            }
+            "text/vtt" => Self::Captions,
+            "application/vnd.apple.mpegurl"
+            | "application/x-mpegurl"
+            | "audio/mpegurl"
+            | "audio/x-mpegurl" => Self::Playlist,
+            "application/wasm" => Self::Wasm,
+            "application/pdf" => Self::Pdf,
+            "application/zip"
+            | "application/x-zip-compressed"
+            | "application/epub+zip"
+            | "application/java-archive" => Self::Zip,
+            "application/gzip" | "application/x-gzip" => Self::Gzip,
+            "application/ogg" | "application/mp4" => Self::Media,
+            "application/vnd.ms-fontobject" => Self::Font,
+            _ if essence.ends_with("+json") => Self::Json,
+            _ if essence.ends_with("+xml") => Self::Xml,
+            _ if essence.ends_with("+zip") => Self::Zip,
+            _ if essence.starts_with("text/") => Self::Text,
+            _ if essence.starts_with("image/") => Self::Image,
+            _ if essence.starts_with("audio/") || essence.starts_with("video/") => Self::Media,
+            _ if essence.starts_with("font/")
+                || essence.starts_with("application/font")
+                || essence.starts_with("application/x-font") =>
+            {
+                Self::Font
+            }
+            _ => Self::Opaque,
+        }
+    }
+}
+
+/// Whether the first bytes of a body bear out its type.
+///
+/// # Errors
+/// [`NotShared::Sniffed`], with what they look like.
+pub(crate) fn agrees(essence: &str, coding: Coding, prefix: &[u8]) -> Result<(), NotShared> {
+    let sniffed = |looks_like| NotShared::Sniffed {
+        declared: essence.to_owned(),
+        looks_like,
+    };
+    let decoded =
+        decoded_prefix(coding, prefix).ok_or_else(|| sniffed("a broken content coding"))?;
+    let content = decoded.get(..BYTES).unwrap_or(&decoded);
+    let looks_like = looks_like(content);
+    let agrees = match Kind::of(essence) {
+        Kind::Html => looks_like.is_text(),
+        // None of these can begin with a tag, of whatever name.
+        Kind::Css | Kind::Script | Kind::Json | Kind::Captions | Kind::Playlist => {
+            looks_like == Look::Text && !begins_with_tag(content)
+        }
+        Kind::Text => looks_like == Look::Text,
+        Kind::Svg => is_svg(content),
+        Kind::Xml => is_xml(content),
+        Kind::Image => matches!(looks_like, Look::Image(_)),
+        Kind::Media => matches!(looks_like, Look::Media(_)) || is_isobmff(content),
+        Kind::Font => matches!(looks_like, Look::Font(_)),
+        Kind::Wasm => looks_like == Look::Wasm,
+        Kind::Pdf => looks_like == Look::Pdf,
+        Kind::Zip => looks_like == Look::Zip,
+        Kind::Gzip => looks_like == Look::Gzip,
+        Kind::Opaque => !matches!(looks_like, Look::Html),
+    };
+    if agrees {
+        Ok(())
+    } else {
+        Err(sniffed(looks_like.name()))
+    }
+}
+
+/// A whole body without its content coding.
+///
+/// # Errors
+/// [`NotShared::Encoding`] when it cannot be decoded, [`NotShared::TooLarge`] when it is too much.
+pub(crate) fn decoded(coding: Coding, body: &[u8]) -> Result<Vec<u8>, NotShared> {
+    let mut decoded = Vec::new();
+    let limit = u64::try_from(DOCUMENT_BYTES_MAX).expect("16 MiB fits 64 bits") + 1;
+    let (name, read) = match coding {
+        Coding::Identity => ("identity", body.take(limit).read_to_end(&mut decoded)),
+        Coding::Gzip => (
+            "gzip",
+            flate2::read::MultiGzDecoder::new(body)
+                .take(limit)
+                .read_to_end(&mut decoded),
+        ),
+        Coding::Brotli => (
+            "br",
+            brotli_decompressor::Decompressor::new(body, 4096)
+                .take(limit)
+                .read_to_end(&mut decoded),
+        ),
+    };
+    if decoded.len() > DOCUMENT_BYTES_MAX {
+        return Err(NotShared::TooLarge);
+    }
+    match read {
+        Ok(_) => Ok(decoded),
+        Err(_) => Err(NotShared::Encoding(name.to_owned())),
+    }
+}
+
+/// At least [`BYTES`] of content if the prefix holds them, and not many more; `None` when there is a
+/// prefix and nothing can be made of it.
+fn decoded_prefix(coding: Coding, prefix: &[u8]) -> Option<Vec<u8>> {
+    match coding {
+        Coding::Identity => Some(prefix.get(..BYTES).unwrap_or(prefix).to_vec()),
+        Coding::Gzip => read_prefix(flate2::read::MultiGzDecoder::new(prefix)),
+        Coding::Brotli => read_prefix(brotli_decompressor::Decompressor::new(prefix, 4096)),
+    }
+}
+
+/// Reads until there is enough, or the prefix is cut off. A cut after the first byte of content is what a
+/// prefix is; a decoder that has shown nothing by then shows nothing to judge by.
+fn read_prefix(mut decoder: impl Read) -> Option<Vec<u8>> {
+    let mut content = vec![0; BYTES];
+    let mut filled = 0;
+    while filled < BYTES {
+        match decoder.read(content.get_mut(filled..)?) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(_) if filled > 0 => break,
+            Err(_) => return None,
+        }
+    }
+    content.truncate(filled);
+    Some(content)
+}
+
+/// What bytes look like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    Html,
+    Text,
+    Image(&'static str),
+    Media(&'static str),
+    Font(&'static str),
+    Wasm,
+    Pdf,
+    Zip,
+    Gzip,
+    Binary,
+}
+
+impl Look {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Nothing => "nothing",
+            Self::Html => "HTML",
+            Self::Text => "text",
+            Self::Image(name) | Self::Media(name) | Self::Font(name) => name,
+            Self::Wasm => "WebAssembly",
+            Self::Pdf => "PDF",
+            Self::Zip => "a ZIP archive",
+            Self::Gzip => "gzip",
+            Self::Binary => "binary data",
+        }
+    }
+
+    const fn is_text(self) -> bool {
+        matches!(self, Self::Text | Self::Html)
+    }
+}
+
+/// Magic numbers at the start (WHATWG MIME Sniffing 6, and the formats' own documents).
+const MAGIC: &[(&[u8], Look)] = &[
+    (b"\x89PNG\r\n\x1a\n", Look::Image("PNG")),
+    (b"\xff\xd8\xff", Look::Image("JPEG")),
+    (b"GIF87a", Look::Image("GIF")),
+    (b"GIF89a", Look::Image("GIF")),
+    (b"BM", Look::Image("BMP")),
+    (b"\x00\x00\x01\x00", Look::Image("an icon")),
+    (b"\x00\x00\x02\x00", Look::Image("a cursor")),
+    (b"II*\x00", Look::Image("TIFF")),
+    (b"MM\x00*", Look::Image("TIFF")),
+    (b"\xff\x0a", Look::Image("JPEG XL")),
+    (b"\x00\x00\x00\x0cJXL \r\n\x87\n", Look::Image("JPEG XL")),
+    (b"\x00\x00\x00\x0cjP  \r\n\x87\n", Look::Image("JPEG 2000")),
+    (b"8BPS", Look::Image("PSD")),
+    (b"\x1aE\xdf\xa3", Look::Media("Matroska")),
+    (b"OggS\x00", Look::Media("Ogg")),
+    (b"ID3", Look::Media("MP3")),
+    (b"fLaC", Look::Media("FLAC")),
+    (b"MThd\x00\x00\x00\x06", Look::Media("MIDI")),
+    (b"FLV\x01", Look::Media("FLV")),
+    (b"#!AMR", Look::Media("AMR")),
+    (b"\x00\x00\x01\xba", Look::Media("MPEG")),
+    (b"\x00\x00\x01\xb3", Look::Media("MPEG")),
+    (b"wOFF", Look::Font("WOFF")),
+    (b"wOF2", Look::Font("WOFF2")),
+    (b"\x00\x01\x00\x00", Look::Font("TrueType")),
+    (b"OTTO", Look::Font("OpenType")),
+    (b"true", Look::Font("TrueType")),
+    (b"ttcf", Look::Font("a font collection")),
+    (b"\x00asm", Look::Wasm),
+    (b"%PDF-", Look::Pdf),
+    (b"PK\x03\x04", Look::Zip),
+    (b"PK\x05\x06", Look::Zip),
+    (b"\x1f\x8b\x08", Look::Gzip),
+];
+
+fn looks_like(content: &[u8]) -> Look {
+    if content.is_empty() {
+        return Look::Nothing;
+    }
+    if is_html(content) {
+        return Look::Html;
+    }
+    // Some magic numbers are words; a text that begins with one is still text.
+    let text = is_text(content);
+    let magic = MAGIC
+        .iter()
+        .find(|(magic, _)| content.starts_with(magic))
+        .map(|(_, look)| *look);
+    match magic {
+        Some(look) if !text || look == Look::Pdf => return look,
+        Some(Look::Media("AMR")) => return Look::Media("AMR"),
+        _ => {}
+    }
+    if text {
+        return Look::Text;
+    }
+    if content.starts_with(b"RIFF") {
+        match content.get(8..12) {
+            Some(b"WEBP") => return Look::Image("WebP"),
+            Some(b"WAVE") => return Look::Media("WAV"),
+            Some(b"AVI ") => return Look::Media("AVI"),
+            _ => {}
+        }
+    }
+    if content.starts_with(b"FORM") && matches!(content.get(8..12), Some(b"AIFF" | b"AIFC")) {
+        return Look::Media("AIFF");
+    }
+    if is_isobmff(content) {
+        let image = content
+            .get(8..11)
+            .is_some_and(|brand| [&b"avi"[..], b"hei", b"hev", b"mif", b"msf"].contains(&brand));
+        return if image {
+            Look::Image("AVIF or HEIF")
+        } else {
+            Look::Media("MP4")
+        };
+    }
+    // Embedded OpenType has its number at byte 34.
+    if content.get(34..36) == Some(b"LP") {
+        return Look::Font("Embedded OpenType");
+    }
+    // MPEG audio frames begin with eleven set bits, ADTS with twelve; transport stream packets are of
+    // 188 bytes and begin with `G`.
+    if content.first() == Some(&0xff) && content.get(1).is_some_and(|b| b & 0xe0 == 0xe0) {
+        return Look::Media("MPEG audio");
+    }
+    if content.first() == Some(&b'G') && content.get(188).is_none_or(|&b| b == b'G') {
+        return Look::Media("an MPEG transport stream");
+    }
+    Look::Binary
+}
+
+/// ISO base media (ISO/IEC 14496-12): a box whose type says what file this is, or a fragment of one.
+fn is_isobmff(content: &[u8]) -> bool {
+    matches!(
+        content.get(4..8),
+        Some(b"ftyp" | b"styp" | b"moov" | b"moof" | b"sidx" | b"mdat")
+    )
+}
+
+/// No byte that text never has (WHATWG MIME Sniffing 7.2, step 9), or UTF-16.
+fn is_text(content: &[u8]) -> bool {
+    let utf16 = content.starts_with(b"\xfe\xff") || content.starts_with(b"\xff\xfe");
+    utf16
+        || !content
+            .iter()
+            .any(|b| matches!(b, 0..=8 | 0x0b | 0x0e..=0x1a | 0x1c..=0x1f))
+}
+
+/// Behind byte order mark, white space and comments: where a page would begin. Zero bytes are dropped:
+/// in UTF-16 every other byte of a tag is one.
+fn beginning(content: &[u8]) -> Vec<u8> {
+    let mut rest = content;
+    for mark in [&b"\xef\xbb\xbf"[..], b"\xfe\xff", b"\xff\xfe"] {
+        rest = rest.strip_prefix(mark).unwrap_or(rest);
+    }
+    let plain: Vec<u8> = rest.iter().copied().filter(|&b| b != 0).collect();
+    let mut rest = plain.as_slice();
+    loop {
+        rest = rest.trim_ascii_start();
+        let Some(comment) = rest.strip_prefix(b"<!--") else {
+            return rest.to_vec();
+        };
+        // A comment that does not end here hides the page that may follow it.
+        match comment.windows(3).position(|window| window == b"-->") {
+            Some(end) => rest = comment.get(end + 3..).unwrap_or_default(),
+            None => return rest.to_vec(),
+        }
+    }
+}
+
+/// Names of elements that begin a page or a fragment of one (WHATWG MIME Sniffing 7.1, and more).
+const HTML_NAMES: &[&str] = &[
+    "a", "article", "aside", "b", "base", "body", "br", "button", "center", "div", "em", "font",
+    "footer", "form", "frameset", "h1", "h2", "h3", "h4", "h5", "h6", "head", "header", "hr",
+    "html", "i", "iframe", "img", "input", "label", "li", "link", "main", "meta", "nav",
+    "noscript", "ol", "p", "pre", "script", "section", "select", "span", "strong", "style",
+    "table", "tbody", "td", "template", "textarea", "tr", "title", "ul", "video",
+];
+
+fn is_html(content: &[u8]) -> bool {
+    let beginning = beginning(content);
+    let lower = beginning.to_ascii_lowercase();
+    if lower.starts_with(b"<!doctype") {
+        return lower
+            .get(9..)
+            .unwrap_or_default()
+            .trim_ascii_start()
+            .starts_with(b"html");
+    }
+    if lower.starts_with(b"<!--") {
+        return true;
+    }
+    if lower.starts_with(b"<?xml") {
+        // What follows the declaration decides; XHTML is a page.
+        return lower.windows(5).any(|window| window == b"<html");
+    }
+    let Some(tag) = lower.strip_prefix(b"<") else {
+        return false;
+    };
+    let end = tag
+        .iter()
+        .position(|b| !b.is_ascii_alphanumeric())
+        .unwrap_or(tag.len());
+    let (name, rest) = tag.split_at(end);
+    let ends = rest
+        .first()
+        .is_none_or(|b| b.is_ascii_whitespace() || matches!(b, b'>' | b'/'));
+    ends && HTML_NAMES.iter().any(|known| known.as_bytes() == name)
+}
+
+/// Whether the first thing is a tag, a declaration or an instruction.
+fn begins_with_tag(content: &[u8]) -> bool {
+    let beginning = beginning(content);
+    beginning.first() == Some(&b'<')
+        && beginning
+            .get(1)
+            .is_none_or(|b| b.is_ascii_alphabetic() || matches!(b, b'!' | b'?' | b'/'))
+}
+
+fn is_xml(content: &[u8]) -> bool {
+    let lower = beginning(content).to_ascii_lowercase();
+    // Elements of a vocabulary of its own may be called `title` or `a`; the root of a page may not.
+    let page = [
+        &b"<html"[..],
+        b"<head",
+        b"<body",
+        b"<script",
+        b"<!doctype html",
+    ];
+    is_text(content)
+        && lower.starts_with(b"<")
+        && !page.iter().any(|start| lower.starts_with(start))
+        && !(lower.starts_with(b"<?xml") && lower.windows(5).any(|window| window == b"<html"))
+}
+
+fn is_svg(content: &[u8]) -> bool {
+    let lower = beginning(content).to_ascii_lowercase();
+    // A long licence comment may fill all that is looked at: XML's declaration is then all there is.
+    is_xml(content)
+        && [&b"<svg"[..], b"<?xml", b"<!doctype svg", b"<!--"]
+            .iter()
+            .any(|start| lower.starts_with(start))
+}

@@ -1,1 +1,88 @@
-fn main() {}
+//! The `shikiri` command: assembly only.
+//!
+//! It reads flags and files, puts the crates together, and says what went wrong in words that help.
+//! It decides nothing about sharing.
+
+mod edge;
+mod explain;
+mod files;
+mod policy;
+mod remote;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+// A build that can be made to misbehave is for the tests alone.
+const _: () = assert!(
+    !shikiri_partition::SEEDED_FAULTS,
+    "this build has seeded faults"
+);
+
+/// An HTTP shared cache that cannot serve one member's page to another.
+#[derive(Parser)]
+#[command(
+    name = "shikiri",
+    version,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+#[command(after_help = "Examples:
+  shikiri edge --origin http://127.0.0.1:8000            the edge in front of a site, no policy needed
+  shikiri edge --policy shop.toml --listen 0.0.0.0:8080  with a policy that names the origins
+  shikiri explain http://shop.example.test/news/1 --policy shop.toml
+  shikiri policy check shop.toml                         what may be shared under this policy
+  shikiri policy diff old.toml new.toml                  what changes, and what would be lost")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the edge in front of one or several origins.
+    Edge(edge::Args),
+    /// Say what the edge would do with a URL, and why.
+    Explain(explain::Args),
+    /// Check a policy, or compare two.
+    #[command(subcommand)]
+    Policy(policy::Command),
+    /// Purge URLs, or everything, from a running edge.
+    Purge(remote::PurgeArgs),
+    /// Make a running edge read its policy again.
+    Reload(remote::Args),
+    /// Print a running edge's rules, epoch and counts.
+    Status(remote::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let done = match cli.command {
+        Command::Edge(args) => edge::run(&args),
+        Command::Explain(args) => explain::run(&args),
+        Command::Policy(command) => policy::run(&command),
+        Command::Purge(args) => remote::purge(&args),
+        Command::Reload(args) => remote::reload(&args),
+        Command::Status(args) => remote::status(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // Where even standard error is closed there is nobody to tell.
+            drop(writeln!(std::io::stderr(), "shikiri: {}", why.trim_end()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Prints to standard output. A reader that has gone away ends the command quietly.
+fn say(text: &str) -> Result<(), String> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(format!("cannot print: {error}"))
+        }
+        _ => Ok(()),
+    }
+}

@@ -3,27 +3,81 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::rules::{Limits, Lifetimes, Match, NamePattern, To, TypePattern};
+use crate::rules::{Lifetimes, Limits, Match, NamePattern, To, TypePattern};
 
 /// Cookies that say nothing about the page: analytics, advertising, consent banners.
 pub(super) const IGNORABLE_COOKIES: &[&str] = &[
-    "_ga", "_ga_*", "_gid", "_gat*", "_gcl_*", "_gac_*", "__gads", "__gpi", "__eoi", "__utm*",
-    "_fbp", "_fbc", "_hj*", "_pk_*", "_clck", "_clsk", "_uetsid", "_uetvid", "_ttp", "_scid",
-    "_pin_unauth", "_yjsu_yjad", "_ly_su", "ajs_anonymous_id", "OptanonConsent",
-    "OptanonAlertBoxClosed", "CookieConsent", "cookieconsent_status",
+    "_ga",
+    "_ga_*",
+    "_gid",
+    "_gat*",
+    "_gcl_*",
+    "_gac_*",
+    "__gads",
+    "__gpi",
+    "__eoi",
+    "__utm*",
+    "_fbp",
+    "_fbc",
+    "_hj*",
+    "_pk_*",
+    "_clck",
+    "_clsk",
+    "_uetsid",
+    "_uetvid",
+    "_ttp",
+    "_scid",
+    "_pin_unauth",
+    "_yjsu_yjad",
+    "_ly_su",
+    "ajs_anonymous_id",
+    "OptanonConsent",
+    "OptanonAlertBoxClosed",
+    "CookieConsent",
+    "cookieconsent_status",
 ];
 
 /// Extensions of what sites build and put beside their pages.
 const ASSET_EXTENSIONS: &[&str] = &[
-    "css", "js", "mjs", "wasm", "png", "apng", "jpg", "jpeg", "gif", "webp", "avif", "jxl", "svg",
-    "ico", "bmp", "woff", "woff2", "ttf", "otf", "eot", "webmanifest",
+    "css",
+    "js",
+    "mjs",
+    "wasm",
+    "png",
+    "apng",
+    "jpg",
+    "jpeg",
+    "gif",
+    "webp",
+    "avif",
+    "jxl",
+    "svg",
+    "ico",
+    "bmp",
+    "woff",
+    "woff2",
+    "ttf",
+    "otf",
+    "eot",
+    "webmanifest",
 ];
 
 const ASSET_TYPES: &[&str] = &[
-    "text/css", "text/javascript", "application/javascript", "application/x-javascript",
-    "application/ecmascript", "application/wasm", "application/manifest+json", "image/*", "font/*",
-    "application/font-woff", "application/font-woff2", "application/x-font-woff",
-    "application/x-font-ttf", "application/x-font-otf", "application/vnd.ms-fontobject",
+    "text/css",
+    "text/javascript",
+    "application/javascript",
+    "application/x-javascript",
+    "application/ecmascript",
+    "application/wasm",
+    "application/manifest+json",
+    "image/*",
+    "font/*",
+    "application/font-woff",
+    "application/font-woff2",
+    "application/x-font-woff",
+    "application/x-font-ttf",
+    "application/x-font-otf",
+    "application/vnd.ms-fontobject",
 ];
 
 /// Extensions of pictures, sound, films and their playlists.
@@ -34,8 +88,13 @@ const MEDIA_EXTENSIONS: &[&str] = &[
 ];
 
 const MEDIA_TYPES: &[&str] = &[
-    "image/*", "video/*", "audio/*", "application/vnd.apple.mpegurl", "application/x-mpegurl",
-    "application/dash+xml", "text/vtt",
+    "image/*",
+    "video/*",
+    "audio/*",
+    "application/vnd.apple.mpegurl",
+    "application/x-mpegurl",
+    "application/dash+xml",
+    "text/vtt",
 ];
 
 const PAGE_TYPES: &[&str] = &["text/html", "application/xhtml+xml"];
@@ -75,7 +134,10 @@ impl Kind {
         };
         let mut extensions: Vec<String> = extensions.iter().map(|&e| e.to_owned()).collect();
         extensions.sort();
-        Some(Match { extensions, ..Match::default() })
+        Some(Match {
+            extensions,
+            ..Match::default()
+        })
     }
 
     /// To whom, when the class does not say. HTML is never given away unasked.
@@ -93,7 +155,8 @@ impl Kind {
             Self::Pages => PAGE_TYPES,
             Self::Own => return None,
         };
-        let mut types: Vec<TypePattern> = types.iter().map(|&t| TypePattern(t.to_owned())).collect();
+        let mut types: Vec<TypePattern> =
+            types.iter().map(|&t| TypePattern(t.to_owned())).collect();
         types.sort_by(|a, b| a.0.cmp(&b.0));
         Some(types)
     }
@@ -139,5 +202,7 @@ impl Kind {
 }
 
 pub(super) fn ignorable_cookies() -> impl Iterator<Item = NamePattern> {
-    IGNORABLE_COOKIES.iter().map(|&name| NamePattern(name.to_owned()))
+    IGNORABLE_COOKIES
+        .iter()
+        .map(|&name| NamePattern(name.to_owned()))
 }

@@ -9,7 +9,9 @@ use shikiri_record::{ClassDigest, Digest, PolicyText, RulesDigest};
 
 use super::builtin::{self, Kind};
 use super::fault::{At, Faults, Place, PolicyError};
-use super::text::{self, ClassText, Document, LifetimeText, MatchText, OriginText, SessionText, Texts};
+use super::text::{
+    self, ClassText, Document, LifetimeText, MatchText, OriginText, SessionText, Texts,
+};
 use super::{digest, overlap, units};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
@@ -30,11 +32,18 @@ const MARK_BYTES_MAX: usize = 256;
 /// # Errors
 /// Every fault that was found, in the order of the text: a policy is in force as a whole or not at
 /// all.
-pub fn compile(text: Option<&PolicyText>, origin: Option<Origin>) -> Result<Rules, Vec<PolicyError>> {
+pub fn compile(
+    text: Option<&PolicyText>,
+    origin: Option<Origin>,
+) -> Result<Rules, Vec<PolicyError>> {
     let mut faults = Faults::of(text);
     let document = text.map_or_else(Document::default, |t| text::read(&t.text, &mut faults));
     let rules = meaning(document, origin, &mut faults);
-    if faults.is_empty() { Ok(rules) } else { Err(faults.into_errors()) }
+    if faults.is_empty() {
+        Ok(rules)
+    } else {
+        Err(faults.into_errors())
+    }
 }
 
 /// Reads the URL of an origin: `http://host[:port]`. The origin answers for every host, and is sent
@@ -44,7 +53,12 @@ pub fn compile(text: Option<&PolicyText>, origin: Option<Origin>) -> Result<Rule
 /// What is wrong with the URL, as a sentence.
 pub fn origin(url: &str) -> Result<Origin, String> {
     let (address, port) = address(url)?;
-    Ok(Origin { hosts: vec![HostPattern::Any], address, port, host_header: OriginHost::Client })
+    Ok(Origin {
+        hosts: vec![HostPattern::Any],
+        address,
+        port,
+        host_header: OriginHost::Client,
+    })
 }
 
 fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults<'_>) -> Rules {
@@ -52,7 +66,11 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
     let origins = origins(&document.origins, command_line, faults);
     let session = session(&document.session, faults);
     let answers = |hosts: &HostPattern| {
-        origins.is_empty() || origins.iter().flat_map(|o| &o.hosts).any(|o| overlap::hosts_meet(o, hosts))
+        origins.is_empty()
+            || origins
+                .iter()
+                .flat_map(|o| &o.hosts)
+                .any(|o| overlap::hosts_meet(o, hosts))
     };
     let mut personal = Vec::new();
     for said in &document.personal {
@@ -81,7 +99,14 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
     }
     let classes = classes.into_iter().map(Arc::new).collect();
     let digest = RulesDigest(unsealed());
-    let mut rules = Rules { digest, origins, session, personal, classes, limits };
+    let mut rules = Rules {
+        digest,
+        origins,
+        session,
+        personal,
+        classes,
+        limits,
+    };
     rules.digest = digest::rules(&rules);
     rules
 }
@@ -117,19 +142,30 @@ fn limits(document: &Document, faults: &mut Faults<'_>) -> Limits {
         } else {
             let show = |value| limit.unit.show(value);
             let what = format!("`{}` is {}", limit.name, show(said.value));
-            let range = format!("Write a value from {} to {}.", show(limit.min), show(limit.max));
+            let range = format!(
+                "Write a value from {} to {}.",
+                show(limit.min),
+                show(limit.max)
+            );
             faults.add(said.at, what, range);
         }
     }
     let said = |name: &str| {
-        document.limits.iter().find(|(limit, _)| limit.name == name).and_then(|(_, said)| said.at)
+        document
+            .limits
+            .iter()
+            .find(|(limit, _)| limit.name == name)
+            .and_then(|(_, said)| said.at)
     };
     if limits.target_bytes_max > limits.head_bytes_max {
         let at = said("target_bytes_max").or_else(|| said("head_bytes_max"));
         faults.add(
             at,
             "`target_bytes_max` is more than `head_bytes_max`, and the target is part of the head",
-            format!("Write at most {}.", units::show_size(u64::try_from(limits.head_bytes_max).unwrap_or(u64::MAX))),
+            format!(
+                "Write at most {}.",
+                units::show_size(u64::try_from(limits.head_bytes_max).unwrap_or(u64::MAX))
+            ),
         );
     }
     limits
@@ -147,13 +183,21 @@ fn origins(
             let Some(host) = take(host_pattern(&pattern.value), pattern.at, faults) else {
                 continue;
             };
-            let before = origins.iter().flat_map(|o| &o.hosts).find(|o| overlap::host_covers(o, &host));
+            let before = origins
+                .iter()
+                .flat_map(|o| &o.hosts)
+                .find(|o| overlap::host_covers(o, &host));
             if let Some(before) = before {
                 let (what, instead) = if *before == host {
-                    (format!("`{host}` is a host of two origins"), "Name it in one of them.".to_owned())
+                    (
+                        format!("`{host}` is a host of two origins"),
+                        "Name it in one of them.".to_owned(),
+                    )
                 } else {
                     (
-                        format!("`{host}` is never reached: `{before}` of an origin above takes it"),
+                        format!(
+                            "`{host}` is never reached: `{before}` of an origin above takes it"
+                        ),
                         "Move this origin above that one.".to_owned(),
                     )
                 };
@@ -162,7 +206,11 @@ fn origins(
             hosts.push(host);
         }
         sort(&mut hosts, ToString::to_string);
-        if said.hosts.as_ref().is_none_or(|hosts| hosts.value.is_empty()) {
+        if said
+            .hosts
+            .as_ref()
+            .is_none_or(|hosts| hosts.value.is_empty())
+        {
             faults.add(
                 said.hosts.as_ref().map_or(said.at, |hosts| hosts.at),
                 "this origin answers for no host",
@@ -182,16 +230,29 @@ fn origins(
             }
         };
         let Some(url) = &said.url else {
-            faults.add(said.at, "this origin has no `url`", "Write `url = \"http://127.0.0.1:8080\"`.");
+            faults.add(
+                said.at,
+                "this origin has no `url`",
+                "Write `url = \"http://127.0.0.1:8080\"`.",
+            );
             continue;
         };
         match address(&url.value) {
-            Ok((address, port)) => origins.push(Origin { hosts, address, port, host_header }),
+            Ok((address, port)) => origins.push(Origin {
+                hosts,
+                address,
+                port,
+                host_header,
+            }),
             Err(why) => faults.add(url.at, why, "Write `url = \"http://127.0.0.1:8080\"`."),
         }
     }
     if let Some(origin) = command_line {
-        if origins.iter().flat_map(|o| &o.hosts).any(|host| *host == HostPattern::Any) {
+        if origins
+            .iter()
+            .flat_map(|o| &o.hosts)
+            .any(|host| *host == HostPattern::Any)
+        {
             faults.add(
                 None,
                 "both the policy and the command line name an origin for every host",
@@ -218,23 +279,38 @@ fn address(url: &str) -> Result<(String, u16), String> {
              on a network that you trust"
         ));
     }
-    let rest = lower.strip_prefix("http://").ok_or_else(|| format!("`{url}` does not start with `http://`"))?;
+    let rest = lower
+        .strip_prefix("http://")
+        .ok_or_else(|| format!("`{url}` does not start with `http://`"))?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
-        return Err(format!("`{url}` holds a user name or password, which an origin's URL cannot"));
+        return Err(format!(
+            "`{url}` holds a user name or password, which an origin's URL cannot"
+        ));
     }
     if rest.contains(['/', '?', '#']) {
-        return Err(format!("`{url}` holds more than a host and a port: requests bring their own path"));
+        return Err(format!(
+            "`{url}` holds more than a host and a port: requests bring their own path"
+        ));
     }
     let (host, port) = match rest.strip_prefix('[') {
         Some(rest) => {
-            let (host, port) = rest.split_once(']').ok_or_else(|| format!("`{url}`: `]` is missing"))?;
-            host.parse::<std::net::Ipv6Addr>().map_err(|_| format!("`{host}` is no IPv6 address"))?;
-            let port = if port.is_empty() { None } else { Some(port.strip_prefix(':').unwrap_or("")) };
+            let (host, port) = rest
+                .split_once(']')
+                .ok_or_else(|| format!("`{url}`: `]` is missing"))?;
+            host.parse::<std::net::Ipv6Addr>()
+                .map_err(|_| format!("`{host}` is no IPv6 address"))?;
+            let port = if port.is_empty() {
+                None
+            } else {
+                Some(port.strip_prefix(':').unwrap_or(""))
+            };
             (host, port)
         }
         None => {
-            let (host, port) = rest.split_once(':').map_or((rest, None), |(h, p)| (h, Some(p)));
+            let (host, port) = rest
+                .split_once(':')
+                .map_or((rest, None), |(h, p)| (h, Some(p)));
             if !is_host(host) {
                 return Err(format!("`{host}` is no host name or address"));
             }
@@ -243,9 +319,11 @@ fn address(url: &str) -> Result<(String, u16), String> {
     };
     let port = match port {
         None => 80,
-        Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => {
-            text.parse().ok().filter(|&port| port > 0).ok_or_else(|| format!("`{text}` is no port"))?
-        }
+        Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => text
+            .parse()
+            .ok()
+            .filter(|&port| port > 0)
+            .ok_or_else(|| format!("`{text}` is no port"))?,
         Some(text) => return Err(format!("`{text}` is no port")),
     };
     Ok((host.to_owned(), port))
@@ -256,13 +334,19 @@ fn is_host(host: &str) -> bool {
     host.len() <= 253
         && host.split('.').all(|label| {
             !label.is_empty()
-                && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+                && label
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
         })
 }
 
 fn session(said: &SessionText, faults: &mut Faults<'_>) -> Session {
     let cookies = names(said.cookies.as_ref(), faults);
-    if said.cookies.as_ref().is_some_and(|cookies| cookies.value.is_empty()) {
+    if said
+        .cookies
+        .as_ref()
+        .is_some_and(|cookies| cookies.value.is_empty())
+    {
         faults.add(
             said.cookies.as_ref().and_then(|cookies| cookies.at),
             "`cookies` lists none, which would mean every one",
@@ -272,17 +356,24 @@ fn session(said: &SessionText, faults: &mut Faults<'_>) -> Session {
     let mut ignorable_cookies = names(said.ignorable_cookies.as_ref(), faults);
     for pattern in said.ignorable_cookies.iter().flat_map(|said| &said.value) {
         let ignored = NamePattern(pattern.value.clone());
-        if let Some(cookie) = cookies.iter().find(|cookie| overlap::names_meet(cookie, &ignored)) {
+        if let Some(cookie) = cookies
+            .iter()
+            .find(|cookie| overlap::names_meet(cookie, &ignored))
+        {
             faults.add(
                 pattern.at,
-                format!("`{}` is to be ignored, and `cookies` says that `{}` identifies a member", ignored.0, cookie.0),
+                format!(
+                    "`{}` is to be ignored, and `cookies` says that `{}` identifies a member",
+                    ignored.0, cookie.0
+                ),
                 "Name each cookie in one of the two.",
             );
         }
     }
     // What the policy says of a cookie goes before what is built in.
     ignorable_cookies.extend(
-        builtin::ignorable_cookies().filter(|built_in| !cookies.iter().any(|c| overlap::names_meet(c, built_in))),
+        builtin::ignorable_cookies()
+            .filter(|built_in| !cookies.iter().any(|c| overlap::names_meet(c, built_in))),
     );
     sort(&mut ignorable_cookies, Clone::clone);
     let query = names(said.query.as_ref(), faults);
@@ -344,7 +435,11 @@ fn matching(
     sort(&mut hosts, ToString::to_string);
     let mut paths = Vec::new();
     for pattern in said.paths.iter().flat_map(|said| &said.value) {
-        paths.extend(take(path_patterns(&pattern.value), pattern.at, faults).into_iter().flatten());
+        paths.extend(
+            take(path_patterns(&pattern.value), pattern.at, faults)
+                .into_iter()
+                .flatten(),
+        );
     }
     sort(&mut paths, |p| p.0.clone());
     let mut extensions = Vec::new();
@@ -374,13 +469,21 @@ fn class(
         Some(said) => {
             let matches = matching(said, answers, faults);
             if matches == Match::default() {
-                faults.add(said.at, format!("the class `{name}` would claim every request"), "Say which; all of them is `match = { paths = [\"/**\"] }`.");
+                faults.add(
+                    said.at,
+                    format!("the class `{name}` would claim every request"),
+                    "Say which; all of them is `match = { paths = [\"/**\"] }`.",
+                );
             }
             personal_parameters(said.query_has.as_ref(), session, faults);
             matches
         }
         None => kind.matches().unwrap_or_else(|| {
-            faults.add(said.at, format!("the class `{name}` has no `match`"), "Write `match = { paths = [\"/news/**\"] }`.");
+            faults.add(
+                said.at,
+                format!("the class `{name}` has no `match`"),
+                "Write `match = { paths = [\"/news/**\"] }`.",
+            );
             Match::default()
         }),
     };
@@ -408,7 +511,10 @@ fn class(
         statuses: statuses(said, faults),
         query: query(said, session, faults),
         key_headers: key_headers(said, session, faults),
-        key_encoding: said.key_encoding.as_ref().map_or(kind.key_encoding(), |said| said.value),
+        key_encoding: said
+            .key_encoding
+            .as_ref()
+            .map_or(kind.key_encoding(), |said| said.value),
         lifetimes: lifetimes(said.lifetime.as_ref(), kind.lifetimes(), faults),
         volatile: volatile(said, faults),
         object_bytes_max: object_bytes_max(said, kind, limits, faults),
@@ -419,11 +525,18 @@ fn class(
 
 fn class_name(said: &ClassText, faults: &mut Faults<'_>) -> String {
     let Some(name) = &said.name else {
-        faults.add(said.at, "a class has no `name`", "Write `name = \"pages\"`.");
+        faults.add(
+            said.at,
+            "a class has no `name`",
+            "Write `name = \"pages\"`.",
+        );
         return String::new();
     };
     let is_plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    if name.value.is_empty() || name.value.len() > NAME_BYTES_MAX || !name.value.bytes().all(is_plain) {
+    if name.value.is_empty()
+        || name.value.len() > NAME_BYTES_MAX
+        || !name.value.bytes().all(is_plain)
+    {
         faults.add(
             name.at,
             format!("`{}` is no name for a class", name.value),
@@ -431,7 +544,11 @@ fn class_name(said: &ClassText, faults: &mut Faults<'_>) -> String {
         );
     }
     if name.value == "personal" {
-        faults.add(name.at, "`personal` is what no class claims", "Choose another name, or write a [[personal]].");
+        faults.add(
+            name.at,
+            "`personal` is what no class claims",
+            "Choose another name, or write a [[personal]].",
+        );
     }
     name.value.clone()
 }
@@ -439,12 +556,20 @@ fn class_name(said: &ClassText, faults: &mut Faults<'_>) -> String {
 fn types(said: &ClassText, kind: Kind, name: &str, faults: &mut Faults<'_>) -> Vec<TypePattern> {
     let Some(listed) = &said.types else {
         return kind.types().unwrap_or_else(|| {
-            faults.add(said.at, format!("the class `{name}` has no `types`"), "Write which content types may be stored: `types = [\"text/html\"]`.");
+            faults.add(
+                said.at,
+                format!("the class `{name}` has no `types`"),
+                "Write which content types may be stored: `types = [\"text/html\"]`.",
+            );
             Vec::new()
         });
     };
     if listed.value.is_empty() {
-        faults.add(listed.at, "`types` lists none, so nothing could be stored", "Write which: `types = [\"text/html\"]`.");
+        faults.add(
+            listed.at,
+            "`types` lists none, so nothing could be stored",
+            "Write which: `types = [\"text/html\"]`.",
+        );
     }
     let mut types = Vec::new();
     for pattern in &listed.value {
@@ -459,7 +584,11 @@ fn statuses(said: &ClassText, faults: &mut Faults<'_>) -> BTreeSet<u16> {
         return Kind::statuses();
     };
     if listed.value.is_empty() {
-        faults.add(listed.at, "`statuses` lists none, so nothing could be stored", "Write which: `statuses = [200]`.");
+        faults.add(
+            listed.at,
+            "`statuses` lists none, so nothing could be stored",
+            "Write which: `statuses = [200]`.",
+        );
     }
     let mut statuses = BTreeSet::new();
     for status in &listed.value {
@@ -473,7 +602,11 @@ fn statuses(said: &ClassText, faults: &mut Faults<'_>) -> BTreeSet<u16> {
             }
             _ => "it is not a final status: 200 to 599",
         };
-        faults.add(status.at, format!("the status {} cannot be shared: {why}", status.value), "Leave it out.");
+        faults.add(
+            status.at,
+            format!("the status {} cannot be shared: {why}", status.value),
+            "Leave it out.",
+        );
     }
     statuses
 }
@@ -481,13 +614,21 @@ fn statuses(said: &ClassText, faults: &mut Faults<'_>) -> BTreeSet<u16> {
 fn query(said: &ClassText, session: &Session, faults: &mut Faults<'_>) -> QueryKey {
     let Some(listed) = &said.query else {
         if let Some(otherwise) = &said.query_else {
-            faults.add(otherwise.at, "`query_else` says nothing without `query`", "List in `query` the parameters that the page depends on.");
+            faults.add(
+                otherwise.at,
+                "`query_else` says nothing without `query`",
+                "List in `query` the parameters that the page depends on.",
+            );
         }
         return QueryKey::All;
     };
     let patterns = names(Some(listed), faults);
     personal_parameters(Some(listed), session, faults);
-    match said.query_else.as_ref().map(|said| (said.value.as_str(), said.at)) {
+    match said
+        .query_else
+        .as_ref()
+        .map(|said| (said.value.as_str(), said.at))
+    {
         None | Some(("drop", _)) => QueryKey::Only(patterns),
         Some(("personal", _)) => QueryKey::OnlyElsePersonal(patterns),
         Some((other, at)) => {
@@ -509,14 +650,21 @@ fn personal_parameters(listed: Option<&Texts>, session: &Session, faults: &mut F
             continue;
         } else if identity::names_identity(&name.value) {
             "the built-in list"
-        } else if session.query.iter().any(|p| overlap::name_covers(p, &literal)) {
+        } else if session
+            .query
+            .iter()
+            .any(|p| overlap::name_covers(p, &literal))
+        {
             "[session] `query`"
         } else {
             continue;
         };
         faults.add(
             name.at,
-            format!("a request with the parameter `{}` is personal by {by}, and never shared", name.value),
+            format!(
+                "a request with the parameter `{}` is personal by {by}, and never shared",
+                name.value
+            ),
             "Leave it out here.",
         );
     }
@@ -548,16 +696,27 @@ fn key_headers(said: &ClassText, session: &Session, faults: &mut Faults<'_>) -> 
             continue;
         } else {
             match name.as_str() {
-                "origin" | "referer" | "user-agent" => "clients choose it freely, so no two keys would be one",
-                "range" | "if-match" | "if-none-match" | "if-modified-since" | "if-unmodified-since" | "if-range" => {
-                    "it chooses how a stored object is shown, not which"
+                "origin" | "referer" | "user-agent" => {
+                    "clients choose it freely, so no two keys would be one"
                 }
+                "range"
+                | "if-match"
+                | "if-none-match"
+                | "if-modified-since"
+                | "if-unmodified-since"
+                | "if-range" => "it chooses how a stored object is shown, not which",
                 "cache-control" | "pragma" => "it speaks to caches, not to the origin",
-                "content-type" | "content-encoding" => "it describes a body, and a shared request has none",
+                "content-type" | "content-encoding" => {
+                    "it describes a body, and a shared request has none"
+                }
                 _ => "it belongs to the connection or the message",
             }
         };
-        faults.add(said.at, format!("`{name}` can be in no key: {why}"), "Leave it out.");
+        faults.add(
+            said.at,
+            format!("`{name}` can be in no key: {why}"),
+            "Leave it out.",
+        );
     }
     headers
 }
@@ -574,7 +733,11 @@ fn lifetimes(said: Option<&LifetimeText>, kind: Lifetimes, faults: &mut Faults<'
             faults.add(
                 said.at,
                 format!("`{key}` is {}", units::show_duration(said.value)),
-                format!("Write a value from {} to {}.", units::show_duration(min), units::show_duration(LIFETIME_MAX)),
+                format!(
+                    "Write a value from {} to {}.",
+                    units::show_duration(min),
+                    units::show_duration(LIFETIME_MAX)
+                ),
             );
         }
         said.value
@@ -587,26 +750,42 @@ fn lifetimes(said: Option<&LifetimeText>, kind: Lifetimes, faults: &mut Faults<'
         kind.stale_while_revalidate,
         Duration::ZERO,
     );
-    let stale_if_error =
-        time(said.stale_if_error.as_ref(), "stale_if_error", kind.stale_if_error, Duration::ZERO);
+    let stale_if_error = time(
+        said.stale_if_error.as_ref(),
+        "stale_if_error",
+        kind.stale_if_error,
+        Duration::ZERO,
+    );
     let default = match &said.default {
         // The kind's default gives way to a stated maximum.
         None => kind.default.map(|default| default.min(max)),
         Some(At { value: None, .. }) => None,
-        Some(At { value: Some(default), at }) => {
+        Some(At {
+            value: Some(default),
+            at,
+        }) => {
             if *default < second {
                 faults.add(*at, "`default` is less than a second", "Write at least \"1s\", or \"none\": then only what the origin gives a lifetime is stored.");
             } else if *default > max {
                 faults.add(
                     *at,
-                    format!("`default` ({}) is more than `max` ({})", units::show_duration(*default), units::show_duration(max)),
+                    format!(
+                        "`default` ({}) is more than `max` ({})",
+                        units::show_duration(*default),
+                        units::show_duration(max)
+                    ),
                     "Write a shorter `default` or a longer `max`.",
                 );
             }
             Some(*default)
         }
     };
-    Lifetimes { default, max, stale_while_revalidate, stale_if_error }
+    Lifetimes {
+        default,
+        max,
+        stale_while_revalidate,
+        stale_if_error,
+    }
 }
 
 fn volatile(said: &ClassText, faults: &mut Faults<'_>) -> Vec<SpanMarks> {
@@ -616,7 +795,11 @@ fn volatile(said: &ClassText, faults: &mut Faults<'_>) -> Vec<SpanMarks> {
             let text = mark.map_or("", |mark| mark.value.as_str());
             if text.is_empty() || text.len() > MARK_BYTES_MAX {
                 let at = mark.map_or(marks.at, |mark| mark.at);
-                let what = if text.is_empty() { "is empty" } else { "is too long" };
+                let what = if text.is_empty() {
+                    "is empty"
+                } else {
+                    "is too long"
+                };
                 faults.add(
                     at,
                     format!("the mark `{key}` {what}"),
@@ -629,7 +812,9 @@ fn volatile(said: &ClassText, faults: &mut Faults<'_>) -> Vec<SpanMarks> {
         let to = mark("to", marks.to.as_ref());
         volatile.push(SpanMarks { from, to });
     }
-    sort(&mut volatile, |marks| (marks.from.clone(), marks.to.clone()));
+    sort(&mut volatile, |marks| {
+        (marks.from.clone(), marks.to.clone())
+    });
     volatile
 }
 
@@ -641,24 +826,44 @@ fn object_bytes_max(said: &ClassText, kind: Kind, limits: &Limits, faults: &mut 
         faults.add(
             said.at,
             format!("`object_bytes_max` is {}", units::show_size(said.value)),
-            format!("Write at least \"1 B\" and at most the store's `store_bytes_max` ({}).", units::show_size(limits.store_bytes_max)),
+            format!(
+                "Write at least \"1 B\" and at most the store's `store_bytes_max` ({}).",
+                units::show_size(limits.store_bytes_max)
+            ),
         );
     }
     said.value
 }
 
 /// Whether a class can claim anything, after what stands before it.
-fn reachable(class: &Class, said: &ClassText, before: &[Class], personal: &[Match], faults: &mut Faults<'_>) {
+fn reachable(
+    class: &Class,
+    said: &ClassText,
+    before: &[Class],
+    personal: &[Match],
+    faults: &mut Faults<'_>,
+) {
     let at = said.matches.as_ref().map_or(said.at, |matches| matches.at);
     let name = &class.name;
     if let (Some(said), true) = (&said.name, before.iter().any(|other| other.name == *name)) {
-        faults.add(said.at, format!("two classes are named `{name}`"), "Give each its own name.");
+        faults.add(
+            said.at,
+            format!("two classes are named `{name}`"),
+            "Give each its own name.",
+        );
     }
     if class.matches == Match::default() {
         return;
     }
-    if personal.iter().any(|personal| overlap::covers(personal, &class.matches)) {
-        faults.add(at, format!("the class `{name}` never claims a request: a [[personal]] takes all of them"), "Remove the one or the other.");
+    if personal
+        .iter()
+        .any(|personal| overlap::covers(personal, &class.matches))
+    {
+        faults.add(
+            at,
+            format!("the class `{name}` never claims a request: a [[personal]] takes all of them"),
+            "Remove the one or the other.",
+        );
     }
     let Some(other) = before.iter().find(|other| {
         other.matches != Match::default() && overlap::covers(&other.matches, &class.matches)
@@ -666,11 +871,21 @@ fn reachable(class: &Class, said: &ClassText, before: &[Class], personal: &[Matc
         return;
     };
     let what = if other.matches == class.matches {
-        format!("the classes `{}` and `{name}` have the same match", other.name)
+        format!(
+            "the classes `{}` and `{name}` have the same match",
+            other.name
+        )
     } else {
-        format!("the class `{name}` never claims a request: `{}` above takes all of them", other.name)
+        format!(
+            "the class `{name}` never claims a request: `{}` above takes all of them",
+            other.name
+        )
     };
-    faults.add(at, what, "The first class that matches counts. Move this class up, or narrow the other's `match`.");
+    faults.add(
+        at,
+        what,
+        "The first class that matches counts. Move this class up, or narrow the other's `match`.",
+    );
 }
 
 /// A pattern, or what is wrong with it and what to write instead.
@@ -712,21 +927,46 @@ fn host_pattern(text: &str) -> Parsed<HostPattern> {
 /// The pattern, in each case of hexadecimal digits that a path may have.
 fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
     if !text.starts_with('/') && !text.starts_with("**") {
-        return wrong(format!("the path pattern `{text}` starts with neither `/` nor `**`"), format!("Write `/{}`.", text.trim_start_matches('*')));
+        return wrong(
+            format!("the path pattern `{text}` starts with neither `/` nor `**`"),
+            format!("Write `/{}`.", text.trim_start_matches('*')),
+        );
     }
     if text.contains("***") {
-        return wrong(format!("`***` in `{text}` means nothing"), "Write `*` for any text within a segment, `**` for any text at all.");
+        return wrong(
+            format!("`***` in `{text}` means nothing"),
+            "Write `*` for any text within a segment, `**` for any text at all.",
+        );
     }
     if text.contains('?') {
-        return wrong(format!("the path pattern `{text}` holds a query"), "Write the path alone, and `query_has = [\"…\"]` for parameters.");
+        return wrong(
+            format!("the path pattern `{text}` holds a query"),
+            "Write the path alone, and `query_has = [\"…\"]` for parameters.",
+        );
     }
     if !text.is_ascii() || text.contains(' ') {
-        let encoded: String = text.bytes().map(|b| if b.is_ascii_graphic() { char::from(b).to_string() } else { format!("%{b:02X}") }).collect();
-        return wrong(format!("the path pattern `{text}` is not as on the wire"), format!("Write `{encoded}`."));
+        let encoded: String = text
+            .bytes()
+            .map(|b| {
+                if b.is_ascii_graphic() {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
+            .collect();
+        return wrong(
+            format!("the path pattern `{text}` is not as on the wire"),
+            format!("Write `{encoded}`."),
+        );
     }
     // With letters in place of stars it must be a path that could be shared.
     let example = text.replace("**", "x").replace('*', "x");
-    let example = if example.starts_with('/') { example } else { format!("/{example}") };
+    let example = if example.starts_with('/') {
+        example
+    } else {
+        format!("/{example}")
+    };
     let nobody = Session {
         cookies: Vec::new(),
         ignorable_cookies: Vec::new(),
@@ -735,9 +975,14 @@ fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
         query_public: Vec::new(),
         segments: Vec::new(),
     };
-    if matches!(identity::path(&example, &nobody), Err(crate::Personal::AmbiguousPath)) {
+    if matches!(
+        identity::path(&example, &nobody),
+        Err(crate::Personal::AmbiguousPath)
+    ) {
         return wrong(
-            format!("no path that is looked at twice matches `{text}`: such paths are personal, since servers read them in different ways"),
+            format!(
+                "no path that is looked at twice matches `{text}`: such paths are personal, since servers read them in different ways"
+            ),
             "Write the path as browsers send it: no `//`, `.`, `..`, `;` or `\\`, and a percent sign only before what must be encoded.",
         );
     }
@@ -749,13 +994,20 @@ fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
         });
         PathPattern(bytes.collect())
     };
-    Ok(vec![recased(u8::to_ascii_lowercase), recased(u8::to_ascii_uppercase)])
+    Ok(vec![
+        recased(u8::to_ascii_lowercase),
+        recased(u8::to_ascii_uppercase),
+    ])
 }
 
 fn extension(text: &str) -> Parsed<String> {
     if text.is_empty() || !text.bytes().all(|b| b.is_ascii_alphanumeric()) {
         let plain: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
-        let instead = if plain.is_empty() { "Write `css`, for one.".to_owned() } else { format!("Write `{plain}`.") };
+        let instead = if plain.is_empty() {
+            "Write `css`, for one.".to_owned()
+        } else {
+            format!("Write `{plain}`.")
+        };
         return wrong(format!("`{text}` is no extension"), instead);
     }
     Ok(text.to_ascii_lowercase())
@@ -765,16 +1017,25 @@ fn type_pattern(text: &str) -> Parsed<TypePattern> {
     let lower = text.to_ascii_lowercase();
     let is_token = |t: &str| {
         !t.is_empty()
-            && t.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
+            && t.bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"!#$&^_.+-".contains(&b))
     };
     match lower.split_once('/') {
         Some(("*", "*")) => Ok(TypePattern(lower)),
-        Some((family, kind)) if is_token(family) && (is_token(kind) || kind == "*") => Ok(TypePattern(lower)),
+        Some((family, kind)) if is_token(family) && (is_token(kind) || kind == "*") => {
+            Ok(TypePattern(lower))
+        }
         _ if lower.contains(';') => wrong(
             format!("`{text}` has parameters"),
-            format!("Write `{}`.", lower.split(';').next().unwrap_or_default().trim()),
+            format!(
+                "Write `{}`.",
+                lower.split(';').next().unwrap_or_default().trim()
+            ),
         ),
-        _ => wrong(format!("`{text}` is no content type"), "Write `text/html`, `image/*` or `*/*`."),
+        _ => wrong(
+            format!("`{text}` is no content type"),
+            "Write `text/html`, `image/*` or `*/*`.",
+        ),
     }
 }
 
@@ -784,10 +1045,18 @@ fn name_pattern(text: &str) -> Parsed<NamePattern> {
         return wrong("a name is empty", "Write the name, or leave it out.");
     }
     if start.contains('*') {
-        return wrong(format!("`{text}` has a `*` before its end"), "Write `*` at the end, for any ending.");
+        return wrong(
+            format!("`{text}` has a `*` before its end"),
+            "Write `*` at the end, for any ending.",
+        );
     }
-    if !start.bytes().all(|b| b.is_ascii_graphic()) || start.contains(['&', '=', ';', '#', ',', '"']) {
-        return wrong(format!("no name matches `{text}`"), "Write the name as it is on the wire.");
+    if !start.bytes().all(|b| b.is_ascii_graphic())
+        || start.contains(['&', '=', ';', '#', ',', '"'])
+    {
+        return wrong(
+            format!("no name matches `{text}`"),
+            "Write the name as it is on the wire.",
+        );
     }
     Ok(NamePattern(text.to_owned()))
 }

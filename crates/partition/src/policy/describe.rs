@@ -27,7 +27,10 @@ impl Rules {
         let mut text = format!("Rules {}\n\n", self.digest);
         for origin in &self.origins {
             let hosts = list(origin.hosts.iter());
-            line(&mut text, format_args!("Requests for {hosts} go to {}.", origin_shown(origin)));
+            line(
+                &mut text,
+                format_args!("Requests for {hosts} go to {}.", origin_shown(origin)),
+            );
         }
         let session = &self.session;
         let cookies = if session.cookies.is_empty() {
@@ -36,18 +39,37 @@ impl Rules {
             format!("the cookies {}", names(&session.cookies))
         };
         let headers = list(session.headers.iter());
-        let headers = if headers.is_empty() { headers } else { format!(", {headers}") };
-        line(&mut text, format_args!("A member is recognised by {cookies}, by `Authorization`{headers}."));
+        let headers = if headers.is_empty() {
+            headers
+        } else {
+            format!(", {headers}")
+        };
+        line(
+            &mut text,
+            format_args!("A member is recognised by {cookies}, by `Authorization`{headers}."),
+        );
         for matches in &self.personal {
-            line(&mut text, format_args!("Never shared, whatever a class says: {}.", matching(matches)));
+            line(
+                &mut text,
+                format_args!(
+                    "Never shared, whatever a class says: {}.",
+                    matching(matches)
+                ),
+            );
         }
         text.push('\n');
         if self.classes.is_empty() {
-            line(&mut text, format_args!("Nothing is shared: every request goes to the origin as itself."));
+            line(
+                &mut text,
+                format_args!("Nothing is shared: every request goes to the origin as itself."),
+            );
         } else {
-            line(&mut text, format_args!(
-                "These may be shared; the first class that matches counts. All else goes to the origin as itself."
-            ));
+            line(
+                &mut text,
+                format_args!(
+                    "These may be shared; the first class that matches counts. All else goes to the origin as itself."
+                ),
+            );
         }
         for class in &self.classes {
             text.push('\n');
@@ -63,7 +85,10 @@ impl Rules {
             .collect();
         if !changed.is_empty() {
             text.push('\n');
-            line(&mut text, format_args!("Limits other than the default: {}.", changed.join(", ")));
+            line(
+                &mut text,
+                format_args!("Limits other than the default: {}.", changed.join(", ")),
+            );
         }
         text
     }
@@ -74,40 +99,85 @@ fn line(text: &mut String, line: fmt::Arguments<'_>) {
 }
 
 fn describe_class(text: &mut String, class: &Class) {
-    line(text, format_args!("`{}`: GET and HEAD for {}.", class.name, matching(&class.matches)));
-    line(text, format_args!("  {}", match class.to {
-        To::Everyone => "Served to everyone; a member gets the copy that was fetched without credentials.",
-        To::Anonymous => "Served to requests without credentials; a member's request goes to the origin as itself.",
-    }));
+    line(
+        text,
+        format_args!(
+            "`{}`: GET and HEAD for {}.",
+            class.name,
+            matching(&class.matches)
+        ),
+    );
+    line(
+        text,
+        format_args!(
+            "  {}",
+            match class.to {
+                To::Everyone =>
+                    "Served to everyone; a member gets the copy that was fetched without credentials.",
+                To::Anonymous =>
+                    "Served to requests without credentials; a member's request goes to the origin as itself.",
+            }
+        ),
+    );
     let statuses: Vec<String> = class.statuses.iter().map(u16::to_string).collect();
     let types = list(class.types.iter().map(|t| &t.0));
-    line(text, format_args!(
-        "  Stored: {types}, with status {}, up to {}, unless the origin forbids it, sets a cookie or varies on more than the key.",
-        statuses.join(" or "),
-        show_size(class.object_bytes_max),
-    ));
+    line(
+        text,
+        format_args!(
+            "  Stored: {types}, with status {}, up to {}, unless the origin forbids it, sets a cookie or varies on more than the key.",
+            statuses.join(" or "),
+            show_size(class.object_bytes_max),
+        ),
+    );
     if class.shares_html() {
-        line(text, format_args!("  A document is stored only when two copies fetched without credentials agree."));
+        line(
+            text,
+            format_args!(
+                "  A document is stored only when two copies fetched without credentials agree."
+            ),
+        );
     }
     if !class.volatile.is_empty() {
-        line(text, format_args!("  They may differ between {}.", marks(&class.volatile)));
+        line(
+            text,
+            format_args!("  They may differ between {}.", marks(&class.volatile)),
+        );
     }
     let query = match &class.query {
         QueryKey::All => "the whole query".to_owned(),
         QueryKey::Only(listed) if listed.is_empty() => "no query (the origin sees none)".to_owned(),
-        QueryKey::Only(listed) => format!("the parameters {} (the origin does not see others)", names(listed)),
-        QueryKey::OnlyElsePersonal(listed) if listed.is_empty() => "no query (a request with one is personal)".to_owned(),
+        QueryKey::Only(listed) => format!(
+            "the parameters {} (the origin does not see others)",
+            names(listed)
+        ),
+        QueryKey::OnlyElsePersonal(listed) if listed.is_empty() => {
+            "no query (a request with one is personal)".to_owned()
+        }
         QueryKey::OnlyElsePersonal(listed) => {
-            format!("the parameters {} (a request with another is personal)", names(listed))
+            format!(
+                "the parameters {} (a request with another is personal)",
+                names(listed)
+            )
         }
     };
     let mut key = vec!["scheme, host and path".to_owned(), query];
     if class.key_encoding {
         key.push("the content codings that the client takes".to_owned());
     }
-    key.extend(class.key_headers.iter().map(|name| format!("the header `{name}`")));
-    line(text, format_args!("  The origin is asked with: {}.", key.join("; ")));
-    line(text, format_args!("  {}", lifetimes_sentence(&class.lifetimes)));
+    key.extend(
+        class
+            .key_headers
+            .iter()
+            .map(|name| format!("the header `{name}`")),
+    );
+    line(
+        text,
+        format_args!("  The origin is asked with: {}.", key.join("; ")),
+    );
+    line(
+        text,
+        format_args!("  {}", lifetimes_sentence(&class.lifetimes)),
+    );
 }
 
 fn lifetimes_sentence(lifetimes: &Lifetimes) -> String {
@@ -122,7 +192,12 @@ fn lifetimes_sentence(lifetimes: &Lifetimes) -> String {
         (lifetimes.stale_if_error, "when the origin fails"),
     ] {
         if !time.is_zero() {
-            write!(sentence, " Served up to {} longer {when}.", show_duration(time)).expect("a String takes all");
+            write!(
+                sentence,
+                " Served up to {} longer {when}.",
+                show_duration(time)
+            )
+            .expect("a String takes all");
         }
     }
     sentence
@@ -139,7 +214,10 @@ fn names(patterns: &[NamePattern]) -> String {
 }
 
 fn marks(marks: &[SpanMarks]) -> String {
-    let spans: Vec<String> = marks.iter().map(|m| format!("{:?} and {:?}", m.from, m.to)).collect();
+    let spans: Vec<String> = marks
+        .iter()
+        .map(|m| format!("{:?} and {:?}", m.from, m.to))
+        .collect();
     spans.join(", or between ")
 }
 
@@ -165,7 +243,11 @@ pub(super) fn matching(matches: &Match) -> String {
             parts.push(format!("{what} {items}"));
         }
     }
-    if parts.is_empty() { "everything".to_owned() } else { parts.join("; ") }
+    if parts.is_empty() {
+        "everything".to_owned()
+    } else {
+        parts.join("; ")
+    }
 }
 
 /// A class, field by field: names as in the language, values in words.
@@ -179,27 +261,45 @@ pub(super) fn class(class: &Class) -> Vec<(&'static str, String)> {
     let statuses: Vec<String> = class.statuses.iter().map(u16::to_string).collect();
     vec![
         ("match", matching(&class.matches)),
-        ("to", match class.to {
-            To::Everyone => "everyone".to_owned(),
-            To::Anonymous => "anonymous".to_owned(),
-        }),
+        (
+            "to",
+            match class.to {
+                To::Everyone => "everyone".to_owned(),
+                To::Anonymous => "anonymous".to_owned(),
+            },
+        ),
         ("types", list(class.types.iter().map(|t| &t.0))),
         ("statuses", statuses.join(", ")),
         ("query", query),
         ("query_else", query_else.to_owned()),
         ("key_headers", list(class.key_headers.iter())),
         ("key_encoding", class.key_encoding.to_string()),
-        ("lifetime.default", lifetimes.default.map_or_else(|| "none".to_owned(), show_duration)),
+        (
+            "lifetime.default",
+            lifetimes
+                .default
+                .map_or_else(|| "none".to_owned(), show_duration),
+        ),
         ("lifetime.max", show_duration(lifetimes.max)),
-        ("lifetime.stale_while_revalidate", show_duration(lifetimes.stale_while_revalidate)),
-        ("lifetime.stale_if_error", show_duration(lifetimes.stale_if_error)),
+        (
+            "lifetime.stale_while_revalidate",
+            show_duration(lifetimes.stale_while_revalidate),
+        ),
+        (
+            "lifetime.stale_if_error",
+            show_duration(lifetimes.stale_if_error),
+        ),
         ("volatile", marks(&class.volatile)),
         ("object_bytes_max", show_size(class.object_bytes_max)),
     ]
 }
 
 pub(super) fn session(session: &Session) -> Vec<(&'static str, String)> {
-    let cookies = if session.cookies.is_empty() { "every one".to_owned() } else { names(&session.cookies) };
+    let cookies = if session.cookies.is_empty() {
+        "every one".to_owned()
+    } else {
+        names(&session.cookies)
+    };
     vec![
         ("cookies", cookies),
         ("ignorable_cookies", names(&session.ignorable_cookies)),
@@ -211,5 +311,8 @@ pub(super) fn session(session: &Session) -> Vec<(&'static str, String)> {
 }
 
 pub(super) fn limits(limits: &Limits) -> Vec<(&'static str, String)> {
-    LIMITS.iter().map(|limit| (limit.name, limit.unit.show((limit.get)(limits)))).collect()
+    LIMITS
+        .iter()
+        .map(|limit| (limit.name, limit.unit.show((limit.get)(limits))))
+        .collect()
 }

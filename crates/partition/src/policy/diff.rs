@@ -93,15 +93,31 @@ impl Change {
 #[must_use]
 pub fn diff(old: &Rules, new: &Rules) -> Vec<Change> {
     let mut changes = Vec::new();
-    changes.extend(differences(&origins(old), &origins(new)).into_iter().map(Change::Origin));
-    let (was, is) = (named(describe::session(&old.session)), named(describe::session(&new.session)));
+    changes.extend(
+        differences(&origins(old), &origins(new))
+            .into_iter()
+            .map(Change::Origin),
+    );
+    let (was, is) = (
+        named(describe::session(&old.session)),
+        named(describe::session(&new.session)),
+    );
     changes.extend(differences(&was, &is).into_iter().map(Change::Session));
-    let personal = |rules: &Rules| rules.personal.iter().map(describe::matching).collect::<BTreeSet<_>>();
+    let personal = |rules: &Rules| {
+        rules
+            .personal
+            .iter()
+            .map(describe::matching)
+            .collect::<BTreeSet<_>>()
+    };
     let (was, is) = (personal(old), personal(new));
     changes.extend(is.difference(&was).cloned().map(Change::PersonalAdded));
     changes.extend(was.difference(&is).cloned().map(Change::PersonalRemoved));
     classes(old, new, &mut changes);
-    let (was, is) = (named(describe::limits(&old.limits)), named(describe::limits(&new.limits)));
+    let (was, is) = (
+        named(describe::limits(&old.limits)),
+        named(describe::limits(&new.limits)),
+    );
     changes.extend(differences(&was, &is).into_iter().map(Change::Limit));
     changes
 }
@@ -111,7 +127,11 @@ fn classes(old: &Rules, new: &Rules, changes: &mut Vec<Change>) {
         let same = |other: &&std::sync::Arc<Class>| {
             new.class(&other.name).is_none() && describe::class(other) == describe::class(class)
         };
-        if old.class(&class.name).is_some() { None } else { old.classes.iter().find(same) }
+        if old.class(&class.name).is_some() {
+            None
+        } else {
+            old.classes.iter().find(same)
+        }
     };
     for class in &new.classes {
         let name = class.name.clone();
@@ -119,7 +139,10 @@ fn classes(old: &Rules, new: &Rules, changes: &mut Vec<Change>) {
             (Some(before), _) if before.digest == class.digest => Change::ClassKept { name },
             (Some(before), _) => Change::ClassChanged {
                 name,
-                differences: differences(&named(describe::class(before)), &named(describe::class(class))),
+                differences: differences(
+                    &named(describe::class(before)),
+                    &named(describe::class(class)),
+                ),
             },
             (None, Some(before)) => Change::ClassRenamed {
                 from: before.name.clone(),
@@ -131,14 +154,21 @@ fn classes(old: &Rules, new: &Rules, changes: &mut Vec<Change>) {
     }
     let gone = |class: &&std::sync::Arc<Class>| {
         new.class(&class.name).is_none()
-            && !new.classes.iter().any(|n| renamed(n).is_some_and(|o| o.name == class.name))
+            && !new
+                .classes
+                .iter()
+                .any(|n| renamed(n).is_some_and(|o| o.name == class.name))
     };
     for class in old.classes.iter().filter(gone) {
-        changes.push(Change::ClassRemoved { name: class.name.clone() });
+        changes.push(Change::ClassRemoved {
+            name: class.name.clone(),
+        });
     }
     let in_both = |one: &Rules, other: &Rules| {
         let names = one.classes.iter().map(|class| class.name.clone());
-        names.filter(|name| other.class(name).is_some()).collect::<Vec<_>>()
+        names
+            .filter(|name| other.class(name).is_some())
+            .collect::<Vec<_>>()
     };
     let order = in_both(new, old);
     if order != in_both(old, new) {
@@ -151,22 +181,34 @@ fn origins(rules: &Rules) -> Vec<(String, String)> {
     let mut origins: Vec<(String, String)> = rules
         .origins
         .iter()
-        .flat_map(|o| o.hosts.iter().map(|host| (host.to_string(), describe::origin_shown(o))))
+        .flat_map(|o| {
+            o.hosts
+                .iter()
+                .map(|host| (host.to_string(), describe::origin_shown(o)))
+        })
         .collect();
     origins.sort();
     origins
 }
 
 fn named(fields: Vec<(&'static str, String)>) -> Vec<(String, String)> {
-    fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+    fields
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), value))
+        .collect()
 }
 
 /// What differs between two lists of fields. A field that one of them has not is empty there.
 fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Difference> {
     let find = |list: &[(String, String)], field: &str| {
-        list.iter().find(|(name, _)| name == field).map(|(_, value)| value.clone()).unwrap_or_default()
+        list.iter()
+            .find(|(name, _)| name == field)
+            .map(|(_, value)| value.clone())
+            .unwrap_or_default()
     };
-    let only_new = new.iter().filter(|(name, _)| !old.iter().any(|(o, _)| o == name));
+    let only_new = new
+        .iter()
+        .filter(|(name, _)| !old.iter().any(|(o, _)| o == name));
     old.iter()
         .chain(only_new)
         .map(|(field, _)| Difference {
@@ -180,8 +222,20 @@ fn differences(old: &[(String, String)], new: &[(String, String)]) -> Vec<Differ
 
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |value: &str| if value.is_empty() { "(nothing)".to_owned() } else { value.to_owned() };
-        write!(f, "{}: {} -> {}", self.field, shown(&self.old), shown(&self.new))
+        let shown = |value: &str| {
+            if value.is_empty() {
+                "(nothing)".to_owned()
+            } else {
+                value.to_owned()
+            }
+        };
+        write!(
+            f,
+            "{}: {} -> {}",
+            self.field,
+            shown(&self.old),
+            shown(&self.new)
+        )
     }
 }
 
@@ -189,21 +243,38 @@ impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Origin(difference) => {
-                write!(f, "origin: {difference} (what is stored for these hosts dies)")
+                write!(
+                    f,
+                    "origin: {difference} (what is stored for these hosts dies)"
+                )
             }
             Self::Session(difference) => write!(f, "session: {difference}"),
             Self::PersonalAdded(what) => write!(f, "personal: now also {what}"),
             Self::PersonalRemoved(what) => write!(f, "personal: no longer {what}"),
             Self::ClassAdded { name } => write!(f, "class `{name}`: added"),
             Self::ClassRemoved { name } => write!(f, "class `{name}`: removed; its objects die"),
-            Self::ClassRenamed { from, to, objects_die: false } => {
+            Self::ClassRenamed {
+                from,
+                to,
+                objects_die: false,
+            } => {
                 write!(f, "class `{from}`: renamed to `{to}`; its objects live on")
             }
-            Self::ClassRenamed { from, to, objects_die: true } => {
-                write!(f, "class `{from}`: renamed to `{to}`; its objects die, since members or personal requests are told by other signs")
+            Self::ClassRenamed {
+                from,
+                to,
+                objects_die: true,
+            } => {
+                write!(
+                    f,
+                    "class `{from}`: renamed to `{to}`; its objects die, since members or personal requests are told by other signs"
+                )
             }
             Self::ClassChanged { name, differences } if differences.is_empty() => {
-                write!(f, "class `{name}`: its objects die, since members or personal requests are told by other signs")
+                write!(
+                    f,
+                    "class `{name}`: its objects die, since members or personal requests are told by other signs"
+                )
             }
             Self::ClassChanged { name, differences } => {
                 write!(f, "class `{name}`: changed; its objects die")?;
@@ -214,7 +285,11 @@ impl fmt::Display for Change {
             }
             Self::ClassKept { name } => write!(f, "class `{name}`: unchanged; its objects live on"),
             Self::ClassesReordered { order } => {
-                write!(f, "classes are tried in another order: {}", order.join(", "))
+                write!(
+                    f,
+                    "classes are tried in another order: {}",
+                    order.join(", ")
+                )
             }
             Self::Limit(difference) => write!(f, "limit: {difference}"),
         }

@@ -8,7 +8,8 @@ use shikiri_record::{Canonical, ClassDigest, Digest, RulesDigest};
 use super::limits::LIMITS;
 use super::units;
 use crate::rules::{
-    Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules, Session, To,
+    Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules, Session,
+    To,
 };
 
 /// The schema of a class's meaning. Raise it when the built-in lists and numbers of
@@ -63,8 +64,11 @@ pub(super) fn class(class: &Class, session: &Session, personal: &[Match]) -> Cla
 pub(super) fn rules(rules: &Rules) -> RulesDigest {
     let mut canonical = Canonical::new(RULES_SCHEMA);
     // Origins are looked up in an order in which none hides another, so that any such order will do.
-    let mut hosts: Vec<Digest> =
-        rules.origins.iter().flat_map(|o| o.hosts.iter().map(|h| origin(o, h))).collect();
+    let mut hosts: Vec<Digest> = rules
+        .origins
+        .iter()
+        .flat_map(|o| o.hosts.iter().map(|h| origin(o, h)))
+        .collect();
     hosts.sort_unstable();
     canonical.list(&hosts, |c, digest| {
         c.bytes(digest.as_bytes());
@@ -85,7 +89,10 @@ fn limits(canonical: &mut Canonical, limits: &Limits) {
 
 fn origin(origin: &Origin, hosts: &HostPattern) -> Digest {
     let mut canonical = Canonical::new("shikiri origin 1");
-    canonical.text(&hosts.to_string()).text(&origin.address).number(u64::from(origin.port));
+    canonical
+        .text(&hosts.to_string())
+        .text(&origin.address)
+        .number(u64::from(origin.port));
     canonical.number(match origin.host_header {
         OriginHost::Client => 0,
         OriginHost::Origin => 1,

@@ -49,8 +49,13 @@ pub(super) struct Faults<'t> {
 
 impl<'t> Faults<'t> {
     pub(super) fn of(text: Option<&'t PolicyText>) -> Self {
-        let (source, text) = text.map_or(("no policy", ""), |t| (t.source.as_str(), t.text.as_str()));
-        Self { source, text, found: Vec::new() }
+        let (source, text) =
+            text.map_or(("no policy", ""), |t| (t.source.as_str(), t.text.as_str()));
+        Self {
+            source,
+            text,
+            found: Vec::new(),
+        }
     }
 
     pub(super) fn add(&mut self, at: Place, what: impl Into<String>, instead: impl Into<String>) {
@@ -60,7 +65,13 @@ impl<'t> Faults<'t> {
             (before.matches('\n').count() + 1, line.chars().count() + 1)
         });
         let source_name = self.source.to_owned();
-        let error = PolicyError { source_name, line, column, what: what.into(), instead: instead.into() };
+        let error = PolicyError {
+            source_name,
+            line,
+            column,
+            what: what.into(),
+            instead: instead.into(),
+        };
         // One fault may be met twice, from two sides.
         if !self.found.iter().any(|(_, known)| *known == error) {
             self.found.push((at, error));

@@ -103,7 +103,11 @@ mod tests {
         assert_eq!(LIMITS.len(), fields);
         for limit in LIMITS {
             let value = (limit.get)(&default);
-            assert!((limit.min..=limit.max).contains(&value), "{} {value}", limit.name);
+            assert!(
+                (limit.min..=limit.max).contains(&value),
+                "{} {value}",
+                limit.name
+            );
             let mut changed = default;
             for bound in [limit.min, limit.max] {
                 (limit.set)(&mut changed, bound);

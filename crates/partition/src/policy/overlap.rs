@@ -36,7 +36,11 @@ pub(super) fn hosts_meet(a: &HostPattern, b: &HostPattern) -> bool {
 
 pub(super) fn name_covers(outer: &NamePattern, inner: &NamePattern) -> bool {
     match outer.0.strip_suffix('*') {
-        Some(start) => inner.0.strip_suffix('*').unwrap_or(&inner.0).starts_with(start),
+        Some(start) => inner
+            .0
+            .strip_suffix('*')
+            .unwrap_or(&inner.0)
+            .starts_with(start),
         None => outer == inner,
     }
 }
@@ -47,7 +51,10 @@ pub(super) fn names_meet(a: &NamePattern, b: &NamePattern) -> bool {
 }
 
 fn path_covers(outer: &PathPattern, inner: &PathPattern) -> bool {
-    let start = outer.0.strip_suffix("**").filter(|start| !start.contains('*'));
+    let start = outer
+        .0
+        .strip_suffix("**")
+        .filter(|start| !start.contains('*'));
     outer == inner
         || !inner.0.contains('*') && outer.matches(&inner.0)
         || start.is_some_and(|start| inner.0.starts_with(start))
@@ -98,7 +105,11 @@ mod tests {
             ("a.test", "a.test", true),
             ("*.test", "*", false),
         ] {
-            assert_eq!(host_covers(&parse(outer), &parse(inner)), expected, "{outer} {inner}");
+            assert_eq!(
+                host_covers(&parse(outer), &parse(inner)),
+                expected,
+                "{outer} {inner}"
+            );
         }
     }
 

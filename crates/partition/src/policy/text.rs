@@ -100,7 +100,14 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     let mut document = Document::default();
     if text.len() > TEXT_BYTES_MAX {
         let what = format!("the policy has {} bytes", text.len());
-        faults.add(None, what, format!("A policy has at most {}.", units::show_size(TEXT_BYTES_MAX as u64)));
+        faults.add(
+            None,
+            what,
+            format!(
+                "A policy has at most {}.",
+                units::show_size(TEXT_BYTES_MAX as u64)
+            ),
+        );
         return document;
     }
     let (table, errors) = DeTable::parse_recoverable(text);
@@ -108,19 +115,33 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
         // What follows a fault of syntax may be read otherwise than it was meant.
         for error in errors {
             let at = error.span().map_or(0, |span| span.start);
-            faults.add(Some(at), format!("this is not TOML: {}", error.message()), "Correct the syntax; the rest is read after that.");
+            faults.add(
+                Some(at),
+                format!("this is not TOML: {}", error.message()),
+                "Correct the syntax; the rest is read after that.",
+            );
         }
         return document;
     }
-    let known = ["version", "session", "origin", "personal", "class", "builtin", "limits"];
+    let known = [
+        "version", "session", "origin", "personal", "class", "builtin", "limits",
+    ];
     let top = Section::of_table("the policy", table.get_ref(), Some(0), &known, faults);
     match top.whole_number("version", faults) {
         Some(At { value: VERSION, .. }) => {}
         Some(At { value, at }) => {
-            faults.add(at, format!("version {value} is not known"), format!("Write `version = {VERSION}`."));
+            faults.add(
+                at,
+                format!("version {value} is not known"),
+                format!("Write `version = {VERSION}`."),
+            );
         }
         None if top.value("version").is_none() => {
-            faults.add(Some(0), "the policy does not say its version", format!("Write `version = {VERSION}` as its first line."));
+            faults.add(
+                Some(0),
+                "the policy does not say its version",
+                format!("Write `version = {VERSION}` as its first line."),
+            );
         }
         None => {}
     }
@@ -161,14 +182,30 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     document
 }
 
-const SESSION_KEYS: &[&str] =
-    &["cookies", "ignorable_cookies", "headers", "query", "query_public", "segments"];
+const SESSION_KEYS: &[&str] = &[
+    "cookies",
+    "ignorable_cookies",
+    "headers",
+    "query",
+    "query_public",
+    "segments",
+];
 
 const MATCH_KEYS: &[&str] = &["hosts", "paths", "extensions", "query_has", "query_lacks"];
 
 const CLASS_KEYS: &[&str] = &[
-    "name", "match", "to", "types", "statuses", "query", "query_else", "key_headers", "key_encoding",
-    "lifetime", "volatile", "object_bytes_max",
+    "name",
+    "match",
+    "to",
+    "types",
+    "statuses",
+    "query",
+    "query_else",
+    "key_headers",
+    "key_encoding",
+    "lifetime",
+    "volatile",
+    "object_bytes_max",
 ];
 
 const LIFETIME_KEYS: &[&str] = &["default", "max", "stale_while_revalidate", "stale_if_error"];
@@ -199,7 +236,9 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
     ClassText {
         at: section.at,
         name: section.text("name", faults),
-        matches: section.table("match", MATCH_KEYS, faults).map(|inner| matching(&inner, faults)),
+        matches: section
+            .table("match", MATCH_KEYS, faults)
+            .map(|inner| matching(&inner, faults)),
         to: section.text("to", faults),
         types: section.texts("types", faults),
         statuses: section.whole_numbers("statuses", faults),
@@ -207,13 +246,15 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
         query_else: section.text("query_else", faults),
         key_headers: section.texts("key_headers", faults),
         key_encoding: section.truth("key_encoding", faults),
-        lifetime: section.table("lifetime", LIFETIME_KEYS, faults).map(|inner| LifetimeText {
-            at: inner.at,
-            default: inner.duration_or_none("default", faults),
-            max: inner.duration("max", faults),
-            stale_while_revalidate: inner.duration("stale_while_revalidate", faults),
-            stale_if_error: inner.duration("stale_if_error", faults),
-        }),
+        lifetime: section
+            .table("lifetime", LIFETIME_KEYS, faults)
+            .map(|inner| LifetimeText {
+                at: inner.at,
+                default: inner.duration_or_none("default", faults),
+                max: inner.duration("max", faults),
+                stale_while_revalidate: inner.duration("stale_while_revalidate", faults),
+                stale_if_error: inner.duration("stale_if_error", faults),
+            }),
         volatile: section
             .tables("volatile", &["from", "to"], faults)
             .iter()
@@ -252,13 +293,24 @@ impl<'d, 't> Section<'d, 't> {
                 Some(near) => format!("Did you mean `{near}`?"),
                 None => format!("What can stand here: {}.", known.join(", ")),
             };
-            faults.add(Some(key.span().start), format!("{name} has no key `{text}`"), instead);
+            faults.add(
+                Some(key.span().start),
+                format!("{name} has no key `{text}`"),
+                instead,
+            );
         }
-        Self { name: name.to_string(), at, table }
+        Self {
+            name: name.to_string(),
+            at,
+            table,
+        }
     }
 
     fn value(&self, key: &str) -> Option<&'d Spanned<DeValue<'t>>> {
-        self.table.iter().find(|(name, _)| name.get_ref() == key).map(|(_, value)| value)
+        self.table
+            .iter()
+            .find(|(name, _)| name.get_ref() == key)
+            .map(|(_, value)| value)
     }
 
     /// What a key says, as `read` makes it out.
@@ -269,7 +321,8 @@ impl<'d, 't> Section<'d, 't> {
         faults: &mut Faults<'_>,
         read: impl Fn(&'d DeValue<'t>) -> Option<T>,
     ) -> Option<At<T>> {
-        self.value(key).and_then(|value| self.read_value(key, value, form, faults, read))
+        self.value(key)
+            .and_then(|value| self.read_value(key, value, form, faults, read))
     }
 
     fn read_value<T>(
@@ -303,12 +356,16 @@ impl<'d, 't> Section<'d, 't> {
 
     fn size(&self, key: &str, faults: &mut Faults<'_>) -> Option<At<u64>> {
         self.read(key, SIZE_FORM, faults, |value| {
-            value.as_str().map_or_else(|| whole_number(value), units::size)
+            value
+                .as_str()
+                .map_or_else(|| whole_number(value), units::size)
         })
     }
 
     fn duration(&self, key: &str, faults: &mut Faults<'_>) -> Option<At<Duration>> {
-        self.read(key, DURATION_FORM, faults, |value| value.as_str().and_then(units::duration))
+        self.read(key, DURATION_FORM, faults, |value| {
+            value.as_str().and_then(units::duration)
+        })
     }
 
     fn duration_or_none(&self, key: &str, faults: &mut Faults<'_>) -> Option<At<Option<Duration>>> {
@@ -326,22 +383,35 @@ impl<'d, 't> Section<'d, 't> {
     fn texts(&self, key: &str, faults: &mut Faults<'_>) -> Option<Texts> {
         let array = self.array(key, "a list of texts: [\"…\", \"…\"]", faults)?;
         let items = array.value.iter();
-        let texts = items.filter_map(|item| self.read_value(key, item, "a text in quotes", faults, text));
-        Some(At { value: texts.collect(), at: array.at })
+        let texts =
+            items.filter_map(|item| self.read_value(key, item, "a text in quotes", faults, text));
+        Some(At {
+            value: texts.collect(),
+            at: array.at,
+        })
     }
 
     fn whole_numbers(&self, key: &str, faults: &mut Faults<'_>) -> Option<At<Vec<At<u64>>>> {
         let array = self.array(key, "a list of numbers: [200, 404]", faults)?;
         let items = array.value.iter();
-        let numbers =
-            items.filter_map(|item| self.read_value(key, item, "a whole number", faults, whole_number));
-        Some(At { value: numbers.collect(), at: array.at })
+        let numbers = items
+            .filter_map(|item| self.read_value(key, item, "a whole number", faults, whole_number));
+        Some(At {
+            value: numbers.collect(),
+            at: array.at,
+        })
     }
 
     fn table(&self, key: &str, known: &[&str], faults: &mut Faults<'_>) -> Option<Self> {
         let form = format!("a table: `[{key}]` or `{key} = {{ … }}`");
         let table = self.read(key, &form, faults, DeValue::as_table)?;
-        Some(Section::of_table(format_args!("`{key}`"), table.value, table.at, known, faults))
+        Some(Section::of_table(
+            format_args!("`{key}`"),
+            table.value,
+            table.at,
+            known,
+            faults,
+        ))
     }
 
     fn tables(&self, key: &str, known: &[&str], faults: &mut Faults<'_>) -> Vec<Self> {
@@ -353,7 +423,13 @@ impl<'d, 't> Section<'d, 't> {
         for item in array.value.iter() {
             if let Some(table) = self.read_value(key, item, &form, faults, DeValue::as_table) {
                 let name = format_args!("`{key}`");
-                sections.push(Section::of_table(name, table.value, table.at, known, faults));
+                sections.push(Section::of_table(
+                    name,
+                    table.value,
+                    table.at,
+                    known,
+                    faults,
+                ));
             }
         }
         sections

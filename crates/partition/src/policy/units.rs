@@ -3,14 +3,26 @@
 use std::time::Duration;
 
 /// Units of time, the largest first, in milliseconds.
-const TIME: [(&str, u64); 5] =
-    [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000), ("ms", 1)];
+const TIME: [(&str, u64); 5] = [
+    ("d", 86_400_000),
+    ("h", 3_600_000),
+    ("m", 60_000),
+    ("s", 1_000),
+    ("ms", 1),
+];
 
 /// Units of size, the largest first, in bytes. Powers of two only: `MB` means two things.
-const SIZE: [(&str, u64); 4] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10), ("B", 1)];
+const SIZE: [(&str, u64); 4] = [
+    ("GiB", 1 << 30),
+    ("MiB", 1 << 20),
+    ("KiB", 1 << 10),
+    ("B", 1),
+];
 
-pub(super) const DURATION_FORM: &str = "a duration, such as \"500ms\", \"30s\", \"10m\", \"1h\" or \"1d\"";
-pub(super) const SIZE_FORM: &str = "a size, such as \"64 KiB\", \"1 MiB\", \"1 GiB\" or a number of bytes";
+pub(super) const DURATION_FORM: &str =
+    "a duration, such as \"500ms\", \"30s\", \"10m\", \"1h\" or \"1d\"";
+pub(super) const SIZE_FORM: &str =
+    "a size, such as \"64 KiB\", \"1 MiB\", \"1 GiB\" or a number of bytes";
 
 /// Reads a duration.
 pub(super) fn duration(text: &str) -> Option<Duration> {
@@ -47,7 +59,9 @@ pub(super) fn show_size(bytes: u64) -> String {
 
 /// In the largest unit that leaves nothing over.
 fn show(value: u64, units: &[(&str, u64)], between: &str) -> String {
-    let unit = units.iter().find(|(_, factor)| value >= *factor && value % factor == 0);
+    let unit = units
+        .iter()
+        .find(|(_, factor)| value >= *factor && value % factor == 0);
     let (name, factor) = unit.or(units.last()).expect("there are units");
     format!("{}{between}{name}", value / factor)
 }
@@ -77,7 +91,11 @@ mod tests {
             ("99999999999999999999s", None),
             ("18446744073709551615d", None),
         ] {
-            assert_eq!(duration(text), expected.map(Duration::from_millis), "{text}");
+            assert_eq!(
+                duration(text),
+                expected.map(Duration::from_millis),
+                "{text}"
+            );
         }
     }
 

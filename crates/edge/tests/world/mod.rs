@@ -1,0 +1,418 @@
+//! A small world for tests of the node: one origin that answers by a function, clients that write
+//! bytes and read bytes, and time that stands still until nothing else can happen.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use shikiri_edge::{Config, Node, Wire, Worker, World, serve_connection};
+use shikiri_partition::{Origin, Rules, policy};
+use shikiri_record::{PolicyText, UnixMillis};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout};
+
+/// What an origin does with one request.
+pub(crate) struct Reply {
+    /// Written after `delay`.
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) delay: Duration,
+    /// Written a moment after the first bytes.
+    pub(crate) later: Vec<u8>,
+    pub(crate) close: bool,
+}
+
+/// A reply with this head line and fields, and a body with its length.
+pub(crate) fn reply(head: &str, body: &str) -> Reply {
+    let length = body.len();
+    raw(&format!(
+        "HTTP/1.1 {head}\r\nContent-Length: {length}\r\n\r\n{body}"
+    ))
+}
+
+/// These very bytes.
+pub(crate) fn raw(bytes: &str) -> Reply {
+    Reply {
+        bytes: bytes.into(),
+        delay: Duration::ZERO,
+        later: Vec::new(),
+        close: false,
+    }
+}
+
+impl Reply {
+    pub(crate) fn after(mut self, delay: Duration) -> Self {
+        self.delay = delay;
+        self
+    }
+
+    pub(crate) fn then(mut self, later: &str) -> Self {
+        self.later = later.into();
+        self
+    }
+
+    pub(crate) fn closing(mut self) -> Self {
+        self.close = true;
+        self
+    }
+}
+
+type Answers = dyn Fn(&str) -> Reply + Send + Sync;
+
+/// One request as the origin read it, with the connection it came on.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) connection: u64,
+    pub(crate) text: String,
+}
+
+struct TestWorld {
+    answers: Arc<Answers>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    connections: AtomicU64,
+    random: AtomicU64,
+    began: Instant,
+}
+
+impl World for TestWorld {
+    fn connect(&self, _: &str, port: u16) -> shikiri_edge::world::Connecting {
+        if port == 1 {
+            return Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) });
+        }
+        let (ours, theirs) = duplex(16 << 10);
+        let connection = self.connections.fetch_add(1, Ordering::Relaxed);
+        tokio::spawn(origin(
+            theirs,
+            connection,
+            Arc::clone(&self.answers),
+            Arc::clone(&self.seen),
+        ));
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Wire>) })
+    }
+
+    fn now(&self) -> UnixMillis {
+        const START_MS: u64 = 1_800_000_000_000;
+        UnixMillis(START_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap())
+    }
+
+    fn random(&self) -> u64 {
+        self.random
+            .fetch_add(0x9e37_79b9_7f4a_7c15, Ordering::Relaxed)
+    }
+
+    fn clock_jump(&self) -> Option<Duration> {
+        None
+    }
+}
+
+async fn origin(
+    mut wire: DuplexStream,
+    connection: u64,
+    answers: Arc<Answers>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+) {
+    let mut buffer = Vec::new();
+    loop {
+        let Some(text) = request(&mut wire, &mut buffer).await else {
+            return;
+        };
+        let reply = answers(&text);
+        seen.lock().unwrap().push(Seen { connection, text });
+        sleep(reply.delay).await;
+        if wire.write_all(&reply.bytes).await.is_err() {
+            return;
+        }
+        if !reply.later.is_empty() {
+            sleep(Duration::from_millis(200)).await;
+            if wire.write_all(&reply.later).await.is_err() {
+                return;
+            }
+        }
+        if reply.close {
+            return;
+        }
+    }
+}
+
+/// Reads one request with its body, as bytes; the body must have a length or be chunked.
+async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String> {
+    loop {
+        let text = String::from_utf8_lossy(buffer).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let lower = head.to_ascii_lowercase();
+            let wanted = lower
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .map(|length| length.parse::<usize>().unwrap());
+            let end = match wanted {
+                _ if lower.contains("transfer-encoding: chunked") => body
+                    .find("0\r\n")
+                    .and_then(|at| body.get(at..)?.find("\r\n\r\n").map(|end| at + end + 4)),
+                Some(length) if body.len() < length => None,
+                Some(length) => Some(length),
+                None => Some(0),
+            };
+            if let Some(end) = end {
+                let whole = head.len() + 4 + end;
+                buffer.drain(..whole);
+                return text.get(..whole).map(str::to_owned);
+            }
+            if lower.contains("expect: 100-continue")
+                && body.is_empty()
+                && head.contains("/says-continue")
+            {
+                wire.write_all(b"HTTP/1.1 100 Continue\r\n\r\n")
+                    .await
+                    .ok()?;
+            }
+        }
+        let mut more = [0; 4096];
+        match wire.read(&mut more).await {
+            Ok(0) | Err(_) => return None,
+            Ok(n) => buffer.extend_from_slice(&more[..n]),
+        }
+    }
+}
+
+/// A node in its world.
+pub(crate) struct TestNode {
+    pub(crate) node: Arc<Node>,
+    worker: Arc<Worker>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+    stop: watch::Sender<bool>,
+}
+
+/// The rules of a policy; an empty text is the built-in policy.
+pub(crate) fn rules(text: &str) -> Rules {
+    let origin: Origin = policy::origin("http://origin.test:8000").unwrap();
+    let text = (!text.is_empty()).then(|| PolicyText {
+        source: "test".into(),
+        text: text.into(),
+    });
+    policy::compile(text.as_ref(), Some(origin)).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
+impl TestNode {
+    pub(crate) fn new(
+        policy: &str,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        Self::with(rules(policy), answers)
+    }
+
+    pub(crate) fn with(
+        rules: Rules,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let world = TestWorld {
+            answers: Arc::new(answers),
+            seen: Arc::clone(&seen),
+            connections: AtomicU64::new(0),
+            random: AtomicU64::new(1),
+            began: Instant::now(),
+        };
+        let config = Config {
+            name: "edge".into(),
+            trusted: vec!["192.0.2.1".parse().unwrap()],
+        };
+        let node = Node::new(config, rules, Arc::new(world));
+        let worker = Worker::new(Arc::clone(&node));
+        Self {
+            node,
+            worker,
+            seen,
+            stop: watch::channel(false).0,
+        }
+    }
+
+    /// A client connection.
+    pub(crate) fn client(&self) -> Client {
+        let (ours, theirs) = duplex(64 << 10);
+        let (worker, stop) = (Arc::clone(&self.worker), self.stop.subscribe());
+        let address: SocketAddr = "192.0.2.1:40000".parse().unwrap();
+        tokio::spawn(async move { serve_connection(&worker, theirs, address, stop).await });
+        Client {
+            wire: ours,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// One request on a connection of its own.
+    pub(crate) async fn ask(&self, request: &str) -> Answer {
+        let mut client = self.client();
+        client.send(request).await;
+        client.answer().await
+    }
+
+    /// `GET` with these further header lines (each with its line end).
+    pub(crate) async fn get(&self, path: &str, lines: &str) -> Answer {
+        self.ask(&get(path, lines)).await
+    }
+
+    /// What the origin has read so far.
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    /// How many requests the origin has read.
+    pub(crate) fn asked(&self) -> usize {
+        self.seen.lock().unwrap().len()
+    }
+
+    pub(crate) fn shut_down(&self) {
+        self.stop.send_replace(true);
+    }
+}
+
+/// A `GET` request.
+pub(crate) fn get(path: &str, lines: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{lines}\r\n")
+}
+
+/// A client's end of a connection.
+pub(crate) struct Client {
+    wire: DuplexStream,
+    buffer: Vec<u8>,
+}
+
+/// A response as a client read it.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
+    pub(crate) body: String,
+    /// The connection ended before the response did.
+    pub(crate) cut: bool,
+}
+
+impl Answer {
+    /// A header field's value.
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().skip(1).find_map(|line| {
+            let (n, value) = line.split_once(':')?;
+            n.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    /// What `Cache-Status` says.
+    pub(crate) fn cache(&self) -> &str {
+        self.field("cache-status").unwrap_or("")
+    }
+}
+
+impl Client {
+    pub(crate) async fn send(&mut self, bytes: &str) {
+        self.wire.write_all(bytes.as_bytes()).await.unwrap();
+    }
+
+    async fn more(&mut self) -> bool {
+        let mut more = [0; 16 << 10];
+        let read = timeout(Duration::from_secs(600), self.wire.read(&mut more)).await;
+        match read.expect("an answer, or an end, within ten minutes") {
+            Ok(0) | Err(_) => false,
+            Ok(n) => {
+                self.buffer.extend_from_slice(&more[..n]);
+                true
+            }
+        }
+    }
+
+    /// The next response, interim ones left out.
+    pub(crate) async fn answer(&mut self) -> Answer {
+        loop {
+            let end = loop {
+                if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                    break end + 4;
+                }
+                if !self.more().await {
+                    let head = String::from_utf8_lossy(&self.buffer).into_owned();
+                    return Answer {
+                        status: 0,
+                        head,
+                        body: String::new(),
+                        cut: true,
+                    };
+                }
+            };
+            let head = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+            self.buffer.drain(..end);
+            let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
+            if status < 200 {
+                continue;
+            }
+            let mut answer = Answer {
+                status,
+                head,
+                body: String::new(),
+                cut: false,
+            };
+            if status != 304 && status != 204 {
+                self.body(&mut answer).await;
+            }
+            return answer;
+        }
+    }
+
+    async fn body(&mut self, answer: &mut Answer) {
+        if answer.field("transfer-encoding") == Some("chunked") {
+            loop {
+                let Some(end) = find(&self.buffer, b"\r\n") else {
+                    if !self.more().await {
+                        answer.cut = true;
+                        return;
+                    }
+                    continue;
+                };
+                let size = String::from_utf8_lossy(&self.buffer[..end]).into_owned();
+                let size = usize::from_str_radix(&size, 16).unwrap();
+                let whole = end + 2 + size + 2;
+                while self.buffer.len() < whole {
+                    if !self.more().await {
+                        answer.cut = true;
+                        return;
+                    }
+                }
+                answer.body += &String::from_utf8_lossy(&self.buffer[end + 2..end + 2 + size]);
+                self.buffer.drain(..whole);
+                if size == 0 {
+                    return;
+                }
+            }
+        }
+        let length: Option<usize> = answer.field("content-length").map(|l| l.parse().unwrap());
+        while length.is_none_or(|length| self.buffer.len() < length) {
+            if !self.more().await {
+                answer.cut = length.is_some();
+                break;
+            }
+        }
+        let take = length.unwrap_or(usize::MAX).min(self.buffer.len());
+        answer.body = String::from_utf8_lossy(&self.buffer[..take]).into_owned();
+        self.buffer.drain(..take);
+    }
+
+    /// Everything until the connection ends.
+    pub(crate) async fn rest(&mut self) -> String {
+        while self.more().await {}
+        String::from_utf8_lossy(&std::mem::take(&mut self.buffer)).into_owned()
+    }
+}
+
+fn find(text: &[u8], what: &[u8]) -> Option<usize> {
+    text.windows(what.len()).position(|window| window == what)
+}
+
+impl Client {
+    /// The next response head, interim or not.
+    pub(crate) async fn interim(&mut self) -> String {
+        loop {
+            if let Some(end) = find(&self.buffer, b"\r\n\r\n") {
+                return String::from_utf8_lossy(&self.buffer.drain(..end + 4).collect::<Vec<_>>())
+                    .into_owned();
+            }
+            assert!(self.more().await, "the connection ended");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! `shikiri edge`: the edge in front of a site.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shikiri_edge::control::{self, Reload};
+use shikiri_edge::listen::{self, Listening};
+use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
+use shikiri_partition::Rules;
+use tokio::runtime::Builder;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::{files, say};
+
+/// Flags of `shikiri edge`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri edge --origin http://127.0.0.1:8000
+      Everything passes through; static files that are the same for all are shared.
+  shikiri edge --policy shop.toml --listen 0.0.0.0:8080 --control /run/shikiri/control.sock
+      The policy names the origins and says what more may be shared. `shikiri reload`, or SIGHUP,
+      reads it again; a policy with a fault is refused and the old one stays in force.
+  shikiri edge --origin http://127.0.0.1:8000 --trust 127.0.0.1 &
+  curl -si http://127.0.0.1:8080/ | grep -i cache-status
+      A trusted address is told why something was or was not shared.")]
+pub(crate) struct Args {
+    /// The origin, for every host that the policy names no origin for: `http://host[:port]`.
+    #[arg(long, value_name = "URL", required_unless_present = "policy")]
+    origin: Option<String>,
+    /// Where to listen. May be given several times. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    listen: Vec<SocketAddr>,
+    /// What may be shared: a TOML file (docs/policy.md). Without one: public static files alone.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// An address or network whose `X-Forwarded-*` are believed and who is told reasons.
+    #[arg(long, value_name = "NET")]
+    trust: Vec<TrustedNetwork>,
+    /// A Unix socket for `shikiri purge`, `reload` and `status`. Only its owner can use it.
+    #[arg(long, value_name = "PATH")]
+    control: Option<PathBuf>,
+    /// Threads that serve. One for each core when not given.
+    #[arg(long, value_name = "N")]
+    workers: Option<NonZeroUsize>,
+    /// This node's name in `Via` and `CDN-Loop`: letters, digits, `-`, `.`, `_`. Chosen at random
+    /// when not given.
+    #[arg(long, value_name = "NAME", value_parser = node_name)]
+    node: Option<String>,
+    /// What to log to standard error: `error`, `warn`, `info`, `debug`.
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log: tracing::Level,
+}
+
+fn node_name(name: &str) -> Result<String, String> {
+    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(ok) {
+        return Err("write letters, digits, `-`, `.` and `_`, at most 64".into());
+    }
+    Ok(name.to_owned())
+}
+
+/// Runs the edge until it is told to stop.
+pub(crate) fn run(args: &Args) -> Result<(), String> {
+    tracing_subscriber::fmt()
+        .with_max_level(args.log)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let origin = files::origin(args.origin.as_deref())?;
+    let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
+    let world = Arc::new(RealWorld::new());
+    let name = args
+        .node
+        .clone()
+        .unwrap_or_else(|| format!("shikiri-{:08x}", shikiri_edge::World::random(&*world) >> 32));
+    warn_of_local_origins(&rules);
+    tracing::info!(digest = %rules.digest(), node = name, "rules in force");
+    let config = Config {
+        name,
+        trusted: args.trust.clone(),
+    };
+    let node = Node::new(config, rules, world);
+    let workers = args
+        .workers
+        .or_else(|| std::thread::available_parallelism().ok())
+        .map_or(1, NonZeroUsize::get);
+    let listening =
+        listen::listen(&node, &args.listen, workers).map_err(|fault| fault.to_string())?;
+
+    let policy = args.policy.clone();
+    let read: Reload = Arc::new(move || files::rules(policy.as_deref(), origin.as_ref()));
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    runtime.block_on(govern(args, &node, &read, &listening))?;
+    tracing::info!("stopping: running requests may end");
+    listening.shut_down();
+    if let Some(path) = &args.control {
+        // Somebody may have removed it already.
+        drop(std::fs::remove_file(path));
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Everything but serving: control, signals, the clock. Returns when told to stop.
+async fn govern(
+    args: &Args,
+    node: &Arc<Node>,
+    read: &Reload,
+    listening: &Listening,
+) -> Result<(), String> {
+    let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
+    let mut hangup = handler(SignalKind::hangup())?;
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    if let Some(path) = &args.control {
+        let listener = control::bind(path)
+            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        tokio::spawn(control::serve(listener, Arc::clone(node), Arc::clone(read)));
+    }
+    for address in listening.addresses() {
+        say(&format!("listening on http://{address}\n"))?;
+    }
+    try_origins(node).await;
+    let mut tick = tokio::time::interval(Duration::from_secs(5));
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            // What went wrong is logged; the old rules stay.
+            _ = hangup.recv() => drop(control::reload(node, read)),
+            _ = tick.tick() => node.maintain(),
+        }
+    }
+}
+
+/// Says early what every request would say later.
+async fn try_origins(node: &Node) {
+    for origin in node.stance().rules.origins() {
+        let (host, port) = (origin.address.as_str(), origin.port);
+        let connecting = tokio::net::TcpStream::connect((host, port));
+        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(
+                "the origin {host}:{port} cannot be reached ({error}); requests get 502 until it can"
+            ),
+            Err(_) => tracing::warn!(
+                "the origin {host}:{port} does not accept a connection; requests get 504 until it does"
+            ),
+        }
+    }
+}
+
+/// An origin that takes a connection from its own host for an administrator's would take everybody
+/// for one.
+fn warn_of_local_origins(rules: &Rules) {
+    for origin in rules
+        .origins()
+        .iter()
+        .filter(|o| listen::may_trust_loopback(&o.address))
+    {
+        tracing::warn!(
+            "the origin {}:{} is on this host: if it trusts 127.0.0.1 (status or debug pages, \
+             administration), everybody who comes through here is trusted; make it look at \
+             X-Forwarded-For or close those pages",
+            origin.address,
+            origin.port,
+        );
+    }
+}

@@ -1,0 +1,277 @@
+//! `shikiri explain`: the whole decision about one URL.
+//!
+//! It runs the same decision code as the edge, and, unless told not to, asks the origin as the edge
+//! would: with a key, twice for a document, and without storing anything.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use shikiri_edge::{Asked, Config, Node, RealWorld, Worker, ask_whole};
+use shikiri_partition::{
+    Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
+    SecondCopy, SharedFetch, Sharing, To,
+};
+use shikiri_record::{Epoch, FillId, Order};
+
+use crate::{files, say};
+
+/// Flags of `shikiri explain`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri explain http://shop.example.test/static/app.css --origin http://127.0.0.1:8000
+  shikiri explain http://shop.example.test/news/1 --policy shop.toml -H 'Cookie: sid=1'
+  shikiri explain http://shop.example.test/news/1 --policy shop.toml --offline
+      Without asking the origin: class, key and what the origin would see.")]
+pub(crate) struct Args {
+    /// The URL, as a viewer names it.
+    #[arg(value_name = "URL")]
+    url: String,
+    /// A request header, as `Name: value`. May be given several times.
+    #[arg(short = 'H', long = "header", value_name = "LINE")]
+    headers: Vec<String>,
+    /// The method.
+    #[arg(short = 'X', long, value_name = "METHOD", default_value = "GET")]
+    method: String,
+    /// The policy; the built-in one when not given.
+    #[arg(long, value_name = "FILE")]
+    policy: Option<PathBuf>,
+    /// The origin for hosts that the policy names none for; the URL's own host when not given.
+    #[arg(long, value_name = "URL")]
+    origin: Option<String>,
+    /// Do not ask the origin.
+    #[arg(long)]
+    offline: bool,
+}
+
+/// A table of two columns.
+#[derive(Default)]
+struct Table(String);
+
+impl Table {
+    fn row(&mut self, name: &str, text: impl AsRef<str>) {
+        for (n, line) in text.as_ref().lines().enumerate() {
+            let name = if n == 0 { name } else { "" };
+            writeln!(self.0, "{name:<12}{line}").expect("a string can be written to");
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<(), String> {
+    let uri: Uri = args
+        .url
+        .parse()
+        .map_err(|_| format!("`{}` is no URL", args.url))?;
+    let scheme = match uri.scheme_str() {
+        Some("http") => Scheme::Http,
+        Some("https") => Scheme::Https,
+        _ => {
+            return Err(format!(
+                "`{}`: write http://host/path or https://host/path",
+                args.url
+            ));
+        }
+    };
+    let origin = match files::origin(args.origin.as_deref())? {
+        None if args.policy.is_none() => {
+            let authority = uri.authority().map(|a| a.as_str()).unwrap_or_default();
+            files::origin(Some(&format!("http://{authority}")))?
+        }
+        origin => origin,
+    };
+    let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
+    let method: Method = args
+        .method
+        .parse()
+        .map_err(|_| format!("`{}` is no method", args.method))?;
+    let headers = headers(&uri, &args.headers)?;
+    let mut table = Table::default();
+    table.row("request", format!("{method} {uri}"));
+
+    let head = match RequestHead::parse(scheme, Version::HTTP_11, &method, &uri, &headers) {
+        Ok(head) => head,
+        Err(why) => {
+            table.row("refused", format!("{} ({})", why.name(), why.status()));
+            return say(&table.0);
+        }
+    };
+    match rules.classify(&head, Epoch(1)) {
+        Classified::Refused(why) => {
+            table.row("refused", format!("{} ({})", why.name(), why.status()));
+            if why == shikiri_partition::Refused::UnknownHost {
+                table.row(
+                    "cure",
+                    format!(
+                        "Name an origin for `{}` in [[origin]], or give --origin.",
+                        head.host()
+                    ),
+                );
+            }
+        }
+        Classified::Personal(pass) => personal(&mut table, pass.why()),
+        Classified::Shared(sharing) => shared(&mut table, args, rules, &sharing)?,
+    }
+    say(&table.0)
+}
+
+fn headers(uri: &Uri, lines: &[String]) -> Result<HeaderMap, String> {
+    let mut headers = HeaderMap::new();
+    let wrong = |line: &str| format!("-H '{line}': write 'Name: value'");
+    for line in lines {
+        let (name, value) = line.split_once(':').ok_or_else(|| wrong(line))?;
+        let name: HeaderName = name.trim().parse().map_err(|_| wrong(line))?;
+        headers.append(
+            name,
+            HeaderValue::from_str(value.trim()).map_err(|_| wrong(line))?,
+        );
+    }
+    if !headers.contains_key(HOST) {
+        let authority = uri.authority().map(|a| a.as_str()).unwrap_or_default();
+        headers.insert(
+            HOST,
+            HeaderValue::from_str(authority).map_err(|_| "the URL has no host")?,
+        );
+    }
+    Ok(headers)
+}
+
+fn personal(table: &mut Table, why: &Personal) {
+    table.row("verdict", format!("personal: {why} ({})", why.name()));
+    table.row(
+        "",
+        "The origin sees the request as it is; the answer goes to its sender alone.",
+    );
+    if let Some(cure) = why.cure() {
+        table.row("cure", cure);
+    }
+}
+
+fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Result<(), String> {
+    let class = sharing.class();
+    let to = match class.to {
+        To::Everyone => "to everyone",
+        To::Anonymous => "to requests without credentials",
+    };
+    table.row("class", format!("{} ({to})", class.name));
+    let config = Config {
+        name: "shikiri-explain".into(),
+        trusted: Vec::new(),
+    };
+    let node = Node::new(config, rules, Arc::new(RealWorld::new()));
+    let constants = shikiri_partition::Constants::new("shikiri-explain");
+    let fetch = |n| {
+        let begun = Begun {
+            id: FillId(n),
+            at: node.now(),
+            order: Order(1),
+        };
+        SharedFetch::of(sharing.key(), class, begun, &constants)
+    };
+    table.row("key", format!("GET {}", sharing.key().uri()));
+    table.row(
+        "",
+        format!(
+            "class {:?}, epoch {}",
+            sharing.key().class().0,
+            sharing.key().epoch()
+        ),
+    );
+    let (outbound, fill) = fetch(1).begin();
+    let (host, port) = outbound.origin();
+    table.row("origin sees", format!("{host}:{port}"));
+    table.row(
+        "",
+        format!("{} {} HTTP/1.1", outbound.method(), outbound.target()),
+    );
+    for (name, value) in outbound.headers() {
+        table.row(
+            "",
+            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
+        );
+    }
+    if args.offline {
+        table.row(
+            "verdict",
+            "may be shared, if the origin's answer allows it (--offline: not asked)",
+        );
+        return Ok(());
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))?;
+    let worker = Worker::new(Arc::clone(&node));
+    let bytes_max = usize::try_from(class.object_bytes_max).unwrap_or(usize::MAX);
+    let ask = |outbound: Outbound| {
+        runtime
+            .block_on(ask_whole(&worker, outbound, bytes_max))
+            .map_err(|fault| fault.to_string())
+    };
+    let first = ask(outbound)?;
+    answer(table, &first);
+    let judged = fill.judge(first.status, first.headers, first.length_known, node.now());
+    let verdict = match judged {
+        Judged::Relay(relay) => Err(relay.into_parts().2),
+        Judged::Refreshed(_) => Err(NotShared::NotModifiedUnasked),
+        Judged::Sniff(sniff) => {
+            let wanted = sniff.bytes_wanted().min(first.body.len());
+            sniff
+                .judge(&first.body[..wanted])
+                .map_err(|relay| relay.into_parts().2)
+        }
+        Judged::Copy(copy) => {
+            table.row("", "A document: a second anonymous copy is compared.");
+            let second = ask(fetch(2).begin().0)?;
+            let second = SecondCopy {
+                status: second.status,
+                headers: &second.headers,
+                body: &second.body,
+            };
+            copy.judge(&first.body, &second)
+        }
+    };
+    verdict_of(table, sharing, verdict, &node);
+    Ok(())
+}
+
+fn answer(table: &mut Table, asked: &Asked) {
+    table.row(
+        "answer",
+        format!("{} with {} bytes", asked.status, asked.body.len()),
+    );
+    for (name, value) in &asked.headers {
+        // A cookie that the origin minted for this fetch is nobody's, but it may still open a door.
+        let value = if name.as_str().starts_with("set-cookie") {
+            "(not shown)".into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
+        table.row("", format!("{name}: {value}"));
+    }
+}
+
+fn verdict_of(
+    table: &mut Table,
+    sharing: &Sharing,
+    verdict: Result<Admitted, NotShared>,
+    node: &Node,
+) {
+    use shikiri_partition::Reuse;
+    match verdict {
+        Ok(head) => match head.reuse(sharing, false, node.now()) {
+            Reuse::Fresh { ttl } => {
+                table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs()));
+            }
+            Reuse::OnlyWithout(header) => personal(table, &Personal::OnlyWithout(header)),
+            _ => table.row("verdict", "shared, and asked about again at every use"),
+        },
+        Err(why) => {
+            table.row("verdict", format!("not shared: {why} ({})", why.name()));
+            if let Some(cure) = why.cure() {
+                table.row("cure", cure);
+            }
+        }
+    }
+}
