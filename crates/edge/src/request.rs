@@ -267,10 +267,7 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: requester
-                .cookie
-                .then(|| self.parts.headers.get(COOKIE).cloned())
-                .flatten(),
+            cookie: self.parts.headers.get(http::header::COOKIE).cloned(),
         }
     }
 

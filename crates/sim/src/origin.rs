@@ -355,7 +355,7 @@ impl Making<'_> {
         let delay = if self.origins.hurried {
             0
         } else {
-            *self.timing.pick(&[0, 0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000, 9_990, 12_000, 70_000])
+            self.timing.pick(&[0, 0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000, 9_990, 12_000, 70_000])
         };
         let first = self.response(route, path, count, all, framing, false);
         write!(self.what, "{route:?} {framing:?} +{delay}").expect("a string grows");
@@ -398,7 +398,7 @@ impl Making<'_> {
             }
             Framing::Slow => {
                 let pieces = 2 + usize::try_from(self.timing.below(4)).expect("few");
-                let wait = 32 * *self.timing.pick(&[1, 10, 100, 600]);
+                let wait = 32 * self.timing.pick(&[1, 10, 100, 600]);
                 for piece in first.chunks(first.len() / pieces + 1) {
                     doings.push(Doing::Write(piece.to_vec()));
                     doings.push(Doing::Wait(wait));
@@ -418,9 +418,9 @@ impl Making<'_> {
         let chance = self.origins.fault_percent;
         if self.outline.percent(chance) {
             if self.origins.hurried {
-                return *self.outline.pick(&HURRIED);
+                return self.outline.pick(&HURRIED);
             }
-            return *self.outline.pick(&FAULTS);
+            return self.outline.pick(&FAULTS);
         }
         if self.outline.percent(30) { Framing::Chunks } else { Framing::Length }
     }
@@ -438,18 +438,18 @@ impl Making<'_> {
         };
         let echo: String = String::from_utf8_lossy(all).chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
         let mut status: u16 = match route {
-            Route::Redirect => *self.route.pick(&[301, 302, 303, 307, 308]),
-            Route::Chaos => *self.outline.pick(&[200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599]),
-            _ if self.outline.percent(8) => *self.outline.pick(&[404, 500, 503, 401, 204]),
+            Route::Redirect => self.route.pick(&[301, 302, 303, 307, 308]),
+            Route::Chaos => self.outline.pick(&[200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599]),
+            _ if self.outline.percent(8) => self.outline.pick(&[404, 500, 503, 401, 204]),
             _ => 200,
         };
         // What the URL says of itself does not change from one request to the next.
         let etag = format!("\"v{}\"", self.route.below(3));
         let has_etag = self.route.percent(60);
         let has_modified = self.route.percent(40);
-        let usual = *self.route.pick(&SHARED);
-        let vary = *self.route.pick(&["", "", "", "", "Accept-Encoding", "Accept-Language", "Accept-Encoding, Accept-Language"]);
-        let size = *self.route.pick(&[0_usize, 40, 300, 900, 3_000, 20_000]);
+        let usual = self.route.pick(&SHARED);
+        let vary = self.route.pick(&["", "", "", "", "Accept-Encoding", "Accept-Language", "Accept-Encoding, Accept-Language"]);
+        let size = self.route.pick(&[0_usize, 40, 300, 900, 3_000, 20_000]);
         let kind = kind_of(path, route, &mut self.route);
         let mints = self.route.percent(30);
 
@@ -459,16 +459,16 @@ impl Making<'_> {
         }
         let mut cache_control = match route {
             Route::Chaos => match self.outline.below(3) {
-                0 => *self.outline.pick(&SHARED),
-                1 => *self.outline.pick(&UNCLEAR),
-                _ => *self.outline.pick(&FORBIDDEN),
+                0 => self.outline.pick(&SHARED),
+                1 => self.outline.pick(&UNCLEAR),
+                _ => self.outline.pick(&FORBIDDEN),
             },
             // Half of what is personal forgets to say so.
-            Route::Personal if self.route.percent(50) => *self.route.pick(&FORBIDDEN),
+            Route::Personal if self.route.percent(50) => self.route.pick(&FORBIDDEN),
             _ => usual,
         };
         if self.outline.percent(self.origins.veto_percent) {
-            cache_control = *self.outline.pick(&FORBIDDEN);
+            cache_control = self.outline.pick(&FORBIDDEN);
         }
         forbids |= FORBIDDEN.contains(&cache_control);
         say("Cache-Control", cache_control);
@@ -527,7 +527,7 @@ impl Making<'_> {
             say("X-Echo", &echo);
         }
         if (300..400).contains(&status) && status != 304 || status == 201 || self.outline.percent(5) {
-            let to = *self.outline.pick(&["/", "/news/1", "http://shop.test/a.css", "/home?tok=@"]);
+            let to = self.outline.pick(&["/", "/news/1", "http://shop.test/a.css", "/home?tok=@"]);
             // An unsafe method's `Location` names what it invalidates: no secret goes there.
             let token = if self.request.is_safe() { own.clone() } else { String::new() };
             say("Location", &to.replace('@', &token));
@@ -570,7 +570,7 @@ impl Making<'_> {
             Framing::LengthAndChunks => say(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n")),
             Framing::TwoLengths => say(&format!("Content-Length: {length}\r\nContent-Length: {}\r\n", length + 1)),
             Framing::Giant => {
-                say(&format!("X-Giant: {}\r\n", "g".repeat(*self.outline.pick(&[9_000, 70_000, 300_000]))));
+                say(&format!("X-Giant: {}\r\n", "g".repeat(self.outline.pick(&[9_000, 70_000, 300_000]))));
                 say(&format!("Content-Length: {length}\r\n"));
             }
             Framing::Junk => {
@@ -611,7 +611,7 @@ impl Making<'_> {
 
 fn kind_of(path: &str, route: Route, rng: &mut Rng) -> Option<&'static str> {
     if rng.percent(10) {
-        return *rng.pick(&[None, Some("text/html"), Some("application/octet-stream"), Some("image/png"), Some("x")]);
+        return rng.pick(&[None, Some("text/html"), Some("application/octet-stream"), Some("image/png"), Some("x")]);
     }
     let extension = path.rsplit('/').next().and_then(|last| last.rsplit_once('.')).map(|(_, e)| e);
     Some(match extension {
@@ -620,7 +620,7 @@ fn kind_of(path: &str, route: Route, rng: &mut Rng) -> Option<&'static str> {
         Some("png") => "image/png",
         Some("json") => "application/json",
         Some("woff2") => "font/woff2",
-        _ if route == Route::Public => *rng.pick(&["application/json", "text/plain", "text/html"]),
+        _ if route == Route::Public => rng.pick(&["application/json", "text/plain", "text/html"]),
         _ => "text/html; charset=utf-8",
     })
 }

@@ -54,7 +54,7 @@ impl Policy {
         if rng.percent(20) {
             say("ignorable_cookies = [\"theme\"]");
         }
-        let personal = rng.percent(25).then(|| *rng.pick(&LISTED));
+        let personal = rng.percent(25).then(|| rng.pick(&LISTED));
         if let Some(start) = personal {
             say(&format!("[[personal]]\npaths = [\"{start}**\"]"));
         }
@@ -118,10 +118,10 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
     if rng.percent(40) {
         say(format_args!("key_encoding = true"));
     }
-    let default = *rng.pick(&["none", "1s", "20s", "1h"]);
-    let max = *rng.pick(&["1h", "10h", "1d"]);
-    let swr = *rng.pick(&["0s", "10s", "1h"]);
-    let sie = *rng.pick(&["0s", "10s", "1d"]);
+    let default = rng.pick(&["none", "1s", "20s", "1h"]);
+    let max = rng.pick(&["1h", "10h", "1d"]);
+    let swr = rng.pick(&["0s", "10s", "1h"]);
+    let sie = rng.pick(&["0s", "10s", "1d"]);
     say(format_args!(
         "lifetime = {{ default = \"{default}\", max = \"{max}\", stale_while_revalidate = \"{swr}\", stale_if_error = \"{sie}\" }}"
     ));

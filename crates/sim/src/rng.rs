@@ -49,7 +49,7 @@ impl Rng {
         usize::try_from(self.below(len)).expect("below a length")
     }
 
-    pub(crate) fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {
-        &of[self.index(of.len())]
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.index(of.len())]
     }
 }

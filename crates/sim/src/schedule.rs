@@ -171,9 +171,9 @@ impl Schedule {
             controls,
             outages,
             workers: 1 + rng.index(2),
-            origin_pipe_bytes: *rng.pick(&[256, 2048, 65_536]),
-            fault_percent: *rng.pick(&[0, 5, 25]),
-            veto_percent: *rng.pick(&[0, 5, 25]),
+            origin_pipe_bytes: rng.pick(&[256, 2048, 65_536]),
+            fault_percent: rng.pick(&[0, 5, 25]),
+            veto_percent: rng.pick(&[0, 5, 25]),
         }
     }
 
@@ -195,7 +195,7 @@ struct Maker {
 
 impl Maker {
     fn new(rng: &mut Rng) -> Self {
-        let urls = (0..1 + rng.below(4)).map(|_| *rng.pick(&PUBLIC)).collect();
+        let urls = (0..1 + rng.below(4)).map(|_| rng.pick(&PUBLIC)).collect();
         let mut at = 0;
         let times = (0..1 + rng.below(4)).map(|_| {
             at += rng.pick(&[0, 320, 2_000, 8_000, 30_000, 100_000, 4_000_000]);
@@ -259,7 +259,7 @@ impl Maker {
             lane,
             address: [10, 0, u8::from(rng.percent(30)), u8::try_from(lane).expect("few lanes")],
             worker: rng.index(2),
-            pipe_bytes: *rng.pick(&[128, 2048, 65_536]),
+            pipe_bytes: rng.pick(&[128, 2048, 65_536]),
             reads_from,
             steps,
         }
@@ -275,42 +275,42 @@ impl Maker {
             // See `declassified`: where another request follows, only content may depend on a secret.
             fields.push(("x-steady", "1".to_owned()));
         }
-        let method = *rng.pick(&[
+        let method = rng.pick(&[
             "GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "HEAD", "POST", "PUT",
             "DELETE", "OPTIONS",
         ]);
-        let mut target = (*rng.pick(&self.urls)).to_owned();
+        let mut target = (rng.pick(&self.urls)).to_owned();
         if who != Who::C {
             match way {
                 0 | 1 => fields.push(("Cookie", "theme=dark; sid=@cookie@".to_owned())),
                 2 => fields.push(("Authorization", "Bearer @bearer@".to_owned())),
                 3 => fields.push(("X-User", "@header@".to_owned())),
-                _ => target = (*rng.pick(&TOKENED)).to_owned(),
+                _ => target = (rng.pick(&TOKENED)).to_owned(),
             }
         } else if rng.percent(20) {
             fields.push(("Cookie", "theme=light; _ga=GA1.1".to_owned()));
         }
         if rng.percent(20) {
-            fields.push(("Accept-Encoding", (*rng.pick(&["gzip", "br, gzip", "identity"])).to_owned()));
+            fields.push(("Accept-Encoding", (rng.pick(&["gzip", "br, gzip", "identity"])).to_owned()));
         }
         if rng.percent(15) {
-            fields.push(("Accept-Language", (*rng.pick(&["ja", "en"])).to_owned()));
+            fields.push(("Accept-Language", (rng.pick(&["ja", "en"])).to_owned()));
         }
         if rng.percent(10) {
-            fields.push(("X-Color", (*rng.pick(&["red", "blue"])).to_owned()));
+            fields.push(("X-Color", (rng.pick(&["red", "blue"])).to_owned()));
         }
         if rng.percent(10) {
-            fields.push(("Range", (*rng.pick(&["bytes=0-9", "bytes=5-", "bytes=-20", "bytes=0-1,4-9", "bytes=99999-"])).to_owned()));
+            fields.push(("Range", (rng.pick(&["bytes=0-9", "bytes=5-", "bytes=-20", "bytes=0-1,4-9", "bytes=99999-"])).to_owned()));
         }
         if rng.percent(10) {
-            let value = *rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);
-            fields.push((*rng.pick(&["If-None-Match", "If-Match", "If-Range"]), value.to_owned()));
+            let value = rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);
+            fields.push((rng.pick(&["If-None-Match", "If-Match", "If-Range"]), value.to_owned()));
         }
         if rng.percent(5) {
             fields.push(("If-Modified-Since", "Tue, 14 Nov 2023 22:13:20 GMT".to_owned()));
         }
         if rng.percent(10) {
-            let value = *rng.pick(&["no-cache", "no-store", "max-age=0", "only-if-cached", "max-stale=99999", "min-fresh=10"]);
+            let value = rng.pick(&["no-cache", "no-store", "max-age=0", "only-if-cached", "max-stale=99999", "min-fresh=10"]);
             fields.push(("Cache-Control", value.to_owned()));
         }
         if rng.percent(8) {
