@@ -125,7 +125,7 @@ pub(crate) fn nth(base: u64, n: u64) -> u64 {
 
 /// Runs a batch on some threads. `progress` is told how many schedules are done.
 pub(crate) fn many(base: u64, count: u64, threads: u64, progress: impl Fn(u64) + Send + Sync) -> (Totals, Vec<(u64, Finding)>) {
-    const FINDINGS_MAX: usize = 5;
+    const FINDINGS_MAX: usize = 5000;
     const REPEATED_EVERY: u64 = 50;
     let next = AtomicU64::new(0);
     let totals = Mutex::new(Totals::default());

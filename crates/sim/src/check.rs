@@ -183,6 +183,8 @@ impl<'a> Judge<'a> {
         let mut since: BTreeMap<&str, u64> = BTreeMap::new();
         let mut changes = self.schedule.controls.iter().peekable();
         let mut delivered: Vec<_> = self.delivered().collect();
+        // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
+        delivered.retain(|(_, asked)| !asked.surplus && !asked.after_surplus);
         delivered.sort_by_key(|(exchange, _)| exchange.at);
         for (exchange, asked) in delivered {
             while let Some(control) = changes.next_if(|control| control.at <= exchange.at) {

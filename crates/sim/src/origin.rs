@@ -164,7 +164,7 @@ impl Origins {
         let content = Rng::new(decided_by(self.seed ^ 0xc0, count, all, false));
         let path = request.target.split('?').next().unwrap_or_default();
         let route = Rng::new(hash(self.seed ^ hash(1, host.as_bytes()), &masked(path.as_bytes())));
-        let mut making = Making {
+        let making = Making {
             origins: self,
             request,
             outline,
@@ -345,10 +345,10 @@ struct Making<'a> {
 impl Making<'_> {
     fn run(mut self, path: &str, count: u32, all: &[u8]) -> Answer {
         let route = match self.route.below(20) {
-            0..9 => Route::Public,
-            9..13 => Route::Page,
-            13..16 => Route::Personal,
-            16..18 => Route::Redirect,
+            0..12 => Route::Public,
+            12..15 => Route::Page,
+            15..17 => Route::Personal,
+            17 => Route::Redirect,
             _ => Route::Chaos,
         };
         let framing = self.framing();
@@ -448,10 +448,11 @@ impl Making<'_> {
         let has_etag = self.route.percent(60);
         let has_modified = self.route.percent(40);
         let usual = self.route.pick(&SHARED);
-        let vary = self.route.pick(&["", "", "", "", "Accept-Encoding", "Accept-Language", "Accept-Encoding, Accept-Language"]);
+        let vary = self.route.pick(&["", "", "", "", "", "", "", "", "", "Accept-Encoding", "Accept-Language", "Accept-Encoding, Accept-Language"]);
         let size = self.route.pick(&[0_usize, 40, 300, 900, 3_000, 20_000]);
         let kind = kind_of(path, route, &mut self.route);
-        let mints = self.route.percent(30);
+        let mints = self.route.percent(15);
+        let has_span = self.route.percent(20);
 
         let confirms = self.request.if_none_match && has_etag && status == 200 && self.outline.percent(80);
         if confirms {
@@ -541,7 +542,7 @@ impl Making<'_> {
 
         let mut body = Vec::new();
         if !matches!(status, 204 | 304) && self.request.method != "HEAD" {
-            body = body_of(kind, mints.then_some(own.as_str()), &own, &echo, size);
+            body = body_of(kind, mints.then_some(own.as_str()), has_span.then_some(own.as_str()), &own, &echo, size);
         }
         if let Some(kind) = kind
             && (!body.is_empty() || self.request.method == "HEAD")
@@ -625,8 +626,9 @@ fn kind_of(path: &str, route: Route, rng: &mut Rng) -> Option<&'static str> {
     })
 }
 
-/// A body that looks like its type. `minted`: what differs in every copy of a document.
-fn body_of(kind: Option<&str>, minted: Option<&str>, own: &str, echo: &str, size: usize) -> Vec<u8> {
+/// A body that looks like its type. `minted`: what differs in every copy of a document; `span`: the
+/// same within marks that a policy may declare volatile.
+fn body_of(kind: Option<&str>, minted: Option<&str>, span: Option<&str>, own: &str, echo: &str, size: usize) -> Vec<u8> {
     let kind = kind.unwrap_or("text/plain");
     if kind.starts_with("image/png") {
         let mut body = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
@@ -646,10 +648,13 @@ fn body_of(kind: Option<&str>, minted: Option<&str>, own: &str, echo: &str, size
         return format!(
             "<!doctype html><title>{echo}</title><p>{}</p><!--v-->{}<!--/v-->{minted}",
             "text ".repeat(size / 5),
-            // A span that a policy may declare volatile.
-            if size % 3 == 0 { own } else { "" },
+            span.unwrap_or_default(),
         )
         .into_bytes();
+    }
+    if kind.starts_with("application/json") {
+        let echo = echo.replace(['"', '\\'], "'");
+        return format!("{{\"stamp\": \"{own}\", \"echo\": \"{echo}\", \"text\": \"{}\"}}", "x".repeat(size)).into_bytes();
     }
     format!("/* {own} {echo} {} */", "x".repeat(size)).into_bytes()
 }

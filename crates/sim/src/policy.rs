@@ -54,11 +54,11 @@ impl Policy {
         if rng.percent(20) {
             say("ignorable_cookies = [\"theme\"]");
         }
-        let personal = rng.percent(25).then(|| rng.pick(&LISTED));
+        let personal = rng.percent(20).then(|| rng.pick(&LISTED));
         if let Some(start) = personal {
             say(&format!("[[personal]]\npaths = [\"{start}**\"]"));
         }
-        let shares_nothing = rng.percent(6);
+        let shares_nothing = rng.percent(4);
         if shares_nothing || rng.percent(15) {
             say("[builtin]\nassets = false");
         }
@@ -66,7 +66,7 @@ impl Policy {
             if rng.percent(15) {
                 say(&class(rng, "assets", None));
             }
-            if rng.percent(92) {
+            if rng.percent(97) {
                 say(&class(rng, "all", Some("/**")));
             }
         }
@@ -90,7 +90,7 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
     if let Some(paths) = paths {
         say(format_args!("match = {{ paths = [\"{paths}\"] }}"));
     }
-    let to = if rng.percent(75) { "everyone" } else { "anonymous" };
+    let to = if rng.percent(85) { "everyone" } else { "anonymous" };
     say(format_args!("to = \"{to}\""));
     match rng.below(10) {
         0 => say(format_args!("types = [\"*/*\"]")),

@@ -102,12 +102,13 @@ pub(crate) struct Outage {
     pub(crate) hangs: bool,
 }
 
-const HOSTS: [&str; 3] = ["shop.test", "shop.test", "other.test"];
-const PUBLIC: [&str; 22] = [
+const PLAIN: [&str; 14] = [
     "/a.css", "/js/app.js", "/img/p.png", "/data.json", "/", "/news/1", "/news/1?page=2",
-    "/news/1?page=2&utm_source=x", "/index.html", "/account", "/account/a.css", "/api/me", "/go",
-    "/echo?q=1", "/my%20page", "/x;y.css", "/a//b.css", "/%2e%2e/a.css", "/list?page=1&page=2",
-    "/fonts/f.woff2", "/old", "/about",
+    "/index.html", "/account", "/account/a.css", "/api/me", "/go", "/fonts/f.woff2", "/about",
+];
+const ODD: [&str; 8] = [
+    "/news/1?page=2&utm_source=x", "/echo?q=1", "/my%20page", "/x;y.css", "/a//b.css",
+    "/%2e%2e/a.css", "/list?page=1&page=2", "/account?",
 ];
 const TOKENED: [&str; 6] = [
     "/u/@url@", "/reset?token=@url@", "/home?sid=@url@", "/page?t=@url@", "/dl/@url@/file.pdf",
@@ -143,7 +144,7 @@ impl Schedule {
             let at = instant(maker.time(&mut rng), 0);
             let what = match rng.below(10) {
                 0..3 => What::PurgeAll,
-                3..6 => What::Purge(format!("http://shop.test{}", rng.pick(&maker.urls))),
+                3..6 => What::Purge(format!("http://{}{}", maker.host, rng.pick(&maker.urls))),
                 6..9 => What::Reload(rng.index(policies.len())),
                 _ => What::Sweep,
             };
@@ -172,8 +173,8 @@ impl Schedule {
             outages,
             workers: 1 + rng.index(2),
             origin_pipe_bytes: rng.pick(&[256, 2048, 65_536]),
-            fault_percent: rng.pick(&[0, 5, 25]),
-            veto_percent: rng.pick(&[0, 5, 25]),
+            fault_percent: rng.pick(&[0, 0, 5, 25]),
+            veto_percent: rng.pick(&[0, 0, 5, 25]),
         }
     }
 
@@ -189,21 +190,33 @@ impl Schedule {
 /// What the requests of one schedule have in common: the fewer URLs and instants, the more they meet.
 struct Maker {
     urls: Vec<&'static str>,
+    host: &'static str,
     times: Vec<u64>,
+    /// How often, in percent, a request has each of the odd fields.
+    noise: u64,
+    /// How often, in percent, a request is none for a page.
+    acts: u64,
     next_id: u32,
 }
 
 impl Maker {
     fn new(rng: &mut Rng) -> Self {
-        let urls = (0..1 + rng.below(4)).map(|_| rng.pick(&PUBLIC)).collect();
+        let mut urls = vec![rng.pick(&PLAIN)];
+        for _ in 0..rng.below(3) {
+            urls.push(if rng.percent(75) { rng.pick(&PLAIN) } else { rng.pick(&ODD) });
+        }
         let mut at = 0;
         let times = (0..1 + rng.below(4)).map(|_| {
             at += rng.pick(&[0, 320, 2_000, 8_000, 30_000, 100_000, 4_000_000]);
             at
         });
+        let times = times.collect();
         Self {
             urls,
-            times: times.collect(),
+            host: if rng.percent(80) { "shop.test" } else { "other.test" },
+            times,
+            noise: rng.pick(&[0, 4, 12]),
+            acts: rng.pick(&[0, 10, 30]),
             next_id: 0,
         }
     }
@@ -257,7 +270,7 @@ impl Maker {
         };
         Client {
             lane,
-            address: [10, 0, u8::from(rng.percent(30)), u8::try_from(lane).expect("few lanes")],
+            address: [10, 0, 1, u8::try_from(lane).expect("few lanes")],
             worker: rng.index(2),
             pipe_bytes: rng.pick(&[128, 2048, 65_536]),
             reads_from,
@@ -275,60 +288,63 @@ impl Maker {
             // See `declassified`: where another request follows, only content may depend on a secret.
             fields.push(("x-steady", "1".to_owned()));
         }
-        let method = rng.pick(&[
-            "GET", "GET", "GET", "GET", "GET", "GET", "GET", "GET", "HEAD", "HEAD", "POST", "PUT",
-            "DELETE", "OPTIONS",
-        ]);
-        let mut target = (rng.pick(&self.urls)).to_owned();
+        let method = if rng.percent(self.acts) {
+            rng.pick(&["POST", "POST", "PUT", "DELETE", "OPTIONS"])
+        } else {
+            rng.pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD"])
+        };
+        let url = if rng.percent(65) { self.urls[0] } else { rng.pick(&self.urls) };
+        let mut target = url.to_owned();
         if who != Who::C {
             match way {
                 0 | 1 => fields.push(("Cookie", "theme=dark; sid=@cookie@".to_owned())),
                 2 => fields.push(("Authorization", "Bearer @bearer@".to_owned())),
                 3 => fields.push(("X-User", "@header@".to_owned())),
-                _ => target = (rng.pick(&TOKENED)).to_owned(),
+                _ if rng.percent(50) => target = (rng.pick(&TOKENED)).to_owned(),
+                _ => {}
             }
         } else if rng.percent(20) {
             fields.push(("Cookie", "theme=light; _ga=GA1.1".to_owned()));
         }
-        if rng.percent(20) {
+        if rng.percent(self.noise) {
             fields.push(("Accept-Encoding", (rng.pick(&["gzip", "br, gzip", "identity"])).to_owned()));
         }
-        if rng.percent(15) {
+        if rng.percent(self.noise) {
             fields.push(("Accept-Language", (rng.pick(&["ja", "en"])).to_owned()));
         }
-        if rng.percent(10) {
+        if rng.percent(self.noise) {
             fields.push(("X-Color", (rng.pick(&["red", "blue"])).to_owned()));
         }
-        if rng.percent(10) {
+        if rng.percent(self.noise) {
             fields.push(("Range", (rng.pick(&["bytes=0-9", "bytes=5-", "bytes=-20", "bytes=0-1,4-9", "bytes=99999-"])).to_owned()));
         }
-        if rng.percent(10) {
+        if rng.percent(self.noise) {
             let value = rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);
             fields.push((rng.pick(&["If-None-Match", "If-Match", "If-Range"]), value.to_owned()));
         }
-        if rng.percent(5) {
+        if rng.percent(self.noise) {
             fields.push(("If-Modified-Since", "Tue, 14 Nov 2023 22:13:20 GMT".to_owned()));
         }
-        if rng.percent(10) {
+        if rng.percent(self.noise) {
             let value = rng.pick(&["no-cache", "no-store", "max-age=0", "only-if-cached", "max-stale=99999", "min-fresh=10"]);
             fields.push(("Cache-Control", value.to_owned()));
         }
-        if rng.percent(8) {
+        if rng.percent(self.noise) {
             fields.push(("Origin", "http://evil.test".to_owned()));
         }
-        if rng.percent(5) {
+        if rng.percent(self.noise) {
             fields.push(("TE", "trailers".to_owned()));
             fields.push(("Connection", "te".to_owned()));
         }
-        if rng.percent(4) {
+        if rng.percent(self.noise) {
             fields.push(("X-Forwarded-Proto", "https".to_owned()));
         }
-        if rng.percent(3) {
+        if rng.percent(self.noise) {
             fields.push(("Connection", "close".to_owned()));
         }
         let mut body = None;
         let mut body_later = false;
-        if matches!(method, "POST" | "PUT") || rng.percent(3) {
+        if matches!(method, "POST" | "PUT") || rng.percent(self.noise / 4) {
             let card = if who == Who::C { "none" } else { "@body@" };
             let text = format!("card={card}&{}", "x".repeat(rng.index(600)));
             body = Some(text);
@@ -343,7 +359,7 @@ impl Maker {
             id: self.next_id,
             who,
             method,
-            host: rng.pick(&HOSTS),
+            host: if rng.percent(92) { self.host } else { "other.test" },
             target,
             version,
             fields,
