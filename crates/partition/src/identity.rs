@@ -19,9 +19,10 @@ const MIXED_RUN_BYTES_MIN: usize = 20;
 /// In a file's name a run may be this long before it is looked at: build tools stamp the names of
 /// files with such digests.
 const MIXED_RUN_IN_FILE_BYTES_MAX: usize = 24;
-/// A run of hexadecimal digits of this length is a token: 128 bits.
-const HEX_RUN_BYTES_MIN: usize = 32;
-/// In a file's name lower-case hexadecimal runs up to this length are digests: 256 bits.
+/// A run of letters and digits of this length with a digit in it is a token: 128 bits in hexadecimal
+/// digits, and longer than words are.
+const LONG_RUN_BYTES_MIN: usize = 32;
+/// In a file's name runs of lower-case hexadecimal digits up to this length are digests: 256 bits.
 const HEX_RUN_IN_FILE_BYTES_MAX: usize = 64;
 /// A run of digits of this length is a token: more than any timestamp in nanoseconds.
 const DIGIT_RUN_BYTES_MIN: usize = 20;
@@ -420,7 +421,7 @@ fn holds_token(text: &str) -> bool {
         || words(text).any(|word| is_uuid(word) || is_scattered(word))
         || runs(text).any(|run| {
             is_mixed(run, MIXED_RUN_BYTES_MIN)
-                || run.len() >= HEX_RUN_BYTES_MIN && run.bytes().all(|b| b.is_ascii_hexdigit())
+                || is_long(run)
                 || run.len() >= DIGIT_RUN_BYTES_MIN && run.bytes().all(|b| b.is_ascii_digit())
         })
 }
@@ -435,9 +436,7 @@ fn file_holds_token(name: &str) -> bool {
         || runs(name).any(|run| {
             run.len() > MIXED_RUN_IN_FILE_BYTES_MAX
                 && !is_digest(run)
-                && (is_mixed(run, MIXED_RUN_BYTES_MIN)
-                    || is_scattered(run)
-                    || run.bytes().all(|b| b.is_ascii_hexdigit()))
+                && (is_mixed(run, MIXED_RUN_BYTES_MIN) || is_scattered(run) || is_long(run))
         })
 }
 
@@ -465,6 +464,11 @@ fn is_mixed(run: &str, bytes_min: usize) -> bool {
         && run.bytes().any(|b| b.is_ascii_digit())
 }
 
+/// Longer than words are, and with a digit.
+fn is_long(run: &str) -> bool {
+    run.len() >= LONG_RUN_BYTES_MIN && run.bytes().any(|b| b.is_ascii_digit())
+}
+
 /// RFC 9562 4.
 fn is_uuid(word: &str) -> bool {
     let lengths = [8, 4, 4, 4, 12];
@@ -476,27 +480,34 @@ fn is_uuid(word: &str) -> bool {
     }) && parts.next().is_none()
 }
 
-/// Whether letters and digits follow each other as they do in random text and in no language: among
-/// words, a capital after a small letter or a digit beside a letter is rare; in random text every
-/// second neighbour is one. Hexadecimal parts are judged by their length alone.
+/// Whether letters and digits follow each other as they do in random text and in no language. Among
+/// words a digit beside a letter is rare, and so is a capital after a small letter; in random text
+/// every second or third neighbour is one. Hexadecimal parts are judged by their length alone, and
+/// words with many breaks are words.
 fn is_scattered(word: &str) -> bool {
-    let is_turn = |pair: &[u8]| {
-        let (a, b) = (pair[0], pair[1]);
-        a.is_ascii_lowercase() && b.is_ascii_uppercase()
-            || a.is_ascii_digit() && b.is_ascii_alphabetic()
-            || a.is_ascii_alphabetic() && b.is_ascii_digit()
-    };
+    const PART_BYTES_MIN: usize = 8;
     let is_hex = |part: &&str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-    let (mut count, mut turns) = (0, 0);
+    let (mut parts, mut bytes, mut digit_turns, mut case_turns) = (0, 0, 0, 0);
     for part in word.split(['-', '_']).filter(|part| !is_hex(part)) {
-        count += part.len();
-        turns += part
-            .as_bytes()
-            .windows(2)
-            .filter(|pair| is_turn(pair))
-            .count();
+        parts += 1;
+        bytes += part.len();
+        for pair in part.as_bytes().windows(2) {
+            digit_turns += usize::from(pair[0].is_ascii_digit() != pair[1].is_ascii_digit());
+            case_turns += usize::from(pair[0].is_ascii_lowercase() && pair[1].is_ascii_uppercase());
+        }
     }
-    count >= MIXED_RUN_BYTES_MIN && turns * 4 >= count
+    bytes >= MIXED_RUN_BYTES_MIN
+        && bytes >= parts * PART_BYTES_MIN
+        && (digit_turns * 8 >= bytes || (digit_turns + case_turns) * 3 >= bytes)
+}
+
+/// What `docs/policy.md` lists.
+#[cfg(test)]
+pub(crate) fn documented() -> impl Iterator<Item = String> {
+    let whole = NAMES.iter().chain(CLICK_IDS).map(|&name| name.to_owned());
+    let starts = NAME_STARTS.iter().map(|start| format!("{start}*"));
+    let ends = NAME_ENDS.iter().map(|end| format!("*{end}"));
+    whole.chain(starts).chain(ends)
 }
 
 #[cfg(test)]

@@ -77,6 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         .clone()
         .unwrap_or_else(|| format!("shikiri-{:08x}", shikiri_edge::World::random(&*world) >> 32));
     warn_of_local_origins(&rules);
+    raise_descriptors(&rules);
     tracing::info!(digest = %rules.digest(), node = name, "rules in force");
     let config = Config {
         name,
@@ -171,5 +172,23 @@ fn warn_of_local_origins(rules: &Rules) {
             origin.address,
             origin.port,
         );
+    }
+}
+
+/// Takes as many file descriptors as the system gives, and says so when they are too few: the first
+/// thing that runs out in a surge.
+fn raise_descriptors(rules: &Rules) {
+    let connections = rules.limits().connections_max;
+    // One for the client and one for a pass behind it.
+    let wanted = u64::try_from(connections)
+        .unwrap_or(u64::MAX)
+        .saturating_mul(2);
+    match rlimit::increase_nofile_limit(u64::MAX) {
+        Ok(given) if given >= wanted => {}
+        Ok(given) => tracing::warn!(
+            "only {given} files may be open, too few for {connections} connections and their passes: \
+             raise `ulimit -Hn` (LimitNOFILE= in a systemd unit), or lower `connections_max`"
+        ),
+        Err(error) => tracing::warn!(%error, "cannot raise the number of open files"),
     }
 }

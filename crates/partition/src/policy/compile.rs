@@ -75,7 +75,7 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
     let mut personal = Vec::new();
     for said in &document.personal {
         let matches = matching(said, &answers, faults);
-        if matches == Match::default() {
+        if says_nothing(said) {
             faults.add(
                 said.at,
                 "this `personal` would make every request personal",
@@ -456,6 +456,20 @@ fn matching(
     }
 }
 
+/// Whether a match names no condition at all, well formed or not.
+fn says_nothing(said: &MatchText) -> bool {
+    [
+        &said.hosts,
+        &said.paths,
+        &said.extensions,
+        &said.query_has,
+        &said.query_lacks,
+    ]
+    .into_iter()
+    .flatten()
+    .all(|list| list.value.is_empty())
+}
+
 fn class(
     said: &ClassText,
     limits: &Limits,
@@ -468,7 +482,7 @@ fn class(
     let matches = match &said.matches {
         Some(said) => {
             let matches = matching(said, answers, faults);
-            if matches == Match::default() {
+            if says_nothing(said) {
                 faults.add(
                     said.at,
                     format!("the class `{name}` would claim every request"),

@@ -80,7 +80,6 @@ pub(super) struct ClassText {
 
 #[derive(Debug)]
 pub(super) struct LifetimeText {
-    pub(super) at: Place,
     /// `Some(None)`: none, in so many words.
     pub(super) default: Option<At<Option<Duration>>>,
     pub(super) max: Option<At<Duration>>,
@@ -249,7 +248,6 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
         lifetime: section
             .table("lifetime", LIFETIME_KEYS, faults)
             .map(|inner| LifetimeText {
-                at: inner.at,
                 default: inner.duration_or_none("default", faults),
                 max: inner.duration("max", faults),
                 stale_while_revalidate: inner.duration("stale_while_revalidate", faults),

@@ -61,7 +61,7 @@ pub(super) fn show_size(bytes: u64) -> String {
 fn show(value: u64, units: &[(&str, u64)], between: &str) -> String {
     let unit = units
         .iter()
-        .find(|(_, factor)| value >= *factor && value % factor == 0);
+        .find(|(_, factor)| value >= *factor && value.is_multiple_of(*factor));
     let (name, factor) = unit.or(units.last()).expect("there are units");
     format!("{}{between}{name}", value / factor)
 }
