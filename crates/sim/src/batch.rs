@@ -44,7 +44,7 @@ impl Totals {
         self.refused += c.refused;
         self.failures += c.failures;
         self.with_hits += u64::from(c.hits + c.collapsed > 0);
-        self.origin_requests += u64::try_from(seen.asked.iter().filter(|asked| !asked.surplus).count()).expect("few");
+        self.origin_requests += u64::try_from(seen.asked.iter().filter(|asked| asked.is_first).count()).expect("few");
         self.origin_connections += u64::from(seen.origin_connections);
     }
 

@@ -62,7 +62,13 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
         schedule,
         seen,
         exchanges: &exchanges,
-        by_stamp: seen.asked.iter().map(|asked| (asked.stamp, asked)).collect(),
+        by_stamp: {
+            let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
+            for asked in &seen.asked {
+                by_stamp.entry(asked.stamp).or_default().push(asked);
+            }
+            by_stamp
+        },
     };
     world.secrets_stay_home()?;
     world.cookies_come_once()?;
@@ -77,18 +83,24 @@ struct Judge<'a> {
     schedule: &'a Schedule,
     seen: &'a Seen,
     exchanges: &'a [Exchange<'a>],
-    by_stamp: BTreeMap<u64, &'a Asked>,
+    /// A document comes several times with one stamp; everything else has its own.
+    by_stamp: BTreeMap<u64, Vec<&'a Asked>>,
 }
 
 impl<'a> Judge<'a> {
-    /// What each answer was made of: the origin's answers whose stamps it holds.
+    /// What each answer was made of: the origin's answers whose stamps it holds. Of several with one
+    /// stamp, the one that speaks best for the edge.
     fn delivered(&self) -> impl Iterator<Item = (&'a Exchange<'a>, &'a Asked)> {
         self.exchanges.iter().flat_map(move |exchange| {
             let response = exchange.response.as_ref();
             let bytes = response.map(|r| [r.head.as_slice(), r.body.as_slice()].concat());
             let stamps = stamps(&bytes.unwrap_or_default());
-            let asked: Vec<_> = stamps.iter().filter_map(|stamp| self.by_stamp.get(stamp)).collect();
-            asked.into_iter().map(move |asked| (exchange, *asked))
+            let of_stamp = |stamp| {
+                let asked = self.by_stamp.get(stamp)?;
+                asked.iter().max_by_key(|asked| (!asked.forbids, asked.at)).copied()
+            };
+            let asked: Vec<&Asked> = stamps.iter().filter_map(of_stamp).collect();
+            asked.into_iter().map(move |asked| (exchange, asked))
         })
     }
 
@@ -144,7 +156,7 @@ impl<'a> Judge<'a> {
                         return Err(finding("cookies", what));
                     }
                     let asked = self.by_stamp.get(&stamp);
-                    let is_shared = asked.is_some_and(|asked| asked.request.is_none());
+                    let is_shared = asked.is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
                     if is_shared && has_credentials(exchange.request) {
                         let what = format!("request {} has credentials, and gets a cookie set without them", exchange.request.id);
                         return Err(finding("cookies", what));
@@ -257,7 +269,7 @@ impl<'a> Judge<'a> {
     /// (f) An unsafe request reaches the origin once at most.
     fn unsafe_methods_are_sent_once(&self) -> Result<(), Finding> {
         let mut sent = BTreeSet::new();
-        for asked in self.seen.asked.iter().filter(|asked| !asked.surplus) {
+        for asked in self.seen.asked.iter().filter(|asked| asked.is_first) {
             let Some(id) = asked.request else { continue };
             let request = self.exchanges.iter().find(|e| e.request.id == id);
             if request.is_some_and(|e| !e.request.is_safe()) && !sent.insert(id) {

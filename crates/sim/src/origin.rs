@@ -36,6 +36,8 @@ pub(crate) struct Asked {
     pub(crate) forbids: bool,
     /// A second response that nobody asked for.
     pub(crate) surplus: bool,
+    /// The first that is noted of its request.
+    pub(crate) is_first: bool,
     /// This connection had had surplus bytes before.
     pub(crate) after_surplus: bool,
     /// The answer, in a few words.
@@ -119,7 +121,7 @@ impl Origins {
                 let count = seen.counts.entry(hash(self.seed, &all)).or_default();
                 *count += 1;
                 let answer = self.answer(host, &request, &all, *count);
-                for made in &answer.made {
+                for (n, made) in answer.made.iter().enumerate() {
                     seen.asked.push(Asked {
                         connection,
                         at,
@@ -131,6 +133,7 @@ impl Origins {
                         stamp: made.stamp,
                         forbids: made.forbids,
                         surplus: made.surplus,
+                        is_first: n == 0,
                         after_surplus,
                         what: answer.what.clone(),
                     });
@@ -355,7 +358,12 @@ impl Making<'_> {
         let delay = if self.origins.hurried {
             0
         } else {
-            self.timing.pick(&[0, 0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000, 9_990, 12_000, 70_000])
+            match self.timing.below(40) {
+                0 => 70_000,
+                1 => 12_000,
+                2 => 9_990,
+                _ => self.timing.pick(&[0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000]),
+            }
         };
         let first = self.response(route, path, count, all, framing, false);
         write!(self.what, "{route:?} {framing:?} +{delay}").expect("a string grows");
@@ -429,6 +437,7 @@ impl Making<'_> {
     fn response(&mut self, route: Route, path: &str, count: u32, all: &[u8], framing: Framing, surplus: bool) -> Vec<u8> {
         let number = mix(decided_by(self.origins.seed ^ u64::from(surplus), count, all, false));
         let own = stamp(number);
+        let noise = if self.origins.veto_percent == 0 { 0 } else { 8 };
         let mut forbids = false;
         let mut fields = String::new();
         let mut say = |name: &str, value: &str| {
@@ -440,7 +449,7 @@ impl Making<'_> {
         let mut status: u16 = match route {
             Route::Redirect => self.route.pick(&[301, 302, 303, 307, 308]),
             Route::Chaos => self.outline.pick(&[200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599]),
-            _ if self.outline.percent(8) => self.outline.pick(&[404, 500, 503, 401, 204]),
+            _ if self.outline.percent(noise) => self.outline.pick(&[404, 500, 503, 401, 204]),
             _ => 200,
         };
         // What the URL says of itself does not change from one request to the next.
@@ -495,54 +504,63 @@ impl Making<'_> {
                 say("Set-Cookie", &format!("seen={}", hash(3, echo.as_bytes())));
             }
         }
-        if !self.made.iter().any(|made| made.stamp == number) {
-            self.made.push(Made { stamp: number, forbids, surplus });
+        // A document comes in editions, each the same several times: nobody could share it otherwise.
+        let is_html = kind.is_some_and(|kind| kind.starts_with("text/html"));
+        let is_document = !forbids && (is_html || (300..400).contains(&status));
+        let edition = mix(decided_by(self.origins.seed ^ u64::from(surplus) ^ 0xed, count / 4, all, false));
+        self.made.push(Made { stamp: number, forbids, surplus });
+        if is_document {
+            self.made.push(Made { stamp: edition, forbids, surplus });
         }
+        let edition = if is_document { stamp(edition) } else { own.clone() };
         say("Vary", vary);
-        say("X-Stamp", &own);
+        say("X-Stamp", &edition);
         if has_etag {
             say("ETag", &etag);
         }
         if has_modified {
             say("Last-Modified", "Tue, 14 Nov 2023 22:00:00 GMT");
         }
-        if self.outline.percent(10) {
+        if self.outline.percent(noise) {
             say("Expires", self.outline.pick(&["0", "-1", "Thu, 01 Dec 1994 16:00:00 GMT", "Fri, 14 Nov 2033 22:13:20 GMT"]));
         }
-        if self.outline.percent(10) {
+        if self.outline.percent(noise) {
             say("Age", self.outline.pick(&["0", "1", "59", "99999", "x"]));
         }
-        if self.outline.percent(20) {
+        if self.outline.percent(noise) {
             say("Date", self.outline.pick(&["Tue, 14 Nov 2023 22:13:20 GMT", "yesterday"]));
         }
-        if self.outline.percent(10) {
+        if self.outline.percent(noise) {
             say("Access-Control-Allow-Origin", "*");
         }
-        if self.outline.percent(10) {
+        if self.outline.percent(noise) {
             // Tracing headers echo what they can get.
             say("X-Request-Id", &own);
             say("Server-Timing", "db;dur=1");
             say("Alt-Svc", "h3=\":443\"");
         }
-        if self.content.percent(30) {
+        if self.content.percent(2 * noise) {
             say("X-Echo", &echo);
         }
-        if (300..400).contains(&status) && status != 304 || status == 201 || self.outline.percent(5) {
-            let to = self.outline.pick(&["/", "/news/1", "http://shop.test/a.css", "/home?tok=@"]);
+        if (300..400).contains(&status) && status != 304 || status == 201 || self.outline.percent(noise) {
+            // Most URLs lead to one place.
+            let places = ["/", "/news/1", "http://shop.test/a.css", "/home?tok=@"];
+            let usual = self.route.pick(&places);
+            let to = if self.outline.percent(noise) { self.outline.pick(&places) } else { usual };
             // An unsafe method's `Location` names what it invalidates: no secret goes there.
             let token = if self.request.is_safe() { own.clone() } else { String::new() };
             say("Location", &to.replace('@', &token));
         }
-        if self.outline.percent(4) {
+        if self.outline.percent(noise) {
             say("Content-Location", self.outline.pick(&["/a.css", "/news/1", "http://other.test/"]));
         }
-        if self.outline.percent(5) {
+        if self.outline.percent(noise) {
             say("Connection", self.outline.pick(&["close", "x-stamp", "cache-control, set-cookie", "keep-alive"]));
         }
 
         let mut body = Vec::new();
         if !matches!(status, 204 | 304) && self.request.method != "HEAD" {
-            body = body_of(kind, mints.then_some(own.as_str()), has_span.then_some(own.as_str()), &own, &echo, size);
+            body = body_of(kind, mints.then_some(own.as_str()), has_span.then_some(own.as_str()), &edition, &echo, size);
         }
         if let Some(kind) = kind
             && (!body.is_empty() || self.request.method == "HEAD")
@@ -646,7 +664,7 @@ fn body_of(kind: Option<&str>, minted: Option<&str>, span: Option<&str>, own: &s
     if kind.starts_with("text/html") {
         let minted = minted.map(|own| format!("<input type=hidden name=csrf value={own}>")).unwrap_or_default();
         return format!(
-            "<!doctype html><title>{echo}</title><p>{}</p><!--v-->{}<!--/v-->{minted}",
+            "<!doctype html><title>{own}</title><p>{echo} {}</p><!--v-->{}<!--/v-->{minted}",
             "text ".repeat(size / 5),
             span.unwrap_or_default(),
         )
