@@ -696,3 +696,26 @@ async fn max_forwards_is_counted_down_and_ends_here_at_zero() {
     assert!(answer.field("allow").is_some());
     assert_eq!(node.asked(), 1);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_304_or_206_that_nobody_asked_for_is_shown_to_nobody() {
+    for head in [
+        "304 Not Modified\r\nETag: \"2\"",
+        "206 Partial Content\r\nContent-Type: text/css\r\nContent-Range: bytes 0-1/9",
+    ] {
+        let node = TestNode::new("", move |asked| {
+            if asked.contains("x-real-ip") {
+                reply(CSS, "from the pass")
+            } else {
+                raw(&format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n"))
+            }
+        });
+        let answer = node.get("/a.css", "").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "from the pass"),
+            "{head}"
+        );
+        assert_eq!(node.node.counts().objects, 0);
+    }
+}
