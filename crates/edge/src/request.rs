@@ -514,6 +514,7 @@ impl Asked<'_> {
             origin,
             &hop,
             node.constants(),
+            stance.rules.session(),
         );
         let mut response = match origin::pass(worker, connection, request, body).await {
             Ok(response) => response,
