@@ -39,7 +39,10 @@ fn requests(client: &Client) -> Vec<(u64, &Request)> {
 }
 
 fn answers(client: &Client, got: &Got) -> Result<Vec<Response>, String> {
-    let head_only: Vec<bool> = requests(client).iter().map(|(_, r)| r.method == "HEAD").collect();
+    let head_only: Vec<bool> = requests(client)
+        .iter()
+        .map(|(_, r)| r.method == "HEAD")
+        .collect();
     wire::responses(&got.bytes(), &head_only, got.ended.is_some())
 }
 
@@ -47,7 +50,8 @@ fn answers(client: &Client, got: &Got) -> Result<Vec<Response>, String> {
 pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
     let mut exchanges = Vec::new();
     for (n, (client, got)) in schedule.clients.iter().zip(&seen.clients).enumerate() {
-        let answers = answers(client, got).map_err(|why| finding("framing", format!("client {n}: {why}")))?;
+        let answers =
+            answers(client, got).map_err(|why| finding("framing", format!("client {n}: {why}")))?;
         let mut answers = answers.into_iter();
         for (at, request) in requests(client) {
             exchanges.push(Exchange {
@@ -97,7 +101,10 @@ impl<'a> Judge<'a> {
             let stamps = stamps(&bytes.unwrap_or_default());
             let of_stamp = |stamp| {
                 let asked = self.by_stamp.get(stamp)?;
-                asked.iter().max_by_key(|asked| (!asked.forbids, asked.at)).copied()
+                asked
+                    .iter()
+                    .max_by_key(|asked| (!asked.forbids, asked.at))
+                    .copied()
             };
             let asked: Vec<&Asked> = stamps.iter().filter_map(of_stamp).collect();
             asked.into_iter().map(move |asked| (exchange, asked))
@@ -110,18 +117,29 @@ impl<'a> Judge<'a> {
         for (exchange, asked) in self.delivered() {
             let to = exchange.request.who;
             if asked.owners.iter().any(|owner| *owner != to) {
-                let what = format!("{to:?} (request {}) got what was made for {:?}: {asked:?}", exchange.request.id, asked.owners);
+                let what = format!(
+                    "{to:?} (request {}) got what was made for {:?}: {asked:?}",
+                    exchange.request.id, asked.owners
+                );
                 return Err(finding("secrets", what));
             }
-            let Some(request) = asked.request else { continue };
+            let Some(request) = asked.request else {
+                continue;
+            };
             let sender = self.exchanges.iter().find(|e| e.request.id == request);
             if sender.is_none_or(|sender| sender.client != exchange.client) {
-                let what = format!("client {} (request {}) got the answer to request {request}: {asked:?}", exchange.client, exchange.request.id);
+                let what = format!(
+                    "client {} (request {}) got the answer to request {request}: {asked:?}",
+                    exchange.client, exchange.request.id
+                );
                 return Err(finding("passes", what));
             }
             // An origin that answers twice on a connection of its viewer confuses that viewer alone.
             if request != exchange.request.id && !asked.surplus && !asked.after_surplus {
-                let what = format!("request {} got the answer to request {request} of the same viewer: {asked:?}", exchange.request.id);
+                let what = format!(
+                    "request {} got the answer to request {request} of the same viewer: {asked:?}",
+                    exchange.request.id
+                );
                 return Err(finding("passes", what));
             }
         }
@@ -131,7 +149,10 @@ impl<'a> Judge<'a> {
                 for part in [&response.head, &response.body] {
                     let owners = crate::secret::owners(part);
                     if owners.iter().any(|owner| *owner != exchange.request.who) {
-                        let what = format!("{:?} (request {}) reads a secret of {owners:?}", exchange.request.who, exchange.request.id);
+                        let what = format!(
+                            "{:?} (request {}) reads a secret of {owners:?}",
+                            exchange.request.who, exchange.request.id
+                        );
                         return Err(finding("secrets", what));
                     }
                 }
@@ -145,20 +166,30 @@ impl<'a> Judge<'a> {
     fn cookies_come_once(&self) -> Result<(), Finding> {
         let mut seen = BTreeSet::new();
         for exchange in self.exchanges {
-            let Some(response) = &exchange.response else { continue };
+            let Some(response) = &exchange.response else {
+                continue;
+            };
             for (name, value) in wire::fields(&response.head) {
                 if !name.eq_ignore_ascii_case(b"set-cookie") {
                     continue;
                 }
                 for stamp in stamps(value) {
                     if !seen.insert(stamp) {
-                        let what = format!("request {} gets a cookie that somebody has: {}", exchange.request.id, String::from_utf8_lossy(value));
+                        let what = format!(
+                            "request {} gets a cookie that somebody has: {}",
+                            exchange.request.id,
+                            String::from_utf8_lossy(value)
+                        );
                         return Err(finding("cookies", what));
                     }
                     let asked = self.by_stamp.get(&stamp);
-                    let is_shared = asked.is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
+                    let is_shared = asked
+                        .is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
                     if is_shared && has_credentials(exchange.request) {
-                        let what = format!("request {} has credentials, and gets a cookie set without them", exchange.request.id);
+                        let what = format!(
+                            "request {} has credentials, and gets a cookie set without them",
+                            exchange.request.id
+                        );
                         return Err(finding("cookies", what));
                     }
                 }
@@ -175,13 +206,22 @@ impl<'a> Judge<'a> {
             owners.extend(&asked.owners);
             shared.insert(asked.request.is_none());
             if owners.len() > 1 {
-                return Err(finding("connections", format!("secrets of {owners:?} on one connection: {asked:?}")));
+                return Err(finding(
+                    "connections",
+                    format!("secrets of {owners:?} on one connection: {asked:?}"),
+                ));
             }
             if shared.len() > 1 {
-                return Err(finding("connections", format!("shared fetches and passes on one connection: {asked:?}")));
+                return Err(finding(
+                    "connections",
+                    format!("shared fetches and passes on one connection: {asked:?}"),
+                ));
             }
             if shared.contains(&true) && !owners.is_empty() {
-                return Err(finding("connections", format!("a shared fetch with secrets: {asked:?}")));
+                return Err(finding(
+                    "connections",
+                    format!("a shared fetch with secrets: {asked:?}"),
+                ));
             }
         }
         Ok(())
@@ -220,19 +260,43 @@ impl<'a> Judge<'a> {
             // On one connection requests are served in turn: one that was sent before a change may
             // be taken up after it, never the other way.
             if asked.at < all_since {
-                let what = format!("request {} of {} got what was asked at {} and died at {all_since}: {asked:?}", exchange.request.id, exchange.at, asked.at);
+                let what = format!(
+                    "request {} of {} got what was asked at {} and died at {all_since}: {asked:?}",
+                    exchange.request.id, exchange.at, asked.at
+                );
                 return Err(finding("purges", what));
             }
-            let url = format!("http://{}{}", exchange.request.host, exchange.request.target);
+            let url = format!(
+                "http://{}{}",
+                exchange.request.host, exchange.request.target
+            );
             let plain = exchange.request.field("x-forwarded-proto").is_none();
-            if let Some(purged) = since.get(url.as_str()).filter(|purged| plain && asked.at < **purged) {
-                let what = format!("request {} of {} got what was asked at {} and purged at {purged}: {asked:?}", exchange.request.id, exchange.at, asked.at);
+            if let Some(purged) = since
+                .get(url.as_str())
+                .filter(|purged| plain && asked.at < **purged)
+            {
+                let what = format!(
+                    "request {} of {} got what was asked at {} and purged at {purged}: {asked:?}",
+                    exchange.request.id, exchange.at, asked.at
+                );
                 return Err(finding("purges", what));
             }
-            let path = exchange.request.target.split('?').next().unwrap_or_default();
-            let turns = self.schedule.controls.iter().any(|c| matches!(c.what, What::Reload(_)) && c.at > exchange.at);
+            let path = exchange
+                .request
+                .target
+                .split('?')
+                .next()
+                .unwrap_or_default();
+            let turns = self
+                .schedule
+                .controls
+                .iter()
+                .any(|c| matches!(c.what, What::Reload(_)) && c.at > exchange.at);
             if in_force.is_personal(path) && !turns && asked.request.is_none() {
-                let what = format!("request {} for what is personal got a shared answer: {asked:?}", exchange.request.id);
+                let what = format!(
+                    "request {} for what is personal got a shared answer: {asked:?}",
+                    exchange.request.id
+                );
                 return Err(finding("personal", what));
             }
         }
@@ -243,8 +307,30 @@ impl<'a> Judge<'a> {
     fn what_is_forbidden_is_not_shared(&self) -> Result<(), Finding> {
         let mut reached: BTreeMap<u64, u32> = BTreeMap::new();
         for (exchange, asked) in self.delivered().filter(|(_, asked)| asked.forbids) {
-            if let Some(other) = reached.insert(asked.stamp, exchange.request.id).filter(|other| *other != exchange.request.id) {
-                let what = format!("requests {other} and {} got one answer that forbids sharing: {asked:?}", exchange.request.id);
+            if let Some(other) = reached
+                .insert(asked.stamp, exchange.request.id)
+                .filter(|other| *other != exchange.request.id)
+            {
+                let what = format!(
+                    "requests {other} and {} got one answer that forbids sharing: {asked:?}",
+                    exchange.request.id
+                );
+                return Err(finding("prohibitions", what));
+            }
+        }
+        for (exchange, asked) in self
+            .delivered()
+            .filter(|(_, asked)| asked.only_without_cookie)
+        {
+            let cookie = exchange
+                .request
+                .field("cookie")
+                .is_some_and(|cookie| cookie.contains("sid="));
+            if asked.request.is_none() && cookie {
+                let what = format!(
+                    "request {} has a cookie, and got what is for those without: {asked:?}",
+                    exchange.request.id
+                );
                 return Err(finding("prohibitions", what));
             }
         }
@@ -253,8 +339,17 @@ impl<'a> Judge<'a> {
 
     /// (f) Nobody waits for ever.
     fn everybody_is_answered(&self) -> Result<(), Finding> {
-        for (n, (client, got)) in self.schedule.clients.iter().zip(&self.seen.clients).enumerate() {
-            let left = client.steps.iter().any(|step| matches!(step.action, Action::Abort));
+        for (n, (client, got)) in self
+            .schedule
+            .clients
+            .iter()
+            .zip(&self.seen.clients)
+            .enumerate()
+        {
+            let left = client
+                .steps
+                .iter()
+                .any(|step| matches!(step.action, Action::Abort));
             let unanswered = self
                 .exchanges
                 .iter()
@@ -273,7 +368,10 @@ impl<'a> Judge<'a> {
             let Some(id) = asked.request else { continue };
             let request = self.exchanges.iter().find(|e| e.request.id == id);
             if request.is_some_and(|e| !e.request.is_safe()) && !sent.insert(id) {
-                return Err(finding("once", format!("request {id} reached the origin twice: {asked:?}")));
+                return Err(finding(
+                    "once",
+                    format!("request {id} reached the origin twice: {asked:?}"),
+                ));
             }
         }
         Ok(())
@@ -283,28 +381,50 @@ impl<'a> Judge<'a> {
 /// Whether a request shows who sends it.
 fn has_credentials(request: &Request) -> bool {
     request.who != Who::C
-        && ["cookie", "authorization", "x-user"].iter().any(|name| request.field(name).is_some())
+        && ["cookie", "authorization", "x-user"]
+            .iter()
+            .any(|name| request.field(name).is_some())
 }
 
 /// Judges two runs of one schedule in which A's secrets differ: whatever B and C observe is equal,
 /// byte for byte and instant for instant.
 pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<(), Finding> {
     for (n, client) in schedule.clients.iter().enumerate() {
-        let of_a = requests(client).iter().filter(|(_, r)| r.who == Who::A).count();
+        let of_a = requests(client)
+            .iter()
+            .filter(|(_, r)| r.who == Who::A)
+            .count();
         let of_all = requests(client).len();
         let (one, other) = (&one.clients[n], &other.clients[n]);
         if of_a == 0 {
             if one != other {
-                return Err(finding("two runs", format!("client {n} observes A's secrets: {}", difference(one, other))));
+                return Err(finding(
+                    "two runs",
+                    format!(
+                        "client {n} observes A's secrets: {}",
+                        difference(one, other)
+                    ),
+                ));
             }
         } else if of_a < of_all {
             // A and B take turns on this one: B's answers are B's observation.
             let whole = |got| answers(client, got).unwrap_or_default();
             let (one, other) = (whole(one), whole(other));
-            for (k, (_, request)) in requests(client).iter().enumerate().filter(|(_, (_, r))| r.who == Who::B) {
-                let bytes = |of: &[Response]| of.get(k).map(|r| (r.head.clone(), r.body.clone(), r.whole));
+            for (k, (_, request)) in requests(client)
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, r))| r.who == Who::B)
+            {
+                let bytes =
+                    |of: &[Response]| of.get(k).map(|r| (r.head.clone(), r.body.clone(), r.whole));
                 if bytes(&one) != bytes(&other) {
-                    return Err(finding("two runs", format!("request {} of B, on a connection with A, observes A's secrets", request.id)));
+                    return Err(finding(
+                        "two runs",
+                        format!(
+                            "request {} of B, on a connection with A, observes A's secrets",
+                            request.id
+                        ),
+                    ));
                 }
             }
         }
@@ -325,10 +445,18 @@ fn difference(one: &Got, other: &Got) -> String {
             format!("at byte {at}:\n  {:?}\n  {:?}", show(&a), show(&b))
         }
         None if a.len() != b.len() => format!("{} bytes against {}", a.len(), b.len()),
-        None => format!("the instants differ: {:?} against {:?}", times(one), times(other)),
+        None => format!(
+            "the instants differ: {:?} against {:?}",
+            times(one),
+            times(other)
+        ),
     }
 }
 
 fn times(got: &Got) -> Vec<u64> {
-    got.pieces.iter().map(|(at, _)| *at).chain(got.ended).collect()
+    got.pieces
+        .iter()
+        .map(|(at, _)| *at)
+        .chain(got.ended)
+        .collect()
 }

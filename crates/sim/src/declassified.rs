@@ -11,7 +11,7 @@
 //!    own events and the answers to them fall on odd milliseconds, all others on even ones
 //!    ([`instant`]), so that no tie is ever decided by what A's answers look like; bounds on load are
 //!    never reached; and where A sends several requests on one connection, framing faults too are
-//!    chosen without the secrets (`x-steady`), since a cut connection delays, or loses, what A asks
+//!    chosen without the secrets (`steady`), since a cut connection delays, or loses, what A asks
 //!    after it.
 //! 3. **What the policy puts into a key, or calls public.** A value in `key_headers` or a parameter in
 //!    `query_public` is part of what everybody may ask for. Why it is allowed: the policy's author

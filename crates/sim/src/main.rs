@@ -67,7 +67,11 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().what {
-        Command::Run { schedules, seed, threads } => many(seed, schedules, threads),
+        Command::Run {
+            schedules,
+            seed,
+            threads,
+        } => many(seed, schedules, threads),
         Command::Replay { seed, verbose } => replay(seed, verbose),
         Command::Shrink { seed } => shrink(seed),
         Command::Faults { schedules, seed } => faults(seed, schedules),
@@ -75,15 +79,26 @@ fn main() -> ExitCode {
 }
 
 fn many(seed: u64, schedules: u64, threads: u64) -> ExitCode {
-    say(&format!("base seed {seed}: {schedules} schedules on {threads} threads"));
+    say(&format!(
+        "base seed {seed}: {schedules} schedules on {threads} threads"
+    ));
     let began = Instant::now();
     let progress = batch::every(schedules.div_ceil(10).max(1), |done| {
-        say(&format!("{done} schedules, {:.0} a second", rate(done, began)));
+        say(&format!(
+            "{done} schedules, {:.0} a second",
+            rate(done, began)
+        ));
     });
     let (totals, findings) = batch::many(seed, schedules, threads, progress);
-    say(&format!("{totals}; {:.0} schedules a second", rate(totals.schedules, began)));
+    say(&format!(
+        "{totals}; {:.0} schedules a second",
+        rate(totals.schedules, began)
+    ));
     for (seed, finding) in &findings {
-        say(&format!("FAILED {}: {}\n  again: cargo run --profile sim -p shikiri-sim -- replay {seed}", finding.checker, finding.what));
+        say(&format!(
+            "FAILED {}: {}\n  again: cargo run --profile sim -p shikiri-sim -- replay {seed}",
+            finding.checker, finding.what
+        ));
     }
     match totals.control() {
         Err(finding) => {
@@ -138,13 +153,22 @@ fn faults(seed: u64, schedules: u64) -> ExitCode {
     for (fault, caught) in batch::faults(seed, schedules) {
         match caught {
             Some((n, seed, finding)) => {
-                say(&format!("{fault:?}: caught by `{}` in schedule {n}, seed {seed}", finding.checker));
+                say(&format!(
+                    "{fault:?}: caught by `{}` in schedule {n}, seed {seed}",
+                    finding.checker
+                ));
             }
             None => {
                 all_caught = false;
-                say(&format!("FAILED {fault:?}: not caught in {schedules} schedules"));
+                say(&format!(
+                    "FAILED {fault:?}: not caught in {schedules} schedules"
+                ));
             }
         }
     }
-    if all_caught { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if all_caught {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }

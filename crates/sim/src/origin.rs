@@ -34,6 +34,8 @@ pub(crate) struct Asked {
     pub(crate) stamp: u64,
     /// The response forbids that it be shared, or sets a cookie, or speaks to one client.
     pub(crate) forbids: bool,
+    /// The response says that it would be another for a request with a cookie.
+    pub(crate) only_without_cookie: bool,
     /// A second response that nobody asked for.
     pub(crate) surplus: bool,
     /// The first that is noted of its request.
@@ -63,7 +65,12 @@ struct Seen {
 }
 
 impl Origins {
-    pub(crate) fn new(seed: u64, fault_percent: u64, veto_percent: u64, hurried: bool) -> Arc<Self> {
+    pub(crate) fn new(
+        seed: u64,
+        fault_percent: u64,
+        veto_percent: u64,
+        hurried: bool,
+    ) -> Arc<Self> {
         Arc::new(Self {
             seed: mix(seed ^ 0x0716),
             fault_percent,
@@ -132,6 +139,7 @@ impl Origins {
                         host: request.host.clone(),
                         stamp: made.stamp,
                         forbids: made.forbids,
+                        only_without_cookie: made.only_without_cookie,
                         surplus: made.surplus,
                         is_first: n == 0,
                         after_surplus,
@@ -143,7 +151,11 @@ impl Origins {
             after_surplus |= answer.is_surplus;
             for doing in answer.doings {
                 match doing {
-                    Doing::Wait(ms) => clock.sleep_until(answered(clock.now() + ms, request.lane)).await,
+                    Doing::Wait(ms) => {
+                        clock
+                            .sleep_until(answered(clock.now() + ms, request.lane))
+                            .await
+                    }
                     Doing::Write(bytes) => {
                         if wire.send(&bytes).await.is_none() {
                             return;
@@ -166,7 +178,10 @@ impl Origins {
         let timing = Rng::new(decided_by(self.seed ^ 0x71, count, all, true));
         let content = Rng::new(decided_by(self.seed ^ 0xc0, count, all, false));
         let path = request.target.split('?').next().unwrap_or_default();
-        let route = Rng::new(hash(self.seed ^ hash(1, host.as_bytes()), &masked(path.as_bytes())));
+        let route = Rng::new(hash(
+            self.seed ^ hash(1, host.as_bytes()),
+            &masked(path.as_bytes()),
+        ));
         let making = Making {
             origins: self,
             request,
@@ -200,19 +215,25 @@ struct Incoming {
 impl Incoming {
     fn of(head: &[u8]) -> Self {
         let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        let number = |name: &str| field(head, name).and_then(|value| text(value).parse::<u64>().ok());
+        let number =
+            |name: &str| field(head, name).and_then(|value| text(value).parse::<u64>().ok());
         let first = head.split(|b| *b == b'\r').next().unwrap_or_default();
         let mut words = first.split(|b| *b == b' ').map(text);
+        // `sim/7 3 steady`: the request's number, its lane, and what may depend on secrets.
+        let agent = field(head, "user-agent").map(text).unwrap_or_default();
+        let mut agent = agent.strip_prefix("sim/").unwrap_or_default().split(' ');
         Self {
             method: words.next().unwrap_or_default(),
             target: words.next().unwrap_or_default(),
             host: field(head, "host").map(text).unwrap_or_default(),
-            id: number("x-req").and_then(|id| u32::try_from(id).ok()),
-            lane: number("x-lane"),
-            steady: field(head, "x-steady").is_some(),
+            id: agent.next().and_then(|id| id.parse().ok()),
+            lane: agent.next().and_then(|lane| lane.parse().ok()),
+            steady: agent.next() == Some("steady"),
             expects: field(head, "expect").is_some(),
             chunked: field(head, "transfer-encoding").is_some(),
-            length: number("content-length").and_then(|l| usize::try_from(l).ok()).unwrap_or(0),
+            length: number("content-length")
+                .and_then(|l| usize::try_from(l).ok())
+                .unwrap_or(0),
             if_none_match: field(head, "if-none-match").is_some(),
             range: field(head, "range").is_some(),
         }
@@ -228,6 +249,7 @@ impl Incoming {
 struct Made {
     stamp: u64,
     forbids: bool,
+    only_without_cookie: bool,
     surplus: bool,
 }
 
@@ -321,16 +343,40 @@ const HURRIED: [Framing; 7] = [
 ];
 
 const SHARED: [&str; 9] = [
-    "public, max-age=60", "max-age=3600", "s-maxage=30, max-age=5", "Max-Age=600",
-    "max-age=10, stale-while-revalidate=60, stale-if-error=600", "public, max-age=1, must-revalidate",
-    "", "max-age=\"60\"", "max-age=5, stale-if-error=9999",
+    "public, max-age=60",
+    "max-age=3600",
+    "s-maxage=30, max-age=5",
+    "Max-Age=600",
+    "max-age=10, stale-while-revalidate=60, stale-if-error=600",
+    "public, max-age=1, must-revalidate",
+    "",
+    "max-age=\"60\"",
+    "max-age=5, stale-if-error=9999",
 ];
 const FORBIDDEN: [&str; 14] = [
-    "private", "no-store", "no-cache", "private, max-age=60", "No-Store", "PRIVATE", "max-age=60, no-store=1",
-    "private=\"set-cookie\", max-age=60", "no-cache=\"x\", max-age=60", "max-age=60,,private", "no-store, public",
-    "private,max-age=3600", "public, max-age=60, no-cache", "max-age=60;private",
+    "private",
+    "no-store",
+    "no-cache",
+    "private, max-age=60",
+    "No-Store",
+    "PRIVATE",
+    "max-age=60, no-store=1",
+    "private=\"set-cookie\", max-age=60",
+    "no-cache=\"x\", max-age=60",
+    "max-age=60,,private",
+    "no-store, public",
+    "private,max-age=3600",
+    "public, max-age=60, no-cache",
+    "max-age=60;private",
 ];
-const UNCLEAR: [&str; 6] = ["max-age=0", "max-age=-1", "max-age=banana", "max-age=1, max-age=99", "must-revalidate", "max-age = 60"];
+const UNCLEAR: [&str; 6] = [
+    "max-age=0",
+    "max-age=-1",
+    "max-age=banana",
+    "max-age=1, max-age=99",
+    "must-revalidate",
+    "max-age = 60",
+];
 
 /// One answer in the making.
 struct Making<'a> {
@@ -362,7 +408,9 @@ impl Making<'_> {
                 0 => 70_000,
                 1 => 12_000,
                 2 => 9_990,
-                _ => self.timing.pick(&[0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000]),
+                _ => self
+                    .timing
+                    .pick(&[0, 0, 0, 2, 20, 50, 200, 200, 900, 3_000]),
             }
         };
         let first = self.response(route, path, count, all, framing, false);
@@ -430,25 +478,49 @@ impl Making<'_> {
             }
             return self.outline.pick(&FAULTS);
         }
-        if self.outline.percent(30) { Framing::Chunks } else { Framing::Length }
+        if self.outline.percent(30) {
+            Framing::Chunks
+        } else {
+            Framing::Length
+        }
     }
 
     /// One response, whole.
-    fn response(&mut self, route: Route, path: &str, count: u32, all: &[u8], framing: Framing, surplus: bool) -> Vec<u8> {
-        let number = mix(decided_by(self.origins.seed ^ u64::from(surplus), count, all, false));
+    fn response(
+        &mut self,
+        route: Route,
+        path: &str,
+        count: u32,
+        all: &[u8],
+        framing: Framing,
+        surplus: bool,
+    ) -> Vec<u8> {
+        let number = mix(decided_by(
+            self.origins.seed ^ u64::from(surplus),
+            count,
+            all,
+            false,
+        ));
         let own = stamp(number);
         let noise = if self.origins.veto_percent == 0 { 0 } else { 8 };
         let mut forbids = false;
+        let mut only_without_cookie = false;
         let mut fields = String::new();
         let mut say = |name: &str, value: &str| {
             if !value.is_empty() {
                 write!(fields, "{name}: {value}\r\n").expect("a string grows");
             }
         };
-        let echo: String = String::from_utf8_lossy(all).chars().map(|c| if c.is_control() { ' ' } else { c }).take(400).collect();
+        let echo: String = String::from_utf8_lossy(all)
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .take(400)
+            .collect();
         let mut status: u16 = match route {
             Route::Redirect => self.route.pick(&[301, 302, 303, 307, 308]),
-            Route::Chaos => self.outline.pick(&[200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599]),
+            Route::Chaos => self.outline.pick(&[
+                200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599,
+            ]),
             _ if self.outline.percent(noise) => self.outline.pick(&[404, 500, 503, 401, 204]),
             _ => 200,
         };
@@ -457,13 +529,27 @@ impl Making<'_> {
         let has_etag = self.route.percent(60);
         let has_modified = self.route.percent(40);
         let usual = self.route.pick(&SHARED);
-        let vary = self.route.pick(&["", "", "", "", "", "", "", "", "", "Accept-Encoding", "Accept-Language", "Accept-Encoding, Accept-Language"]);
+        let vary = self.route.pick(&[
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "",
+            "Accept-Encoding",
+            "Accept-Language",
+            "Accept-Encoding, Accept-Language",
+        ]);
         let size = self.route.pick(&[0_usize, 40, 300, 900, 3_000, 20_000]);
         let kind = kind_of(path, route, &mut self.route);
         let mints = self.route.percent(15);
         let has_span = self.route.percent(20);
 
-        let confirms = self.request.if_none_match && has_etag && status == 200 && self.outline.percent(80);
+        let confirms =
+            self.request.if_none_match && has_etag && status == 200 && self.outline.percent(80);
         if confirms {
             status = 304;
         }
@@ -483,8 +569,10 @@ impl Making<'_> {
         forbids |= FORBIDDEN.contains(&cache_control);
         say("Cache-Control", cache_control);
         if self.outline.percent(self.origins.veto_percent) {
-            forbids = true;
-            match self.outline.below(9) {
+            let how = self.outline.below(9);
+            only_without_cookie = how == 2;
+            forbids |= how != 2;
+            match how {
                 0 => say("WWW-Authenticate", "Basic realm=\"x\""),
                 1 => say("Vary", "*"),
                 2 => say("Vary", "Cookie"),
@@ -506,13 +594,33 @@ impl Making<'_> {
         }
         // A document comes in editions, each the same several times: nobody could share it otherwise.
         let is_html = kind.is_some_and(|kind| kind.starts_with("text/html"));
-        let is_document = !forbids && (is_html || (300..400).contains(&status));
-        let edition = mix(decided_by(self.origins.seed ^ u64::from(surplus) ^ 0xed, count / 4, all, false));
-        self.made.push(Made { stamp: number, forbids, surplus });
+        let is_document =
+            !forbids && !only_without_cookie && (is_html || (300..400).contains(&status));
+        let edition = mix(decided_by(
+            self.origins.seed ^ u64::from(surplus) ^ 0xed,
+            count / 4,
+            all,
+            false,
+        ));
+        self.made.push(Made {
+            stamp: number,
+            forbids,
+            only_without_cookie,
+            surplus,
+        });
         if is_document {
-            self.made.push(Made { stamp: edition, forbids, surplus });
+            self.made.push(Made {
+                stamp: edition,
+                forbids,
+                only_without_cookie,
+                surplus,
+            });
         }
-        let edition = if is_document { stamp(edition) } else { own.clone() };
+        let edition = if is_document {
+            stamp(edition)
+        } else {
+            own.clone()
+        };
         say("Vary", vary);
         say("X-Stamp", &edition);
         if has_etag {
@@ -522,13 +630,25 @@ impl Making<'_> {
             say("Last-Modified", "Tue, 14 Nov 2023 22:00:00 GMT");
         }
         if self.outline.percent(noise) {
-            say("Expires", self.outline.pick(&["0", "-1", "Thu, 01 Dec 1994 16:00:00 GMT", "Fri, 14 Nov 2033 22:13:20 GMT"]));
+            say(
+                "Expires",
+                self.outline.pick(&[
+                    "0",
+                    "-1",
+                    "Thu, 01 Dec 1994 16:00:00 GMT",
+                    "Fri, 14 Nov 2033 22:13:20 GMT",
+                ]),
+            );
         }
         if self.outline.percent(noise) {
             say("Age", self.outline.pick(&["0", "1", "59", "99999", "x"]));
         }
         if self.outline.percent(noise) {
-            say("Date", self.outline.pick(&["Tue, 14 Nov 2023 22:13:20 GMT", "yesterday"]));
+            say(
+                "Date",
+                self.outline
+                    .pick(&["Tue, 14 Nov 2023 22:13:20 GMT", "yesterday"]),
+            );
         }
         if self.outline.percent(noise) {
             say("Access-Control-Allow-Origin", "*");
@@ -542,25 +662,55 @@ impl Making<'_> {
         if self.content.percent(2 * noise) {
             say("X-Echo", &echo);
         }
-        if (300..400).contains(&status) && status != 304 || status == 201 || self.outline.percent(noise) {
+        if (300..400).contains(&status) && status != 304
+            || status == 201
+            || self.outline.percent(noise)
+        {
             // Most URLs lead to one place.
             let places = ["/", "/news/1", "http://shop.test/a.css", "/home?tok=@"];
             let usual = self.route.pick(&places);
-            let to = if self.outline.percent(noise) { self.outline.pick(&places) } else { usual };
+            let to = if self.outline.percent(noise) {
+                self.outline.pick(&places)
+            } else {
+                usual
+            };
             // An unsafe method's `Location` names what it invalidates: no secret goes there.
-            let token = if self.request.is_safe() { own.clone() } else { String::new() };
+            let token = if self.request.is_safe() {
+                own.clone()
+            } else {
+                String::new()
+            };
             say("Location", &to.replace('@', &token));
         }
         if self.outline.percent(noise) {
-            say("Content-Location", self.outline.pick(&["/a.css", "/news/1", "http://other.test/"]));
+            say(
+                "Content-Location",
+                self.outline
+                    .pick(&["/a.css", "/news/1", "http://other.test/"]),
+            );
         }
         if self.outline.percent(noise) {
-            say("Connection", self.outline.pick(&["close", "x-stamp", "cache-control, set-cookie", "keep-alive"]));
+            say(
+                "Connection",
+                self.outline.pick(&[
+                    "close",
+                    "x-stamp",
+                    "cache-control, set-cookie",
+                    "keep-alive",
+                ]),
+            );
         }
 
         let mut body = Vec::new();
         if !matches!(status, 204 | 304) && self.request.method != "HEAD" {
-            body = body_of(kind, mints.then_some(own.as_str()), has_span.then_some(own.as_str()), &edition, &echo, size);
+            body = body_of(
+                kind,
+                mints.then_some(own.as_str()),
+                has_span.then_some(own.as_str()),
+                &edition,
+                &echo,
+                size,
+            );
         }
         if let Some(kind) = kind
             && (!body.is_empty() || self.request.method == "HEAD")
@@ -576,8 +726,16 @@ impl Making<'_> {
     }
 
     fn framed(&mut self, status: u16, fields: &str, body: Vec<u8>, framing: Framing) -> Vec<u8> {
-        let version = if framing == Framing::Http10 { "HTTP/1.0" } else { "HTTP/1.1" };
-        let reason = if self.outline.percent(50) { "Whatever" } else { "" };
+        let version = if framing == Framing::Http10 {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
+        let reason = if self.outline.percent(50) {
+            "Whatever"
+        } else {
+            ""
+        };
         let mut head = format!("{version} {status} {reason}\r\n{fields}").into_bytes();
         let mut say = |text: &str| head.extend_from_slice(text.as_bytes());
         let length = body.len();
@@ -586,14 +744,28 @@ impl Making<'_> {
             Framing::Close | Framing::Http10 => {}
             Framing::TooLong => say(&format!("Content-Length: {}\r\n", length + 7)),
             Framing::TooShort => say(&format!("Content-Length: {}\r\n", length / 2)),
-            Framing::LengthAndChunks => say(&format!("Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n")),
-            Framing::TwoLengths => say(&format!("Content-Length: {length}\r\nContent-Length: {}\r\n", length + 1)),
+            Framing::LengthAndChunks => say(&format!(
+                "Content-Length: {length}\r\nTransfer-Encoding: chunked\r\n"
+            )),
+            Framing::TwoLengths => say(&format!(
+                "Content-Length: {length}\r\nContent-Length: {}\r\n",
+                length + 1
+            )),
             Framing::Giant => {
-                say(&format!("X-Giant: {}\r\n", "g".repeat(self.outline.pick(&[9_000, 70_000, 300_000]))));
+                say(&format!(
+                    "X-Giant: {}\r\n",
+                    "g".repeat(self.outline.pick(&[9_000, 70_000, 300_000]))
+                ));
                 say(&format!("Content-Length: {length}\r\n"));
             }
             Framing::Junk => {
-                say(self.outline.pick(&[" folded: x\r\n", "no colon here\r\n", "Bad Name: x\r\n", "X-Nul: a\0b\r\n", "X-Lf: a\nX-Other: b\r\n"]));
+                say(self.outline.pick(&[
+                    " folded: x\r\n",
+                    "no colon here\r\n",
+                    "Bad Name: x\r\n",
+                    "X-Nul: a\0b\r\n",
+                    "X-Lf: a\nX-Other: b\r\n",
+                ]));
                 say(&format!("Content-Length: {length}\r\n"));
             }
             Framing::Chunks if !bodiless => {
@@ -617,7 +789,11 @@ impl Making<'_> {
             }
             head.extend_from_slice(b"0\r\n");
             if trailer {
-                let stamp = self.made.last().map(|made| stamp(made.stamp)).unwrap_or_default();
+                let stamp = self
+                    .made
+                    .last()
+                    .map(|made| stamp(made.stamp))
+                    .unwrap_or_default();
                 head.extend_from_slice(format!("X-After: {stamp}\r\n").as_bytes());
             }
             head.extend_from_slice(b"\r\n");
@@ -630,9 +806,19 @@ impl Making<'_> {
 
 fn kind_of(path: &str, route: Route, rng: &mut Rng) -> Option<&'static str> {
     if rng.percent(10) {
-        return rng.pick(&[None, Some("text/html"), Some("application/octet-stream"), Some("image/png"), Some("x")]);
+        return rng.pick(&[
+            None,
+            Some("text/html"),
+            Some("application/octet-stream"),
+            Some("image/png"),
+            Some("x"),
+        ]);
     }
-    let extension = path.rsplit('/').next().and_then(|last| last.rsplit_once('.')).map(|(_, e)| e);
+    let extension = path
+        .rsplit('/')
+        .next()
+        .and_then(|last| last.rsplit_once('.'))
+        .map(|(_, e)| e);
     Some(match extension {
         Some("css") => "text/css",
         Some("js") => "text/javascript; charset=utf-8",
@@ -646,7 +832,14 @@ fn kind_of(path: &str, route: Route, rng: &mut Rng) -> Option<&'static str> {
 
 /// A body that looks like its type. `minted`: what differs in every copy of a document; `span`: the
 /// same within marks that a policy may declare volatile.
-fn body_of(kind: Option<&str>, minted: Option<&str>, span: Option<&str>, own: &str, echo: &str, size: usize) -> Vec<u8> {
+fn body_of(
+    kind: Option<&str>,
+    minted: Option<&str>,
+    span: Option<&str>,
+    own: &str,
+    echo: &str,
+    size: usize,
+) -> Vec<u8> {
     let kind = kind.unwrap_or("text/plain");
     if kind.starts_with("image/png") {
         let mut body = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
@@ -662,7 +855,9 @@ fn body_of(kind: Option<&str>, minted: Option<&str>, span: Option<&str>, own: &s
         return body;
     }
     if kind.starts_with("text/html") {
-        let minted = minted.map(|own| format!("<input type=hidden name=csrf value={own}>")).unwrap_or_default();
+        let minted = minted
+            .map(|own| format!("<input type=hidden name=csrf value={own}>"))
+            .unwrap_or_default();
         return format!(
             "<!doctype html><title>{own}</title><p>{echo} {}</p><!--v-->{}<!--/v-->{minted}",
             "text ".repeat(size / 5),
@@ -672,7 +867,11 @@ fn body_of(kind: Option<&str>, minted: Option<&str>, span: Option<&str>, own: &s
     }
     if kind.starts_with("application/json") {
         let echo = echo.replace(['"', '\\'], "'");
-        return format!("{{\"stamp\": \"{own}\", \"echo\": \"{echo}\", \"text\": \"{}\"}}", "x".repeat(size)).into_bytes();
+        return format!(
+            "{{\"stamp\": \"{own}\", \"echo\": \"{echo}\", \"text\": \"{}\"}}",
+            "x".repeat(size)
+        )
+        .into_bytes();
     }
     format!("/* {own} {echo} {} */", "x".repeat(size)).into_bytes()
 }
@@ -688,7 +887,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
     /// Reads on; `None` when nothing more comes.
     async fn more(&mut self) -> Option<()> {
         let mut piece = [0; 4096];
-        let count = self.io.read(&mut piece).await.ok().filter(|count| *count > 0)?;
+        let count = self
+            .io
+            .read(&mut piece)
+            .await
+            .ok()
+            .filter(|count| *count > 0)?;
         self.buffer.extend_from_slice(&piece[..count]);
         if !self.late.is_empty() {
             let late = std::mem::take(&mut self.late);

@@ -47,7 +47,9 @@ impl Policy {
         if rng.percent(15) {
             say("origin_idle_time_max = \"640ms\"");
         }
-        say(&format!("[session]\nheaders = [\"x-user\", \"x-salt-{salt}\"]"));
+        say(&format!(
+            "[session]\nheaders = [\"x-user\", \"x-salt-{salt}\"]"
+        ));
         if rng.percent(50) {
             say("cookies = [\"sid\"]");
         }
@@ -90,7 +92,11 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
     if let Some(paths) = paths {
         say(format_args!("match = {{ paths = [\"{paths}\"] }}"));
     }
-    let to = if rng.percent(85) { "everyone" } else { "anonymous" };
+    let to = if rng.percent(85) {
+        "everyone"
+    } else {
+        "anonymous"
+    };
     say(format_args!("to = \"{to}\""));
     match rng.below(10) {
         0 => say(format_args!("types = [\"*/*\"]")),
@@ -106,13 +112,17 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
     }
     match rng.below(8) {
         0 => say(format_args!("query = [\"page\"]")),
-        1 => say(format_args!("query = [\"page\", \"q\"]\nquery_else = \"personal\"")),
+        1 => say(format_args!(
+            "query = [\"page\", \"q\"]\nquery_else = \"personal\""
+        )),
         2 => say(format_args!("query = []")),
         _ => {}
     }
     match rng.below(6) {
         0 => say(format_args!("key_headers = [\"accept-language\"]")),
-        1 => say(format_args!("key_headers = [\"accept-language\", \"x-color\", \"accept\"]")),
+        1 => say(format_args!(
+            "key_headers = [\"accept-language\", \"x-color\", \"accept\"]"
+        )),
         _ => {}
     }
     if rng.percent(40) {
@@ -126,7 +136,9 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
         "lifetime = {{ default = \"{default}\", max = \"{max}\", stale_while_revalidate = \"{swr}\", stale_if_error = \"{sie}\" }}"
     ));
     if rng.percent(40) {
-        say(format_args!("volatile = [{{ from = \"<!--v-->\", to = \"<!--/v-->\" }}]"));
+        say(format_args!(
+            "volatile = [{{ from = \"<!--v-->\", to = \"<!--/v-->\" }}]"
+        ));
     }
     if rng.percent(10) {
         say(format_args!("object_bytes_max = 2048"));

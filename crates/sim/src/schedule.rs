@@ -63,7 +63,7 @@ pub(crate) enum Action {
 /// A request, with names in place of secrets.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
-    /// Sent as `x-req`: no two requests have the same.
+    /// Sent in `User-Agent`, with the lane: no two requests have the same.
     pub(crate) id: u32,
     pub(crate) who: Who,
     pub(crate) method: &'static str,
@@ -103,15 +103,37 @@ pub(crate) struct Outage {
 }
 
 const PLAIN: [&str; 14] = [
-    "/a.css", "/js/app.js", "/img/p.png", "/data.json", "/", "/news/1", "/news/1?page=2",
-    "/index.html", "/account", "/account/a.css", "/api/me", "/go", "/fonts/f.woff2", "/about",
+    "/a.css",
+    "/js/app.js",
+    "/img/p.png",
+    "/data.json",
+    "/",
+    "/news/1",
+    "/news/1?page=2",
+    "/index.html",
+    "/account",
+    "/account/a.css",
+    "/api/me",
+    "/go",
+    "/fonts/f.woff2",
+    "/about",
 ];
 const ODD: [&str; 8] = [
-    "/news/1?page=2&utm_source=x", "/echo?q=1", "/my%20page", "/x;y.css", "/a//b.css",
-    "/%2e%2e/a.css", "/list?page=1&page=2", "/account?",
+    "/news/1?page=2&utm_source=x",
+    "/echo?q=1",
+    "/my%20page",
+    "/x;y.css",
+    "/a//b.css",
+    "/%2e%2e/a.css",
+    "/list?page=1&page=2",
+    "/account?",
 ];
 const TOKENED: [&str; 6] = [
-    "/u/@url@", "/reset?token=@url@", "/home?sid=@url@", "/page?t=@url@", "/dl/@url@/file.pdf",
+    "/u/@url@",
+    "/reset?token=@url@",
+    "/home?sid=@url@",
+    "/page?t=@url@",
+    "/dl/@url@/file.pdf",
     "/a.css?session=@url@",
 ];
 
@@ -183,7 +205,12 @@ impl Schedule {
         let steps = self.clients.iter().flat_map(|client| &client.steps);
         let reads = self.clients.iter().map(|client| client.reads_from);
         let controls = self.controls.iter().map(|control| control.at);
-        steps.map(|step| step.at).chain(reads).chain(controls).max().unwrap_or(0)
+        steps
+            .map(|step| step.at)
+            .chain(reads)
+            .chain(controls)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -203,7 +230,11 @@ impl Maker {
     fn new(rng: &mut Rng) -> Self {
         let mut urls = vec![rng.pick(&PLAIN)];
         for _ in 0..rng.below(3) {
-            urls.push(if rng.percent(75) { rng.pick(&PLAIN) } else { rng.pick(&ODD) });
+            urls.push(if rng.percent(75) {
+                rng.pick(&PLAIN)
+            } else {
+                rng.pick(&ODD)
+            });
         }
         let mut at = 0;
         let times = (0..1 + rng.below(4)).map(|_| {
@@ -213,7 +244,11 @@ impl Maker {
         let times = times.collect();
         Self {
             urls,
-            host: if rng.percent(80) { "shop.test" } else { "other.test" },
+            host: if rng.percent(80) {
+                "shop.test"
+            } else {
+                "other.test"
+            },
             times,
             noise: rng.pick(&[0, 4, 12]),
             acts: rng.pick(&[0, 10, 30]),
@@ -280,20 +315,26 @@ impl Maker {
 
     fn request(&mut self, rng: &mut Rng, who: Who, way: u64, lane: u64, shared: bool) -> Request {
         self.next_id += 1;
-        let mut fields = vec![
-            ("x-req", self.next_id.to_string()),
-            ("x-lane", lane.to_string()),
-        ];
-        if who == Who::A && shared {
-            // See `declassified`: where another request follows, only content may depend on a secret.
-            fields.push(("x-steady", "1".to_owned()));
-        }
+        // See `declassified`: where another request follows, only content may depend on a secret.
+        let steady = if who == Who::A && shared {
+            "steady"
+        } else {
+            "free"
+        };
+        let mut fields = vec![(
+            "User-Agent",
+            format!("sim/{} {lane} {steady}", self.next_id),
+        )];
         let method = if rng.percent(self.acts) {
             rng.pick(&["POST", "POST", "PUT", "DELETE", "OPTIONS"])
         } else {
             rng.pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD"])
         };
-        let url = if rng.percent(65) { self.urls[0] } else { rng.pick(&self.urls) };
+        let url = if rng.percent(65) {
+            self.urls[0]
+        } else {
+            rng.pick(&self.urls)
+        };
         let mut target = url.to_owned();
         if who != Who::C {
             match way {
@@ -307,7 +348,10 @@ impl Maker {
             fields.push(("Cookie", "theme=light; _ga=GA1.1".to_owned()));
         }
         if rng.percent(self.noise) {
-            fields.push(("Accept-Encoding", (rng.pick(&["gzip", "br, gzip", "identity"])).to_owned()));
+            fields.push((
+                "Accept-Encoding",
+                (rng.pick(&["gzip", "br, gzip", "identity"])).to_owned(),
+            ));
         }
         if rng.percent(self.noise) {
             fields.push(("Accept-Language", (rng.pick(&["ja", "en"])).to_owned()));
@@ -316,17 +360,40 @@ impl Maker {
             fields.push(("X-Color", (rng.pick(&["red", "blue"])).to_owned()));
         }
         if rng.percent(self.noise) {
-            fields.push(("Range", (rng.pick(&["bytes=0-9", "bytes=5-", "bytes=-20", "bytes=0-1,4-9", "bytes=99999-"])).to_owned()));
+            fields.push((
+                "Range",
+                (rng.pick(&[
+                    "bytes=0-9",
+                    "bytes=5-",
+                    "bytes=-20",
+                    "bytes=0-1,4-9",
+                    "bytes=99999-",
+                ]))
+                .to_owned(),
+            ));
         }
         if rng.percent(self.noise) {
             let value = rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);
-            fields.push((rng.pick(&["If-None-Match", "If-Match", "If-Range"]), value.to_owned()));
+            fields.push((
+                rng.pick(&["If-None-Match", "If-Match", "If-Range"]),
+                value.to_owned(),
+            ));
         }
         if rng.percent(self.noise) {
-            fields.push(("If-Modified-Since", "Tue, 14 Nov 2023 22:13:20 GMT".to_owned()));
+            fields.push((
+                "If-Modified-Since",
+                "Tue, 14 Nov 2023 22:13:20 GMT".to_owned(),
+            ));
         }
         if rng.percent(self.noise) {
-            let value = rng.pick(&["no-cache", "no-store", "max-age=0", "only-if-cached", "max-stale=99999", "min-fresh=10"]);
+            let value = rng.pick(&[
+                "no-cache",
+                "no-store",
+                "max-age=0",
+                "only-if-cached",
+                "max-stale=99999",
+                "min-fresh=10",
+            ]);
             fields.push(("Cache-Control", value.to_owned()));
         }
         if rng.percent(self.noise) {
@@ -354,12 +421,20 @@ impl Maker {
             }
             body_later |= rng.percent(20);
         }
-        let version = if rng.percent(3) { "HTTP/1.0" } else { "HTTP/1.1" };
+        let version = if rng.percent(3) {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
         Request {
             id: self.next_id,
             who,
             method,
-            host: if rng.percent(92) { self.host } else { "other.test" },
+            host: if rng.percent(92) {
+                self.host
+            } else {
+                "other.test"
+            },
             target,
             version,
             fields,
@@ -378,13 +453,19 @@ impl Request {
     }
 
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        let found = self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        let found = self
+            .fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 
     /// The bytes of the request; without its body when that follows later.
     pub(crate) fn bytes(&self, secrets: Secrets) -> Vec<u8> {
-        let mut text = format!("{} {} {}\r\nHost: {}\r\n", self.method, self.target, self.version, self.host);
+        let mut text = format!(
+            "{} {} {}\r\nHost: {}\r\n",
+            self.method, self.target, self.version, self.host
+        );
         for (name, value) in &self.fields {
             text.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -4,7 +4,10 @@ use crate::schedule::{Action, Schedule};
 use crate::world::Seen;
 
 /// Prints a line.
-#[expect(clippy::print_stdout, reason = "this is a command, and printing is what it does")]
+#[expect(
+    clippy::print_stdout,
+    reason = "this is a command, and printing is what it does"
+)]
 pub(crate) fn say(line: &str) {
     println!("{line}");
 }
@@ -13,7 +16,11 @@ pub(crate) fn say(line: &str) {
 pub(crate) fn schedule(schedule: &Schedule) {
     say(&format!(
         "seed {}: {} workers, origin pipes of {} bytes, {} % faults, {} % vetoes",
-        schedule.seed, schedule.workers, schedule.origin_pipe_bytes, schedule.fault_percent, schedule.veto_percent
+        schedule.seed,
+        schedule.workers,
+        schedule.origin_pipe_bytes,
+        schedule.fault_percent,
+        schedule.veto_percent
     ));
     for (n, policy) in schedule.policies.iter().enumerate() {
         say(&format!("--- policy {n}\n{}---", policy.text));
@@ -33,8 +40,25 @@ pub(crate) fn schedule(schedule: &Schedule) {
         for step in &client.steps {
             let what = match &step.action {
                 Action::Send(r) => {
-                    let body = r.body.as_ref().map(|b| format!(" + {} bytes{}{}", b.len(), if r.chunked { " chunked" } else { "" }, if r.body_later { " later" } else { "" }));
-                    format!("{:?} request {}: {} http://{}{} {} {:?}{}", r.who, r.id, r.method, r.host, r.target, r.version, r.fields, body.unwrap_or_default())
+                    let body = r.body.as_ref().map(|b| {
+                        format!(
+                            " + {} bytes{}{}",
+                            b.len(),
+                            if r.chunked { " chunked" } else { "" },
+                            if r.body_later { " later" } else { "" }
+                        )
+                    });
+                    format!(
+                        "{:?} request {}: {} http://{}{} {} {:?}{}",
+                        r.who,
+                        r.id,
+                        r.method,
+                        r.host,
+                        r.target,
+                        r.version,
+                        r.fields,
+                        body.unwrap_or_default()
+                    )
                 }
                 other => format!("{other:?}"),
             };
@@ -69,9 +93,15 @@ pub(crate) fn seen(schedule: &Schedule, seen: &Seen, verbose: bool) {
         let lane = schedule.clients[n].lane;
         for (at, bytes) in &got.pieces {
             if verbose {
-                say(&format!("{at:>9} client {n} (lane {lane}) got:\n{}", String::from_utf8_lossy(bytes)));
+                say(&format!(
+                    "{at:>9} client {n} (lane {lane}) got:\n{}",
+                    String::from_utf8_lossy(bytes)
+                ));
             } else {
-                say(&format!("{at:>9} client {n} (lane {lane}) got {} bytes", bytes.len()));
+                say(&format!(
+                    "{at:>9} client {n} (lane {lane}) got {} bytes",
+                    bytes.len()
+                ));
             }
         }
         say(&format!("          client {n} ended: {:?}", got.ended));

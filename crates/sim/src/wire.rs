@@ -15,7 +15,9 @@ pub(crate) struct Response {
 
 /// The value of the first field of a name in a head.
 pub(crate) fn field<'a>(head: &'a [u8], name: &str) -> Option<&'a [u8]> {
-    fields(head).find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes())).map(|(_, value)| value)
+    fields(head)
+        .find(|(n, _)| n.eq_ignore_ascii_case(name.as_bytes()))
+        .map(|(_, value)| value)
 }
 
 /// The fields of a head, its first line left out.
@@ -28,7 +30,10 @@ pub(crate) fn fields(head: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
 
 /// Where the head at the front of some bytes ends, the empty line included.
 pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
-    bytes.windows(4).position(|four| four == b"\r\n\r\n").map(|at| at + 4)
+    bytes
+        .windows(4)
+        .position(|four| four == b"\r\n\r\n")
+        .map(|at| at + 4)
 }
 
 /// What a body is, as far as it is there.
@@ -50,7 +55,9 @@ pub(crate) fn chunked(bytes: &[u8]) -> Body {
             return Body::Part(body);
         };
         let digits = line.split(|b| *b == b';').next().unwrap_or_default();
-        let size = std::str::from_utf8(digits).ok().and_then(|d| usize::from_str_radix(d, 16).ok());
+        let size = std::str::from_utf8(digits)
+            .ok()
+            .and_then(|d| usize::from_str_radix(d, 16).ok());
         let Some(size) = size else {
             return Body::Malformed;
         };
@@ -100,21 +107,32 @@ pub(crate) fn responses(
         let rest = &bytes[at..];
         let Some(end) = head_end(rest) else {
             if !rest.starts_with(&b"HTTP/1."[..rest.len().min(7)]) {
-                return Err(format!("no response begins so: {:?}", String::from_utf8_lossy(&rest[..rest.len().min(60)])));
+                return Err(format!(
+                    "no response begins so: {:?}",
+                    String::from_utf8_lossy(&rest[..rest.len().min(60)])
+                ));
             }
             return Ok(responses);
         };
         let head = &rest[..end];
-        let status = head.get(9..12).and_then(|digits| std::str::from_utf8(digits).ok());
-        let status = status.filter(|_| head.starts_with(b"HTTP/1.")).and_then(|digits| digits.parse::<u16>().ok());
-        let status = status.ok_or_else(|| format!("no status line: {:?}", String::from_utf8_lossy(head)))?;
+        let status = head
+            .get(9..12)
+            .and_then(|digits| std::str::from_utf8(digits).ok());
+        let status = status
+            .filter(|_| head.starts_with(b"HTTP/1."))
+            .and_then(|digits| digits.parse::<u16>().ok());
+        let status =
+            status.ok_or_else(|| format!("no status line: {:?}", String::from_utf8_lossy(head)))?;
         at += end;
         if (100..200).contains(&status) {
             continue;
         }
-        let head_only = *head_only
-            .get(responses.len())
-            .ok_or_else(|| format!("an answer that nobody asked for: {:?}", String::from_utf8_lossy(head)))?;
+        let head_only = *head_only.get(responses.len()).ok_or_else(|| {
+            format!(
+                "an answer that nobody asked for: {:?}",
+                String::from_utf8_lossy(head)
+            )
+        })?;
         let rest = &bytes[at..];
         let is_chunked = field(head, "transfer-encoding").is_some();
         let length = field(head, "content-length");
@@ -130,7 +148,9 @@ pub(crate) fn responses(
                 Body::Malformed => return Err("malformed chunks".to_owned()),
             }
         } else if let Some(length) = length {
-            let length = std::str::from_utf8(length).ok().and_then(|l| l.parse::<usize>().ok());
+            let length = std::str::from_utf8(length)
+                .ok()
+                .and_then(|l| l.parse::<usize>().ok());
             let length = length.ok_or("a length that is none")?;
             let took = rest.len().min(length);
             (rest[..took].to_vec(), took == length, took)

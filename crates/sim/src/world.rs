@@ -83,7 +83,11 @@ pub(crate) struct Got {
 
 impl Got {
     pub(crate) fn bytes(&self) -> Vec<u8> {
-        self.pieces.iter().flat_map(|(_, piece)| piece).copied().collect()
+        self.pieces
+            .iter()
+            .flat_map(|(_, piece)| piece)
+            .copied()
+            .collect()
     }
 }
 
@@ -113,7 +117,10 @@ struct SimWorld {
 impl World for SimWorld {
     fn connect(&self, host: &str, _port: u16) -> Connecting {
         let now = self.clock.now();
-        let down = self.outages.iter().find(|o| o.host == host && (o.from..o.until).contains(&now));
+        let down = self
+            .outages
+            .iter()
+            .find(|o| o.host == host && (o.from..o.until).contains(&now));
         if let Some(outage) = down {
             return if outage.hangs {
                 Box::pin(std::future::pending())
@@ -121,7 +128,11 @@ impl World for SimWorld {
                 Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
             };
         }
-        let host = if host == "o2.test" { "o2.test" } else { "o1.test" };
+        let host = if host == "o2.test" {
+            "o2.test"
+        } else {
+            "o1.test"
+        };
         let (ours, theirs) = tokio::io::duplex(self.pipe_bytes);
         tokio::spawn(Arc::clone(&self.origins).serve(host, theirs, self.clock));
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Wire>) })
@@ -152,7 +163,12 @@ pub(crate) fn run(schedule: &Schedule, secrets: Secrets) -> Seen {
 
 async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     let clock = Clock::start();
-    let origins = Origins::new(schedule.seed, schedule.fault_percent, schedule.veto_percent, false);
+    let origins = Origins::new(
+        schedule.seed,
+        schedule.fault_percent,
+        schedule.veto_percent,
+        false,
+    );
     let world = Arc::new(SimWorld {
         clock,
         random: AtomicU64::new(mix(schedule.seed ^ 0x4a4d)),
@@ -166,20 +182,31 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         .map(|policy| compile(&policy.text).expect("a schedule's policies compile"))
         .collect();
     let node = Node::new(config(), rules[0].clone(), world);
-    let workers: Vec<Arc<Worker>> = (0..schedule.workers).map(|_| Worker::new(Arc::clone(&node))).collect();
+    let workers: Vec<Arc<Worker>> = (0..schedule.workers)
+        .map(|_| Worker::new(Arc::clone(&node)))
+        .collect();
     let (_stop, stopped) = watch::channel(false);
     let logs: Vec<Arc<Mutex<Got>>> = schedule.clients.iter().map(|_| Arc::default()).collect();
     for (client, log) in schedule.clients.iter().zip(&logs) {
         let (ours, theirs) = tokio::io::duplex(client.pipe_bytes);
         let worker = Arc::clone(&workers[client.worker % workers.len()]);
         let stopped = stopped.clone();
-        let (address, first_at) = (address(client), client.steps.first().map_or(0, |step| step.at));
+        let (address, first_at) = (
+            address(client),
+            client.steps.first().map_or(0, |step| step.at),
+        );
         tokio::spawn(async move {
             // A connection comes with its first request.
             clock.sleep_until(first_at).await;
             serve_connection(&worker, theirs, address, stopped).await;
         });
-        tokio::spawn(acting(ours, client.clone(), secrets, clock, Arc::clone(log)));
+        tokio::spawn(acting(
+            ours,
+            client.clone(),
+            secrets,
+            clock,
+            Arc::clone(log),
+        ));
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
@@ -188,7 +215,11 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
                 node.purge_all();
             }
             What::Purge(url) => {
-                let uris = node.stance().rules.purge_uris(url).expect("a schedule's URLs are URLs");
+                let uris = node
+                    .stance()
+                    .rules
+                    .purge_uris(url)
+                    .expect("a schedule's URLs are URLs");
                 let _freed = node.purge(&uris);
             }
             What::Reload(n) => node.reload(rules[*n].clone()),
@@ -226,7 +257,13 @@ fn lock(log: &Mutex<Got>) -> std::sync::MutexGuard<'_, Got> {
 }
 
 /// A client: writes what its steps say when they say it, and reads what comes.
-async fn acting(io: DuplexStream, client: Client, secrets: Secrets, clock: Clock, log: Arc<Mutex<Got>>) {
+async fn acting(
+    io: DuplexStream,
+    client: Client,
+    secrets: Secrets,
+    clock: Clock,
+    log: Arc<Mutex<Got>>,
+) {
     let (mut reader, mut writer) = tokio::io::split(io);
     let reading = async {
         let mut piece = vec![0; 8192];
@@ -251,7 +288,9 @@ async fn acting(io: DuplexStream, client: Client, secrets: Secrets, clock: Clock
             // A connection that the edge has closed takes nothing more; the reader sees its end.
             let written = match &step.action {
                 Action::Send(request) => writer.write_all(&request.bytes(secrets)).await,
-                Action::Body { who, text, chunked } => writer.write_all(&body(text, *who, *chunked, secrets)).await,
+                Action::Body { who, text, chunked } => {
+                    writer.write_all(&body(text, *who, *chunked, secrets)).await
+                }
                 Action::HalfClose => writer.shutdown().await,
                 Action::Abort => return,
             };
