@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::origin::Asked;
+use crate::policy::Policy;
 use crate::schedule::{Action, Client, Request, Schedule, What};
 use crate::secret::{Who, stamps};
 use crate::wire::{self, Response};
@@ -245,15 +246,7 @@ impl<'a> Judge<'a> {
                     What::Purge(url) => {
                         since.insert(url, control.at);
                     }
-                    What::Reload(n) => {
-                        let next = &self.schedule.policies[*n];
-                        // Who begins later may still wait for nothing older: only a change of
-                        // meaning kills.
-                        if next.salt != in_force.salt {
-                            all_since = control.at;
-                        }
-                        in_force = next;
-                    }
+                    What::Reload(n) => in_force = &self.schedule.policies[*n],
                     What::Sweep => {}
                 }
             }
@@ -263,6 +256,14 @@ impl<'a> Judge<'a> {
                 let what = format!(
                     "request {} of {} got what was asked at {} and died at {all_since}: {asked:?}",
                     exchange.request.id, exchange.at, asked.at
+                );
+                return Err(finding("purges", what));
+            }
+            let before = self.in_force_at(asked.at.min(exchange.at));
+            if before.salt != in_force.salt {
+                let what = format!(
+                    "request {} of {} got what was asked under other rules: {asked:?}",
+                    exchange.request.id, exchange.at
                 );
                 return Err(finding("purges", what));
             }
@@ -301,6 +302,16 @@ impl<'a> Judge<'a> {
             }
         }
         Ok(())
+    }
+
+    /// The policy in force at an instant.
+    fn in_force_at(&self, at: u64) -> &'a Policy {
+        let reloads = self.schedule.controls.iter().filter(|control| control.at <= at);
+        let last = reloads.filter_map(|control| match control.what {
+            What::Reload(n) => Some(n),
+            _ => None,
+        });
+        &self.schedule.policies[last.last().unwrap_or(0)]
     }
 
     /// (e) What an origin marked as not to be shared reaches one request at most.
