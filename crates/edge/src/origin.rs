@@ -150,10 +150,11 @@ pub(crate) async fn pass(
         port,
     };
     let credentials = request.credentials();
+    let names_its_sender = request.names_its_sender();
     let (method, target, headers) = request.into_parts();
     // Without credentials that name the sender, whatever carried a body may have carried a secret:
     // such a connection is not used for the next request.
-    let reusable = credentials.is_some() || method.is_safe();
+    let reusable = names_its_sender || method.is_safe();
     let tied = headers
         .get_all(AUTHORIZATION)
         .iter()
