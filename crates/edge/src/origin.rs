@@ -150,10 +150,11 @@ pub(crate) async fn pass(
         port,
     };
     let credentials = request.credentials();
+    let names_its_sender = request.names_its_sender();
     let (method, target, headers) = request.into_parts();
     // Without credentials that name the sender, whatever carried a body may have carried a secret:
     // such a connection is not used for the next request.
-    let reusable = credentials.is_some() || method.is_safe();
+    let reusable = names_its_sender || method.is_safe();
     let tied = headers
         .get_all(AUTHORIZATION)
         .iter()
@@ -548,11 +549,15 @@ fn received(
         .iter()
         .any(is_connection_bound);
     let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
-    let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
+    let home = if clear_framing && !tied {
+        home.clone()
+    } else {
+        Home::Nowhere
+    };
     let mut body = OriginBody {
         inner: body,
         pushed_back: VecDeque::new(),
-        lease,
+        lease: Some((conn, home)),
         limits: *limits,
         stall: Box::pin(tokio::time::sleep(limits.stall_time_max)),
         ended: false,
@@ -573,7 +578,7 @@ pub(crate) struct OriginBody {
     inner: Incoming,
     /// What was read already and given back: it comes first.
     pushed_back: VecDeque<Bytes>,
-    /// `None`: the connection is not used again after this.
+    /// Held until the body ends: a connection that is dropped takes the rest of its body with it.
     lease: Option<(Conn, Home)>,
     limits: Limits,
     stall: Pin<Box<Sleep>>,

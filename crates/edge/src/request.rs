@@ -267,10 +267,7 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: requester
-                .cookie
-                .then(|| self.parts.headers.get(COOKIE).cloned())
-                .flatten(),
+            cookie: self.parts.headers.get(http::header::COOKIE).cloned(),
         }
     }
 
@@ -517,6 +514,7 @@ impl Asked<'_> {
             origin,
             &hop,
             node.constants(),
+            stance.rules.session(),
         );
         let mut response = match origin::pass(worker, connection, request, body).await {
             Ok(response) => response,

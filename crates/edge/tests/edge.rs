@@ -454,6 +454,55 @@ async fn bodies_stream_both_ways_with_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_used_again_still_brings_its_whole_body() {
+    let css = "Content-Type: text/css\r\nCache-Control: max-age=60";
+    for (head, framed, path) in [
+        // A length under HTTP/1.0, which promises no second request.
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x",
+        ),
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x.css",
+        ),
+        // A body that ends with its connection (RFC 9112 6.3).
+        (format!("HTTP/1.1 200 OK\r\n{css}"), false, "/x"),
+        (format!("HTTP/1.0 200 OK\r\n{css}"), false, "/x.css"),
+        // A connection that is authenticated itself.
+        (
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 10".into(),
+            true,
+            "/x",
+        ),
+    ] {
+        let start = format!("{head}\r\n\r\nbody{{");
+        let node = TestNode::new("", move |_| {
+            let reply = raw(&start).then("late}");
+            if framed { reply } else { reply.closing() }
+        });
+        for request in 1..=2 {
+            let answer = node.get(path, "").await;
+            let case = format!("{head} {path}, request {request}");
+            assert_eq!(
+                (answer.body.as_str(), answer.cut),
+                ("body{late}", false),
+                "{case}"
+            );
+        }
+        let connections: std::collections::BTreeSet<u64> =
+            node.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(
+            connections.len(),
+            node.asked(),
+            "{head}: none is used again"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_100_gets_it_from_the_origin_or_after_a_second() {
     for (path, within) in [("/says-continue", 500 * MS), ("/is-silent", 1500 * MS)] {
         let node = TestNode::new("", |_| reply("200 OK", "done"));

@@ -11,10 +11,11 @@ use http::{HeaderMap, HeaderName, HeaderValue, request};
 
 use crate::directives::Directives;
 use crate::hop;
+use crate::identity;
 use crate::key::Constants;
 use crate::reason::Personal;
 use crate::request::{RequestHead, Scheme};
-use crate::rules::{Origin, OriginHost};
+use crate::rules::{Origin, OriginHost, Session};
 
 /// The permission to send one request as itself.
 #[must_use]
@@ -43,8 +44,9 @@ impl Pass {
         origin: &Origin,
         hop: &Hop,
         constants: &Constants,
+        session: &Session,
     ) -> PassRequest {
-        let credentials = credentials(&parts.headers);
+        let (credentials, names_its_sender) = sender(&parts.headers, &target, session);
         let mut headers = parts.headers;
         let takes_trailers =
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -108,6 +110,7 @@ impl Pass {
             target,
             headers,
             credentials,
+            names_its_sender,
             origin: (origin.address.clone(), origin.port),
         }
     }
@@ -132,6 +135,7 @@ pub struct PassRequest {
     target: String,
     headers: HeaderMap,
     credentials: Option<shikiri_record::Digest>,
+    names_its_sender: bool,
     origin: (String, u16),
 }
 
@@ -142,11 +146,18 @@ impl PassRequest {
         &self.why
     }
 
-    /// A digest of every credential that it carries; `None` when it carries none. Connections are
-    /// reused only under the same digest.
+    /// A digest of all in it that could tell one viewer from another; `None` when there is nothing.
+    /// Connections are reused only under the same digest.
     #[must_use]
     pub const fn credentials(&self) -> Option<shikiri_record::Digest> {
         self.credentials
+    }
+
+    /// Whether it carries a known credential, or a target that names somebody: then no two viewers
+    /// have the same [`Self::credentials`].
+    #[must_use]
+    pub const fn names_its_sender(&self) -> bool {
+        self.names_its_sender
     }
 
     /// Where the origin listens.
@@ -162,19 +173,34 @@ impl PassRequest {
     }
 }
 
-/// A digest of everything in a request that could be a credential: all cookies, the authorization
-/// fields and any field whose name we do not know to be harmless is too wide a net; these are what
-/// servers bind sessions to.
-fn credentials(headers: &HeaderMap) -> Option<shikiri_record::Digest> {
-    let mut canonical = shikiri_record::Canonical::new("shikiri credentials 1");
-    let mut any = false;
+/// Who sends a request, as far as it shows: a digest of all that could tell one viewer from another,
+/// and whether something in it surely does.
+///
+/// A client connection may come from a proxy and carry many viewers in turn. So every field counts
+/// that is not on a list of what says nothing of its sender, known credential or not; and so does the
+/// whole target, when something in it names somebody.
+fn sender(
+    headers: &HeaderMap,
+    target: &str,
+    session: &Session,
+) -> (Option<shikiri_record::Digest>, bool) {
+    let mut canonical = shikiri_record::Canonical::new("shikiri credentials 2");
+    let (mut any, mut named) = (false, false);
     for (name, value) in headers {
-        if hop::is_credential(name) {
+        if !hop::says_nothing_of_its_sender(name) {
             any = true;
+            named |= hop::is_credential(name) || session.headers.contains(name);
             canonical.text(name.as_str()).bytes(value.as_bytes());
         }
     }
-    any.then(|| canonical.digest())
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target, None), |(path, query)| (path, Some(query)));
+    if identity::path(path, session).is_err() || identity::query(query, session).is_err() {
+        (any, named) = (true, true);
+        canonical.text(target);
+    }
+    (any.then(|| canonical.digest()), named)
 }
 
 /// Turns an origin's response head into one that only its requester may keep: `public`, `s-maxage`

@@ -66,7 +66,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "leaks",
-        operands: "[--case NAME]... [--way a|b|c] [--policy NAME] [--show] [--jobs N] [--binary FILE] [--folder FOLDER]",
+        operands: "[ARGUMENT...]",
         about: "re-enact the published leaks (tests/leaks) against the edge",
         run: leaks::run,
     },
@@ -98,7 +98,9 @@ fn main() -> ExitCode {
         eprint!("xtask: no command is called {name:?}\n\n{}", help());
         return ExitCode::from(2);
     };
-    if rest.iter().any(|argument| argument == "--help") && task.name != "sim" {
+    // Those that take arguments of their own explain them themselves.
+    let explains = ["leaks", "sim"].contains(&task.name);
+    if rest.iter().any(|argument| argument == "--help") && !explains {
         print!("{}", usage(task));
         return ExitCode::SUCCESS;
     }
