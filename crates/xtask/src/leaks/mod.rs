@@ -32,6 +32,22 @@ use script::Script;
 
 use crate::process::{Doing, Failure, line, root, run as run_command};
 
+const USAGE: &str = "\
+usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--show]
+                         [--jobs N] [--binary FILE] [--folder FOLDER]
+
+Plays the scripts of tests/leaks against the edge: every case in every way (a: one after another,
+b: overlapping, c: all viewers on one connection) under every policy that it names.
+
+  --case NAME      only the cases whose name starts so
+  --policy NAME    only this policy: default, careless, or one of a script's own
+  --show           with the traffic of every cell
+  --jobs N         so many cells at once (8)
+  --binary FILE    this edge; without it, target/debug/shikiri is built
+  --folder FOLDER  the scripts of this folder
+
+docs/leak-scripts.md describes the scripts.";
+
 struct Options {
     cases: Vec<String>,
     way: Option<Way>,
@@ -88,6 +104,10 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
 /// # Errors
 /// A cell leaks or is void, a script has a fault, or an argument is not known.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let options = options(arguments)?;
     let scripts = read(&options)?;
     let binary = if let Some(binary) = &options.binary {
