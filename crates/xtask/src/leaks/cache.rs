@@ -20,7 +20,12 @@ pub(crate) trait Cache: Sync {
     ///
     /// # Errors
     /// Why it does not serve.
-    fn start(&self, origin: SocketAddr, script: &Script, policy: &str) -> Result<Box<dyn Running>, String>;
+    fn start(
+        &self,
+        origin: SocketAddr,
+        script: &Script,
+        policy: &str,
+    ) -> Result<Box<dyn Running>, String>;
 }
 
 /// A cache that serves; it ends when dropped.
@@ -97,7 +102,12 @@ impl Cache for Ours {
         "shikiri"
     }
 
-    fn start(&self, origin: SocketAddr, script: &Script, policy: &str) -> Result<Box<dyn Running>, String> {
+    fn start(
+        &self,
+        origin: SocketAddr,
+        script: &Script,
+        policy: &str,
+    ) -> Result<Box<dyn Running>, String> {
         static STARTED: AtomicU64 = AtomicU64::new(0);
         let number = STARTED.fetch_add(1, Ordering::Relaxed);
         let folder = std::env::temp_dir().join(format!("leaks-{}-{number}", std::process::id()));
@@ -105,7 +115,13 @@ impl Cache for Ours {
         let text = self.text(script, policy)?;
         let mut command = Command::new(&self.binary);
         command
-            .args(["edge", "--origin", &format!("http://{origin}"), "--listen", "127.0.0.1:0"])
+            .args([
+                "edge",
+                "--origin",
+                &format!("http://{origin}"),
+                "--listen",
+                "127.0.0.1:0",
+            ])
             .args(["--log", "warn", "--control"])
             .arg(folder.join("control"));
         // Without a file where the script needs none: that is what `default` means.
@@ -120,7 +136,12 @@ impl Cache for Ours {
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()
-            .map_err(|e| format!("{}: {e}; build it with `cargo build -p shikiri`", self.binary.display()))?;
+            .map_err(|e| {
+                format!(
+                    "{}: {e}; build it with `cargo build -p shikiri`",
+                    self.binary.display()
+                )
+            })?;
         let output = child.stdout.take().expect("its output is piped");
         let (ready, is_ready) = mpsc::channel();
         thread::spawn(move || {
@@ -131,16 +152,29 @@ impl Cache for Ours {
                 std::io::copy(&mut output.by_ref(), &mut std::io::sink()).ok();
             }
         });
-        let line = is_ready.recv_timeout(Duration::from_secs(20)).unwrap_or_default();
-        let address = line.trim().strip_prefix("listening on http://").and_then(|a| a.parse().ok());
+        let line = is_ready
+            .recv_timeout(Duration::from_secs(20))
+            .unwrap_or_default();
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|a| a.parse().ok());
         let Some(address) = address else {
             child.kill().ok();
             child.wait().ok();
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             return Err(format!("the edge does not listen: {line}{log}"));
         };
-        let texts = Self { binary: self.binary.clone() };
-        Ok(Box::new(Process { child, address, folder, binary: self.binary.clone(), texts }))
+        let texts = Self {
+            binary: self.binary.clone(),
+        };
+        Ok(Box::new(Process {
+            child,
+            address,
+            folder,
+            binary: self.binary.clone(),
+            texts,
+        }))
     }
 }
 

@@ -65,10 +65,17 @@ const CONTROLS: usize = 6;
 
 /// Runs a cell.
 pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) -> Outcome {
-    let void = |why: String| Outcome { verdict: Verdict::Void(why), delivered: Vec::new(), seen: Vec::new() };
+    let void = |why: String| Outcome {
+        verdict: Verdict::Void(why),
+        delivered: Vec::new(),
+        seen: Vec::new(),
+    };
     // On one connection everybody has one address, and the origin is right to see one person.
     if way == Way::SameConnection && script.identities.contains(&Identity::Address) {
-        return Outcome { verdict: Verdict::NotApplicable, ..void(String::new()) };
+        return Outcome {
+            verdict: Verdict::NotApplicable,
+            ..void(String::new())
+        };
     }
     let nonce = token::nonce();
     let mut names = viewers_of(&script.steps);
@@ -89,9 +96,18 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
         Err(why) => return void(why),
     };
     let mut delivered = Vec::new();
-    for control in script.controls.iter().filter(|c| c.under.is_empty() || c.under.iter().any(|p| p == policy)) {
-        if let Err(why) = control_hits(control, &origin, &viewers, cache.address(), &mut delivered) {
-            return Outcome { verdict: Verdict::Void(why), delivered, seen: origin.log() };
+    for control in script
+        .controls
+        .iter()
+        .filter(|c| c.under.is_empty() || c.under.iter().any(|p| p == policy))
+    {
+        if let Err(why) = control_hits(control, &origin, &viewers, cache.address(), &mut delivered)
+        {
+            return Outcome {
+                verdict: Verdict::Void(why),
+                delivered,
+                seen: origin.log(),
+            };
         }
     }
     if way == Way::Overlapping {
@@ -116,11 +132,18 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
     } else if let Err(why) = played {
         Verdict::Void(why)
     } else if let Some(d) = unanswered {
-        Verdict::Void(format!("{} got no whole answer to line {}", d.viewer, d.line))
+        Verdict::Void(format!(
+            "{} got no whole answer to line {}",
+            d.viewer, d.line
+        ))
     } else {
         Verdict::Safe
     };
-    Outcome { verdict, delivered, seen: origin.log() }
+    Outcome {
+        verdict,
+        delivered,
+        seen: origin.log(),
+    }
 }
 
 fn viewers_of(steps: &[Step]) -> Vec<String> {
@@ -234,7 +257,8 @@ impl Play<'_> {
             } else {
                 ask.viewer.clone()
             };
-            self.delivered.extend(self.connections.ask(&name, &[ask], self.too_old));
+            self.delivered
+                .extend(self.connections.ask(&name, &[ask], self.too_old));
             self.last_connection = name;
         }
     }
@@ -243,26 +267,28 @@ impl Play<'_> {
     fn overlap(&mut self, asks: &[&Ask], cache: &dyn Running) {
         let alone = |ask: &&Ask| ask.raw.is_some() || ask.abort.is_some();
         if self.way == Way::SameConnection && !asks.iter().any(alone) {
-            self.delivered.extend(self.connections.ask("shared", asks, self.too_old));
+            self.delivered
+                .extend(self.connections.ask("shared", asks, self.too_old));
             return;
         }
         let (address, viewers, too_old) = (cache.address(), self.viewers, self.too_old);
         let begun = Instant::now();
-        let exchanges = thread::scope(|scope| {
-            let running: Vec<_> = asks
-                .iter()
-                .enumerate()
-                .map(|(n, ask)| {
-                    let n = u32::try_from(n).unwrap_or(u32::MAX);
-                    let starts = begun + ask.offset.unwrap_or(STAGGER * n);
-                    scope.spawn(move || {
-                        thread::sleep(starts.saturating_duration_since(Instant::now()));
-                        Connections::new(address, viewers).ask("own", &[ask], too_old)
-                    })
-                })
-                .collect();
-            running.into_iter().map(|r| r.join().unwrap_or_default()).collect::<Vec<_>>()
+        let mut exchanges = Vec::new();
+        thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (n, ask) in asks.iter().enumerate() {
+                let n = u32::try_from(n).expect("a script has few steps");
+                let starts = begun + ask.offset.unwrap_or(STAGGER * n);
+                running.push(scope.spawn(move || {
+                    thread::sleep(starts.saturating_duration_since(Instant::now()));
+                    Connections::new(address, viewers).ask("own", &[ask], too_old)
+                }));
+            }
+            for client in running {
+                // A client that is lost must not pass for one that was shown nothing.
+                exchanges.extend(client.join().expect("a client does not panic"));
+            }
         });
-        self.delivered.extend(exchanges.into_iter().flatten());
+        self.delivered.extend(exchanges);
     }
 }

@@ -26,11 +26,17 @@ pub(crate) struct Viewers {
 }
 
 impl Viewers {
-    pub(crate) fn new(script: &Script, names: impl IntoIterator<Item = String>, nonce: &str) -> Self {
+    pub(crate) fn new(
+        script: &Script,
+        names: impl IntoIterator<Item = String>,
+        nonce: &str,
+    ) -> Self {
         let mut addresses = BTreeMap::new();
         for name in names {
             let next = u8::try_from(addresses.len() + 1).expect("a script has few viewers");
-            addresses.entry(name).or_insert(IpAddr::V4(Ipv4Addr::new(127, 0, 77, next)));
+            addresses
+                .entry(name)
+                .or_insert(IpAddr::V4(Ipv4Addr::new(127, 0, 77, next)));
         }
         Self {
             nonce: nonce.to_owned(),
@@ -48,7 +54,9 @@ impl Viewers {
     fn fill(&self, viewer: &str, template: &str) -> String {
         let mut text = template.replace("{me}", &self.credential(viewer));
         while let Some((before, after)) = text.split_once("{of ") {
-            let Some((name, after)) = after.split_once('}') else { break };
+            let Some((name, after)) = after.split_once('}') else {
+                break;
+            };
             text = format!("{before}{}{after}", self.credential(name));
         }
         text
@@ -62,8 +70,16 @@ impl Viewers {
         }
         let fill = |text: &str| self.fill(viewer, text);
         let host = ask.host.as_deref().unwrap_or(HOST);
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {host}\r\n", ask.method, fill(&ask.target));
-        let has = |name: &str| ask.headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        let mut head = format!(
+            "{} {} HTTP/1.1\r\nHost: {host}\r\n",
+            ask.method,
+            fill(&ask.target)
+        );
+        let has = |name: &str| {
+            ask.headers
+                .iter()
+                .any(|(n, _)| n.eq_ignore_ascii_case(name))
+        };
         if !ask.without_credentials && self.members.iter().any(|m| m == viewer) {
             let credential = self.credential(viewer);
             for identity in &self.identities {
@@ -71,7 +87,10 @@ impl Viewers {
                     Identity::Cookie(name) => ("Cookie", format!("{name}={credential}")),
                     Identity::Bearer => ("Authorization", format!("Bearer {credential}")),
                     Identity::Header(name) => (name.as_str(), credential.clone()),
-                    Identity::Target | Identity::Body | Identity::Address | Identity::Connection => continue,
+                    Identity::Target
+                    | Identity::Body
+                    | Identity::Address
+                    | Identity::Connection => continue,
                 };
                 if !has(name) {
                     head.push_str(&format!("{name}: {value}\r\n"));
@@ -82,7 +101,10 @@ impl Viewers {
             head.push_str(&format!("{name}: {}\r\n", fill(value)));
         }
         let body = ask.body.as_deref().map(fill);
-        if let Some(body) = &body && !has("transfer-encoding") && !has("content-length") {
+        if let Some(body) = &body
+            && !has("transfer-encoding")
+            && !has("content-length")
+        {
             head.push_str(&format!("Content-Length: {}\r\n", body.len()));
         }
         head.push_str("\r\n");
@@ -160,11 +182,18 @@ impl Client {
         socket.bind(&SocketAddr::new(from, 0).into())?;
         socket.connect(&cache.into())?;
         socket.set_tcp_nodelay(true)?;
-        Ok(Self { incoming: Incoming::new(socket.into()), used: false })
+        Ok(Self {
+            incoming: Incoming::new(socket.into()),
+            used: false,
+        })
     }
 
     /// Sends requests at once and reads their answers in order; `false` when the connection is over.
-    pub(crate) fn exchange(&mut self, asks: &[&Ask], exchanges: &mut [Delivered]) -> io::Result<bool> {
+    pub(crate) fn exchange(
+        &mut self,
+        asks: &[&Ask],
+        exchanges: &mut [Delivered],
+    ) -> io::Result<bool> {
         let sent: Vec<u8> = exchanges.iter().flat_map(|e| e.sent.clone()).collect();
         self.incoming.stream().write_all(&sent)?;
         self.used = true;
@@ -209,7 +238,12 @@ impl Client {
             let head = incoming.head()?;
             exchange.received.extend(incoming.taken());
             exchange.content.clone_from(&exchange.received);
-            let status: u16 = head.first.split(' ').nth(1).and_then(|s| s.parse().ok()).unwrap_or(0);
+            let status: u16 = head
+                .first
+                .split(' ')
+                .nth(1)
+                .and_then(|s| s.parse().ok())
+                .unwrap_or(0);
             if (100..200).contains(&status) && status != 101 {
                 continue;
             }
@@ -222,7 +256,7 @@ impl Client {
             } else if let Some(length) = head.length() {
                 (incoming.exactly(length), head.closes())
             } else {
-                (incoming.to_end(), true)
+                (incoming.until_the_end(), true)
             };
             // What came of a body that broke off was seen too.
             let (body, fault) = match body {
@@ -247,14 +281,27 @@ pub(crate) struct Connections<'a> {
 
 impl<'a> Connections<'a> {
     pub(crate) fn new(cache: SocketAddr, viewers: &'a Viewers) -> Self {
-        Self { cache, viewers, open: BTreeMap::new() }
+        Self {
+            cache,
+            viewers,
+            open: BTreeMap::new(),
+        }
     }
 
     /// Asks on the connection of this name, at once for all that are given.
     pub(crate) fn ask(&mut self, name: &str, asks: &[&Ask], too_old: u64) -> Vec<Delivered> {
-        let fresh = || asks.iter().map(|ask| Delivered::new(self.viewers, ask, too_old)).collect();
+        let fresh = || {
+            asks.iter()
+                .map(|ask| Delivered::new(self.viewers, ask, too_old))
+                .collect()
+        };
         let first = asks.first().map_or("", |ask| ask.viewer.as_str());
-        let from = self.viewers.addresses.get(first).copied().unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let from = self
+            .viewers
+            .addresses
+            .get(first)
+            .copied()
+            .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
         // A connection that was kept may have been closed meanwhile: then, and only then, once more.
         for last in [false, true] {
             let mut exchanges: Vec<Delivered> = fresh();
@@ -262,7 +309,9 @@ impl<'a> Connections<'a> {
                 Some(client) => Ok(client),
                 None => Client::connect(self.cache, from),
             };
-            let Ok(mut client) = client else { return exchanges };
+            let Ok(mut client) = client else {
+                return exchanges;
+            };
             let kept = client.used;
             match client.exchange(asks, &mut exchanges) {
                 Ok(true) => {
@@ -270,7 +319,10 @@ impl<'a> Connections<'a> {
                     return exchanges;
                 }
                 Ok(false) => {
-                    let answered = exchanges.iter().take_while(|e| e.may_fail || e.status.is_some()).count();
+                    let answered = exchanges
+                        .iter()
+                        .take_while(|e| e.may_fail || e.status.is_some())
+                        .count();
                     if (1..asks.len()).contains(&answered) {
                         // What was pipelined behind a closing answer goes again on its own.
                         exchanges.truncate(answered);

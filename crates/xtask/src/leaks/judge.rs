@@ -25,9 +25,17 @@ pub(crate) fn judge(nonce: &str, delivered: &[Delivered]) -> Vec<Leak> {
         let own = token::find(nonce, &d.sent);
         for token in token::find(nonce, &d.content) {
             let number = token.number;
-            let mut leak = |what: String| leaks.push(Leak { exchange, number, what });
+            let mut leak = |what: String| {
+                leaks.push(Leak {
+                    exchange,
+                    number,
+                    what,
+                });
+            };
             if d.too_old.is_some_and(|floor| number > 0 && number <= floor) {
-                leak(format!("{viewer} was given an answer from before the change"));
+                leak(format!(
+                    "{viewer} was given an answer from before the change"
+                ));
             }
             // What a viewer sends may come back to it.
             if own.contains(&token) || token.owner == NOBODY {
@@ -40,10 +48,17 @@ pub(crate) fn judge(nonce: &str, delivered: &[Delivered]) -> Vec<Leak> {
                 }
             } else if token.owner.starts_with(TENANT) {
                 if !d.tenants.contains(&token.owner) {
-                    leak(format!("{viewer} asked {} and was given a page of {}", d.tenants.join(", "), token.owner));
+                    leak(format!(
+                        "{viewer} asked {} and was given a page of {}",
+                        d.tenants.join(", "),
+                        token.owner
+                    ));
                 }
             } else if token.owner != *viewer {
-                leak(format!("{viewer} was given what belongs to {}", token.owner));
+                leak(format!(
+                    "{viewer} was given what belongs to {}",
+                    token.owner
+                ));
             }
         }
     }

@@ -32,6 +32,22 @@ use script::Script;
 
 use crate::process::{Doing, Failure, line, root, run as run_command};
 
+const USAGE: &str = "\
+usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--show]
+                         [--jobs N] [--binary FILE] [--folder FOLDER]
+
+Plays the scripts of tests/leaks against the edge: every case in every way (a: one after another,
+b: overlapping, c: all viewers on one connection) under every policy that it names.
+
+  --case NAME      only the cases whose name starts so
+  --policy NAME    only this policy: default, careless, or one of a script's own
+  --show           with the traffic of every cell
+  --jobs N         so many cells at once (8)
+  --binary FILE    this edge; without it, target/debug/shikiri is built
+  --folder FOLDER  the scripts of this folder
+
+docs/leak-scripts.md describes the scripts.";
+
 struct Options {
     cases: Vec<String>,
     way: Option<Way>,
@@ -60,15 +76,23 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
             options.show = true;
             continue;
         }
-        let value = arguments.next().ok_or_else(|| Failure::new(format!("{flag} is not known or has no value")))?;
+        let value = arguments
+            .next()
+            .ok_or_else(|| Failure::new(format!("{flag} is not known or has no value")))?;
         match flag.as_str() {
             "--case" => options.cases.push(value.clone()),
             "--way" => {
                 let way = Way::ALL.into_iter().find(|way| way.to_string() == *value);
-                options.way = Some(way.ok_or_else(|| Failure::new(format!("`{value}` is no way; write a, b or c")))?);
+                options.way = Some(way.ok_or_else(|| {
+                    Failure::new(format!("`{value}` is no way; write a, b or c"))
+                })?);
             }
             "--policy" => options.policy = Some(value.clone()),
-            "--jobs" => options.jobs = value.parse().map_err(|_| Failure::new("--jobs needs a number"))?,
+            "--jobs" => {
+                options.jobs = value
+                    .parse()
+                    .map_err(|_| Failure::new("--jobs needs a number"))?;
+            }
             "--binary" => options.binary = Some(value.into()),
             "--folder" => options.folder = value.into(),
             _ => return Err(Failure::new(format!("`{flag}` is not known"))),
@@ -80,6 +104,10 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
 /// # Errors
 /// A cell leaks or is void, a script has a fault, or an argument is not known.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    if arguments.iter().any(|argument| argument == "--help") {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let options = options(arguments)?;
     let scripts = read(&options)?;
     let binary = if let Some(binary) = &options.binary {
@@ -96,17 +124,29 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let mut tally = Tally::default();
     for (cell, outcome) in run_all(&Ours { binary }, &cells, options.jobs) {
         let verdict = tally.count(&outcome.verdict);
-        let Cell { script, policy, way } = &cell;
+        let Cell {
+            script,
+            policy,
+            way,
+        } = &cell;
         println!("{:<42} {way} {policy:<18} {verdict}", script.name);
         if let Verdict::Leak(found) = &outcome.verdict {
             println!("{}", describe(found, &outcome));
-            println!("  replay: cargo xtask leaks --case {} --way {way} --policy {policy} --show", script.name);
+            println!(
+                "  replay: cargo xtask leaks --case {} --way {way} --policy {policy} --show",
+                script.name
+            );
         }
         if options.show {
             println!("{}", traffic(&outcome));
         }
     }
-    let Tally { safe, leaks, void, not_applicable } = tally;
+    let Tally {
+        safe,
+        leaks,
+        void,
+        not_applicable,
+    } = tally;
     let seconds = begun.elapsed().as_secs_f64();
     println!(
         "leaks: {} cases; of {} cells {safe} are safe, {leaks} leak, {void} are void, {not_applicable} do not apply; {seconds:.0} s",
@@ -116,7 +156,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if leaks + void == 0 {
         return Ok(());
     }
-    Err(Failure::new(format!("{leaks} cells leak and {void} are void")))
+    Err(Failure::new(format!(
+        "{leaks} cells leak and {void} are void"
+    )))
 }
 
 #[derive(Debug, Default)]
@@ -168,7 +210,11 @@ fn read(options: &Options) -> Result<Vec<Script>, Failure> {
     paths.sort();
     let mut scripts = Vec::new();
     for path in paths {
-        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path
+            .file_stem()
+            .unwrap_or_default()
+            .to_string_lossy()
+            .into_owned();
         if !options.cases.is_empty() && !options.cases.iter().any(|case| name.starts_with(case)) {
             continue;
         }
@@ -182,9 +228,20 @@ fn read(options: &Options) -> Result<Vec<Script>, Failure> {
 fn cells<'a>(scripts: &'a [Script], options: &Options) -> Vec<Cell<'a>> {
     let mut cells = Vec::new();
     for script in scripts {
-        for policy in script.under.iter().filter(|p| options.policy.as_ref().is_none_or(|o| o == *p)) {
-            for way in Way::ALL.into_iter().filter(|way| options.way.is_none_or(|o| o == *way)) {
-                cells.push(Cell { script, policy: policy.clone(), way });
+        for policy in script
+            .under
+            .iter()
+            .filter(|p| options.policy.as_ref().is_none_or(|o| o == *p))
+        {
+            for way in Way::ALL
+                .into_iter()
+                .filter(|way| options.way.is_none_or(|o| o == *way))
+            {
+                cells.push(Cell {
+                    script,
+                    policy: policy.clone(),
+                    way,
+                });
             }
         }
     }
@@ -193,23 +250,33 @@ fn cells<'a>(scripts: &'a [Script], options: &Options) -> Vec<Cell<'a>> {
 
 /// Runs cells side by side; the outcomes come in the cells' order.
 fn run_all<'a>(cache: &dyn Cache, cells: &[Cell<'a>], jobs: usize) -> Vec<(Cell<'a>, Outcome)> {
-    let waiting: Mutex<VecDeque<(usize, &Cell<'a>)>> = Mutex::new(cells.iter().enumerate().collect());
+    let waiting: Mutex<VecDeque<(usize, &Cell<'a>)>> =
+        Mutex::new(cells.iter().enumerate().collect());
     let done = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs.max(1) {
             scope.spawn(|| {
                 loop {
-                    let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                    let next = waiting
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .pop_front();
                     let Some((n, cell)) = next else { return };
                     let outcome = cell::run(cache, cell.script, &cell.policy, cell.way);
-                    done.lock().unwrap_or_else(PoisonError::into_inner).push((n, cell.clone(), outcome));
+                    done.lock().unwrap_or_else(PoisonError::into_inner).push((
+                        n,
+                        cell.clone(),
+                        outcome,
+                    ));
                 }
             });
         }
     });
     let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
     done.sort_by_key(|(n, _, _)| *n);
-    done.into_iter().map(|(_, cell, outcome)| (cell, outcome)).collect()
+    done.into_iter()
+        .map(|(_, cell, outcome)| (cell, outcome))
+        .collect()
 }
 
 /// What leaked: where it was issued and where it came out.
@@ -217,7 +284,7 @@ fn describe(leaks: &[judge::Leak], outcome: &Outcome) -> String {
     let mut text = String::new();
     for leak in leaks.iter().take(3) {
         let d = &outcome.delivered[leak.exchange];
-        write!(text, "  line {}: {}\n", d.line, leak.what).expect("a string can be written to");
+        writeln!(text, "  line {}: {}", d.line, leak.what).expect("a string can be written to");
         if let Some(seen) = outcome.seen.iter().find(|seen| seen.number == leak.number) {
             text.push_str(&quoted("the origin was asked", &seen.request));
             text.push_str(&quoted("the origin answered", &seen.response));
@@ -235,11 +302,17 @@ fn describe(leaks: &[judge::Leak], outcome: &Outcome) -> String {
 fn traffic(outcome: &Outcome) -> String {
     let mut text = String::new();
     for d in &outcome.delivered {
-        text.push_str(&quoted(&format!("line {}: {} asked", d.line, d.viewer), &d.sent));
+        text.push_str(&quoted(
+            &format!("line {}: {} asked", d.line, d.viewer),
+            &d.sent,
+        ));
         text.push_str(&quoted("and was given", &d.received));
     }
     for seen in &outcome.seen {
-        text.push_str(&quoted(&format!("the origin was asked (as {})", seen.owner), &seen.request));
+        text.push_str(&quoted(
+            &format!("the origin was asked (as {})", seen.owner),
+            &seen.request,
+        ));
         text.push_str(&quoted("and answered", &seen.response));
     }
     text.trim_end().to_owned()

@@ -91,7 +91,11 @@ impl Origin {
     }
 
     pub(crate) fn phase(&self, phase: &str) {
-        *self.shared.phase.lock().unwrap_or_else(PoisonError::into_inner) = phase.to_owned();
+        *self
+            .shared
+            .phase
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = phase.to_owned();
     }
 
     /// Something has changed: returns the number up to which answers are from before.
@@ -112,7 +116,11 @@ impl Origin {
     }
 
     pub(crate) fn log(&self) -> Vec<Seen> {
-        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shared
+            .log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 }
 
@@ -140,8 +148,13 @@ impl Shared {
         loop {
             incoming.until(Instant::now() + PATIENCE);
             let head = incoming.head()?;
-            if head.field("expect").is_some_and(|e| e.eq_ignore_ascii_case("100-continue")) {
-                incoming.stream().write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+            if head
+                .field("expect")
+                .is_some_and(|e| e.eq_ignore_ascii_case("100-continue"))
+            {
+                incoming
+                    .stream()
+                    .write_all(b"HTTP/1.1 100 Continue\r\n\r\n")?;
             }
             let body = if head.is_chunked() {
                 incoming.chunked()?
@@ -172,16 +185,27 @@ impl Shared {
         stream: &mut TcpStream,
     ) -> io::Result<bool> {
         let number = self.numbers.fetch_add(1, Ordering::SeqCst) + 1;
-        let owner = self.owner(request, authenticated).unwrap_or_else(|| NOBODY.to_owned());
+        let owner = self
+            .owner(request, authenticated)
+            .unwrap_or_else(|| NOBODY.to_owned());
         let route = self.route(request);
-        let write = Writing { shared: self, request, owner: &owner, number };
+        let write = Writing {
+            shared: self,
+            request,
+            owner: &owner,
+            number,
+        };
         let floor = Duration::from_millis(self.floor_ms.load(Ordering::Relaxed));
         thread::sleep(route.map_or(Duration::ZERO, |r| r.delay).max(floor));
         let mut written = Vec::new();
         let outcome = match route {
             Some(route) => write.route(route, stream, &mut written),
             None => {
-                let text = format!("no route for {} as {}", request.target, write.fill("{user}"));
+                let text = format!(
+                    "no route for {} as {}",
+                    request.target,
+                    write.fill("{user}")
+                );
                 written = format!(
                     "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
                     text.len()
@@ -190,17 +214,24 @@ impl Shared {
                 stream.write_all(&written).map(|()| true)
             }
         };
-        self.log.lock().unwrap_or_else(PoisonError::into_inner).push(Seen {
-            number,
-            owner: owner.clone(),
-            request: bytes,
-            response: written,
-        });
+        self.log
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(Seen {
+                number,
+                owner: owner.clone(),
+                request: bytes,
+                response: written,
+            });
         outcome
     }
 
     fn route(&self, request: &Request) -> Option<&Route> {
-        let phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let phase = self
+            .phase
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let host = request.head.field("host").unwrap_or_default();
         self.routes.iter().find(|route| {
             let method = request.method.as_str();
@@ -208,8 +239,14 @@ impl Shared {
             let named = |m: &String| m == method || (m == "GET" && method == "HEAD");
             (route.methods.is_empty() || route.methods.iter().any(named))
                 && route.phase.as_ref().is_none_or(|p| *p == phase)
-                && route.host.as_ref().is_none_or(|h| h.eq_ignore_ascii_case(host))
-                && route.has.as_ref().is_none_or(|name| request.head.field(name).is_some())
+                && route
+                    .host
+                    .as_ref()
+                    .is_none_or(|h| h.eq_ignore_ascii_case(host))
+                && route
+                    .has
+                    .as_ref()
+                    .is_none_or(|name| request.head.field(name).is_some())
                 && matches(route.target.as_bytes(), request.target.as_bytes())
         })
     }
@@ -218,7 +255,10 @@ impl Shared {
     fn owner(&self, request: &Request, authenticated: &mut Option<String>) -> Option<String> {
         let known = |bytes: &[u8]| {
             let found = token::find(&self.nonce, bytes);
-            found.into_iter().map(|t| t.owner).find(|owner| owner != NOBODY)
+            found
+                .into_iter()
+                .map(|t| t.owner)
+                .find(|owner| owner != NOBODY)
         };
         let value = |name: &str| request.head.field(name).unwrap_or_default();
         self.identities.iter().find_map(|identity| match identity {
@@ -226,14 +266,17 @@ impl Shared {
                 let (n, v) = pair.trim().split_once('=')?;
                 if n == name { known(v.as_bytes()) } else { None }
             }),
-            Identity::Bearer => {
-                value("authorization").strip_prefix("Bearer ").and_then(|v| known(v.as_bytes()))
-            }
+            Identity::Bearer => value("authorization")
+                .strip_prefix("Bearer ")
+                .and_then(|v| known(v.as_bytes())),
             Identity::Header(name) => known(value(name).as_bytes()),
             Identity::Target => known(request.target.as_bytes()),
             Identity::Body => known(&request.body),
             Identity::Address => {
-                let first = value("x-forwarded-for").split(',').next().unwrap_or_default();
+                let first = value("x-forwarded-for")
+                    .split(',')
+                    .next()
+                    .unwrap_or_default();
                 let address: IpAddr = first.trim().parse().ok()?;
                 self.viewers.get(&address).cloned()
             }
@@ -256,7 +299,12 @@ struct Writing<'a> {
 }
 
 impl Writing<'_> {
-    fn route(&self, route: &Route, stream: &mut TcpStream, written: &mut Vec<u8>) -> io::Result<bool> {
+    fn route(
+        &self,
+        route: &Route,
+        stream: &mut TcpStream,
+        written: &mut Vec<u8>,
+    ) -> io::Result<bool> {
         let mut send = |bytes: &[u8], stream: &mut TcpStream| {
             written.extend_from_slice(bytes);
             stream.write_all(bytes)
@@ -268,7 +316,9 @@ impl Writing<'_> {
         if let Some(before) = &route.before {
             send(self.fill(before).as_bytes(), stream)?;
         }
-        let mut body = self.fill(route.body.as_deref().unwrap_or("page of {user}\n")).into_bytes();
+        let mut body = self
+            .fill(route.body.as_deref().unwrap_or("page of {user}\n"))
+            .into_bytes();
         body.resize(body.len() + route.size, b'.');
         let mut status = route.status;
         let mut content_range = None;
@@ -319,7 +369,10 @@ impl Writing<'_> {
                 }
                 send(b"0\r\n", stream)?;
                 for (name, value) in &route.trailers {
-                    send(format!("{name}: {}\r\n", self.fill(value)).as_bytes(), stream)?;
+                    send(
+                        format!("{name}: {}\r\n", self.fill(value)).as_bytes(),
+                        stream,
+                    )?;
                 }
                 send(b"\r\n", stream)?;
             }
@@ -332,10 +385,17 @@ impl Writing<'_> {
 
     /// The range that is asked for, when the route answers ranges.
     fn range(&self, route: &Route, length: usize) -> Option<(usize, usize)> {
-        let asked = self.request.head.field("range").filter(|_| route.ranges && route.status == 200)?;
+        let asked = self
+            .request
+            .head
+            .field("range")
+            .filter(|_| route.ranges && route.status == 200)?;
         let (first, last) = asked.strip_prefix("bytes=")?.split_once('-')?;
         let first: usize = first.parse().ok()?;
-        let last: usize = last.parse().unwrap_or(usize::MAX).min(length.checked_sub(1)?);
+        let last: usize = last
+            .parse()
+            .unwrap_or(usize::MAX)
+            .min(length.checked_sub(1)?);
         (first <= last).then_some((first, last))
     }
 
@@ -345,7 +405,10 @@ impl Writing<'_> {
         let mut rest = template;
         while let Some((before, after)) = rest.split_once('{') {
             text.push_str(before);
-            match after.split_once('}').and_then(|(name, after)| Some((self.place(name)?, after))) {
+            match after
+                .split_once('}')
+                .and_then(|(name, after)| Some((self.place(name)?, after)))
+            {
                 Some((value, after)) => {
                     text.push_str(&value);
                     rest = after;
@@ -375,7 +438,11 @@ impl Writing<'_> {
             "now" => http_date(0),
             "echo body" => String::from_utf8_lossy(&request.body).into_owned(),
             "echo target" => request.target.clone(),
-            "echo query" => request.target.split_once('?').map(|(_, q)| q.to_owned()).unwrap_or_default(),
+            "echo query" => request
+                .target
+                .split_once('?')
+                .map(|(_, q)| q.to_owned())
+                .unwrap_or_default(),
             "echo method" => request.method.clone(),
             _ => {
                 if let Some(field) = name.strip_prefix("echo header ") {

@@ -200,8 +200,13 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
             "legality" => {
                 let text = prose(line, rest)?;
                 let verdict = text.split(':').next().unwrap_or_default();
-                if !matches!(verdict, "allowed" | "forbidden" | "uncovered") || !text.contains("RFC ") {
-                    return fault(line, "say `allowed:`, `forbidden:` or `uncovered:` and cite the RFC".into());
+                if !matches!(verdict, "allowed" | "forbidden" | "uncovered")
+                    || !text.contains("RFC ")
+                {
+                    return fault(
+                        line,
+                        "say `allowed:`, `forbidden:` or `uncovered:` and cite the RFC".into(),
+                    );
                 }
                 legality = Some(text);
             }
@@ -274,7 +279,9 @@ fn tree(text: &str) -> Faulty<Vec<Line>> {
             let Some(owner) = open.last_mut() else {
                 return Err(format!("line {}: this text belongs to no line", n + 1));
             };
-            owner.literal.push(literal.strip_prefix(' ').unwrap_or(literal).to_owned());
+            owner
+                .literal
+                .push(literal.strip_prefix(' ').unwrap_or(literal).to_owned());
             continue;
         }
         let trimmed = trimmed.trim_end();
@@ -306,7 +313,8 @@ fn close(open: &mut Vec<Line>, done: &mut Vec<Line>, indent: usize) {
 }
 
 fn cut(text: &str) -> (&str, &str) {
-    text.split_once(' ').map_or((text, ""), |(word, rest)| (word, rest.trim()))
+    text.split_once(' ')
+        .map_or((text, ""), |(word, rest)| (word, rest.trim()))
 }
 
 fn words(text: &str) -> Vec<String> {
@@ -320,7 +328,11 @@ fn prose(line: &Line, rest: &str) -> Faulty<String> {
         all.push(' ');
         all.push_str(more.trim());
     }
-    if all.trim().is_empty() { fault(line, "it says nothing".into()) } else { Ok(all.trim().to_owned()) }
+    if all.trim().is_empty() {
+        fault(line, "it says nothing".into())
+    } else {
+        Ok(all.trim().to_owned())
+    }
 }
 
 /// Text of a body: on the line, or in `|` lines, joined by line feeds.
@@ -328,7 +340,10 @@ fn text_of(line: &Line, rest: &str) -> Faulty<String> {
     match (rest.is_empty(), line.literal.is_empty()) {
         (false, true) => Ok(rest.to_owned()),
         (true, false) => Ok(line.literal.join("\n")),
-        _ => fault(line, "write the text on the line or in `|` lines below it".into()),
+        _ => fault(
+            line,
+            "write the text on the line or in `|` lines below it".into(),
+        ),
     }
 }
 
@@ -367,7 +382,11 @@ fn raw_of(line: &Line) -> Faulty<String> {
             raw.push_str("\r\n");
         }
     }
-    if line.literal.is_empty() { fault(line, "raw bytes stand in `|` lines below".into()) } else { Ok(raw) }
+    if line.literal.is_empty() {
+        fault(line, "raw bytes stand in `|` lines below".into())
+    } else {
+        Ok(raw)
+    }
 }
 
 fn field(line: &Line, rest: &str) -> Faulty<(String, String)> {
@@ -379,9 +398,10 @@ fn field(line: &Line, rest: &str) -> Faulty<(String, String)> {
 
 fn time(line: &Line, text: &str) -> Faulty<Duration> {
     let number = text.strip_suffix("ms").and_then(|n| n.trim().parse().ok());
-    number
-        .map(Duration::from_millis)
-        .map_or_else(|| fault(line, format!("`{text}` is no time; write `200ms`")), Ok)
+    number.map(Duration::from_millis).map_or_else(
+        || fault(line, format!("`{text}` is no time; write `200ms`")),
+        Ok,
+    )
 }
 
 fn identity(line: &Line, rest: &str) -> Faulty<Identity> {
@@ -394,12 +414,20 @@ fn identity(line: &Line, rest: &str) -> Faulty<Identity> {
         "body" => Identity::Body,
         "address" => Identity::Address,
         "connection" => Identity::Connection,
-        _ => return fault(line, "write cookie, bearer, header NAME, target, body, address or connection".into()),
+        _ => {
+            return fault(
+                line,
+                "write cookie, bearer, header NAME, target, body, address or connection".into(),
+            );
+        }
     })
 }
 
 fn policy(line: &Line, rest: &str) -> Faulty<Policy> {
-    let mut policy = Policy { name: rest.to_owned(), texts: Vec::new() };
+    let mut policy = Policy {
+        name: rest.to_owned(),
+        texts: Vec::new(),
+    };
     let mut says = false;
     for child in &line.children {
         let (word, rest) = cut(&child.text);
@@ -407,13 +435,21 @@ fn policy(line: &Line, rest: &str) -> Faulty<Policy> {
             prose(child, rest)?;
             says = true;
         } else if rest.is_empty() && !child.literal.is_empty() {
-            policy.texts.push((word.to_owned(), child.literal.join("\n")));
+            policy
+                .texts
+                .push((word.to_owned(), child.literal.join("\n")));
         } else {
-            return fault(child, "write `says …`, or a cache's name with its text in `|` lines below".into());
+            return fault(
+                child,
+                "write `says …`, or a cache's name with its text in `|` lines below".into(),
+            );
         }
     }
     if policy.name.is_empty() || !says {
-        return fault(line, "a policy has a name and `says` in words what it means".into());
+        return fault(
+            line,
+            "a policy has a name and `says` in words what it means".into(),
+        );
     }
     Ok(policy)
 }
@@ -433,7 +469,11 @@ fn control(line: &Line, rest: &str) -> Faulty<Control> {
             (word, _) => return fault(child, format!("`{word}` is not known here")),
         }
     }
-    if target.starts_with('/') { Ok(control) } else { fault(line, "write `control GET /path`".into()) }
+    if target.starts_with('/') {
+        Ok(control)
+    } else {
+        fault(line, "write `control GET /path`".into())
+    }
 }
 
 fn route(line: &Line) -> Faulty<Route> {
@@ -442,7 +482,11 @@ fn route(line: &Line) -> Faulty<Route> {
     if word != "route" || target.is_empty() {
         return fault(line, "write `route GET /path`".into());
     }
-    let mut route = Route { status: 200, target: target.to_owned(), ..Route::default() };
+    let mut route = Route {
+        status: 200,
+        target: target.to_owned(),
+        ..Route::default()
+    };
     if methods != "*" {
         route.methods = methods.split(',').map(str::to_owned).collect();
     }
@@ -509,7 +553,10 @@ fn steps(lines: &[Line]) -> Faulty<Vec<Step>> {
 }
 
 fn ask(line: &Line) -> Faulty<Ask> {
-    let mut ask = Ask { line: line.number, ..Ask::default() };
+    let mut ask = Ask {
+        line: line.number,
+        ..Ask::default()
+    };
     let mut text = line.text.as_str();
     if let Some((offset, rest)) = text.strip_prefix('+').and_then(|t| t.split_once(' ')) {
         ask.offset = Some(time(line, offset)?);
@@ -520,8 +567,15 @@ fn ask(line: &Line) -> Faulty<Ask> {
     ask.viewer = viewer.to_owned();
     ask.method = method.to_owned();
     ask.target = target.to_owned();
-    if viewer.is_empty() || !viewer.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()) {
-        return fault(line, "a step is `viewer METHOD /target`; names are small letters and digits".into());
+    if viewer.is_empty()
+        || !viewer
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+    {
+        return fault(
+            line,
+            "a step is `viewer METHOD /target`; names are small letters and digits".into(),
+        );
     }
     if request == "raw" {
         ask.raw = Some(raw_of(line)?);

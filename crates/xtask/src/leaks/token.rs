@@ -26,12 +26,21 @@ pub(crate) struct Token {
 /// for a secret by its looks: that would hide what the mechanism is about.
 pub(crate) fn nonce() -> String {
     static CELLS: AtomicU64 = AtomicU64::new(1);
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let cell = CELLS.fetch_add(1, Ordering::Relaxed);
-    let mut seed = u64::try_from(since.as_millis()).unwrap_or(0).wrapping_mul(1_000_003).wrapping_add(cell);
+    let mut seed = u64::try_from(since.as_millis())
+        .unwrap_or(0)
+        .wrapping_mul(1_000_003)
+        .wrapping_add(cell);
     seed = seed.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     (0..7)
-        .map(|i| char::from(b"bcdfghjklmnpqrstvwxz"[usize::try_from((seed >> (i * 9)) % 20).expect("below 20")]))
+        .map(|i| {
+            char::from(
+                b"bcdfghjklmnpqrstvwxz"[usize::try_from((seed >> (i * 9)) % 20).expect("below 20")],
+            )
+        })
         .collect()
 }
 
@@ -42,7 +51,11 @@ pub(crate) fn token(owner: &str, nonce: &str, number: u64) -> String {
 
 /// The owner that a host's tenant is.
 pub(crate) fn tenant(host: &str) -> String {
-    let label = host.split(['.', ':']).next().unwrap_or_default().to_ascii_lowercase();
+    let label = host
+        .split(['.', ':'])
+        .next()
+        .unwrap_or_default()
+        .to_ascii_lowercase();
     format!("{TENANT}{label}")
 }
 
@@ -58,7 +71,9 @@ pub(crate) fn find(nonce: &str, bytes: &[u8]) -> BTreeSet<Token> {
         }
         let name = bytes[..at].iter().rev().take_while(|b| is_name(b)).count();
         let owner = String::from_utf8_lossy(&bytes[at - name..at]).into_owned();
-        let digits = bytes[at + needle.len()..].iter().take_while(|b| b.is_ascii_digit());
+        let digits = bytes[at + needle.len()..]
+            .iter()
+            .take_while(|b| b.is_ascii_digit());
         let number: String = digits.map(|b| char::from(*b)).collect();
         if let Ok(number) = number.parse()
             && !owner.is_empty()

@@ -17,19 +17,25 @@ pub(crate) struct Head {
 
 impl Head {
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
-        self.fields.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+        self.fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name))
+            .map(|(_, value)| value.as_str())
     }
 
     pub(crate) fn is_chunked(&self) -> bool {
-        self.field("transfer-encoding").is_some_and(|v| v.to_ascii_lowercase().contains("chunked"))
+        self.field("transfer-encoding")
+            .is_some_and(|v| v.to_ascii_lowercase().contains("chunked"))
     }
 
     pub(crate) fn length(&self) -> Option<usize> {
-        self.field("content-length").and_then(|v| v.trim().parse().ok())
+        self.field("content-length")
+            .and_then(|v| v.trim().parse().ok())
     }
 
     pub(crate) fn closes(&self) -> bool {
-        self.field("connection").is_some_and(|v| v.to_ascii_lowercase().contains("close"))
+        self.field("connection")
+            .is_some_and(|v| v.to_ascii_lowercase().contains("close"))
     }
 }
 
@@ -43,7 +49,12 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     pub(crate) fn new(stream: TcpStream) -> Self {
-        Self { stream, buffer: Vec::new(), at: 0, deadline: Instant::now() }
+        Self {
+            stream,
+            buffer: Vec::new(),
+            at: 0,
+            deadline: Instant::now(),
+        }
     }
 
     pub(crate) fn stream(&mut self) -> &mut TcpStream {
@@ -74,7 +85,8 @@ impl Incoming {
         if left.is_zero() {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        self.stream.set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
+        self.stream
+            .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let mut chunk = [0; 16 << 10];
         let read = self.stream.read(&mut chunk)?;
         self.buffer.extend_from_slice(&chunk[..read]);
@@ -82,13 +94,18 @@ impl Incoming {
     }
 
     fn need(&mut self) -> io::Result<()> {
-        if self.more()? { Ok(()) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if self.more()? {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 
     fn line(&mut self) -> io::Result<String> {
         loop {
             if let Some(end) = self.buffer[self.at..].iter().position(|b| *b == b'\n') {
-                let line = String::from_utf8_lossy(&self.buffer[self.at..self.at + end]).into_owned();
+                let line =
+                    String::from_utf8_lossy(&self.buffer[self.at..self.at + end]).into_owned();
                 self.at += end + 1;
                 return Ok(line.trim_end_matches('\r').to_owned());
             }
@@ -107,7 +124,8 @@ impl Incoming {
                 return Ok(head);
             }
             if let Some((name, value)) = line.split_once(':') {
-                head.fields.push((name.trim().to_owned(), value.trim().to_owned()));
+                head.fields
+                    .push((name.trim().to_owned(), value.trim().to_owned()));
             }
         }
     }
@@ -142,7 +160,7 @@ impl Incoming {
         }
     }
 
-    pub(crate) fn to_end(&mut self) -> io::Result<Vec<u8>> {
+    pub(crate) fn until_the_end(&mut self) -> io::Result<Vec<u8>> {
         while self.more()? {}
         let body = self.buffer[self.at..].to_vec();
         self.at = self.buffer.len();
@@ -152,7 +170,10 @@ impl Incoming {
 
 /// A date as HTTP writes it (RFC 9110 5.6.7), so many seconds from now.
 pub(crate) fn http_date(from_now: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs();
     let seconds = i64::try_from(now).unwrap_or(0) + from_now;
     let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
     let weekday = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
@@ -165,9 +186,15 @@ pub(crate) fn http_date(from_now: i64) -> String {
     let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let march_month = (5 * of_year + 2) / 153;
     let day = of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 2 } else { march_month - 10 };
+    let month = if march_month < 10 {
+        march_month + 2
+    } else {
+        march_month - 10
+    };
     let year = year_of_era + era * 400 + i64::from(month < 2);
-    let months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let months = [
+        "Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec",
+    ];
     let month = months[usize::try_from(month).expect("below 12")];
     format!(
         "{weekday}, {day:02} {month} {year:04} {:02}:{:02}:{:02} GMT",
