@@ -1,6 +1,7 @@
-#![no_main]
 //! Any response to a shared fetch under careless rules: judging it never panics, and nothing that
 //! forbids sharing is ever admitted, at once or by a 304 later.
+
+#![no_main]
 
 use http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, VARY};
 use http::{HeaderMap, Method, StatusCode};

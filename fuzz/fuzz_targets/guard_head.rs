@@ -1,6 +1,7 @@
-#![no_main]
 //! Any bytes through the guard: it never panics, how they are cut changes nothing, and a reader that
 //! shares no code with it finds the same requests in what it hands on.
+
+#![no_main]
 
 use std::io;
 use std::pin::Pin;

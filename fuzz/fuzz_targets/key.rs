@@ -1,6 +1,7 @@
-#![no_main]
 //! Any two requests under careless rules: a shared fetch names nobody, one key is one fetch, and
 //! what a member adds to a request that is shared all the same changes nothing of its fetch.
+
+#![no_main]
 
 use http::header::{AUTHORIZATION, COOKIE};
 use http::{HeaderName, HeaderValue};
@@ -24,7 +25,6 @@ fuzz_target!(|bytes: &[u8]| {
         Request::read(&bytes[length..]).and_then(|(two, _)| shared(&two))
     {
         assert_names_nobody(&outbound_2);
-        assert_eq!(key == key_2, key_2 == key, "sameness goes both ways");
         if key == key_2 {
             assert_same(&outbound, &outbound_2);
         } else {

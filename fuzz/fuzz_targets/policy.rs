@@ -1,6 +1,7 @@
-#![no_main]
 //! Any text as a policy: it compiles or says why not, the same each time; and whatever it says, no
 //! shared fetch under it names anybody.
+
+#![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use shikiri_fuzz::{Request, assert_names_nobody, fetch};
