@@ -117,6 +117,8 @@ fn fuzz(programs: &Path, target: &str, seconds: u64) -> Result<(), Failure> {
     }
     let mut command = Command::new(programs.join(target));
     command.arg(&corpus);
+    // Where a fresh machine starts: a minute from nothing finds little.
+    command.arg(root().join("fuzz/seeds").join(target));
     command.args([
         format!("-max_total_time={seconds}"),
         "-timeout=10".to_owned(),
