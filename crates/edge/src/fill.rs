@@ -233,8 +233,11 @@ impl Running {
             return;
         }
         self.refuse(&why);
-        if status == StatusCode::NOT_MODIFIED {
-            // It answers our condition, not the requester's.
+        if status == StatusCode::NOT_MODIFIED || status == StatusCode::PARTIAL_CONTENT {
+            // It answers what nobody asked: no viewer could use it, and what it was compared with is
+            // in doubt.
+            self.worker.node().store.remove(self.leading.key());
+            drop(body);
             self.lead(Led::Refused { why, relayed: None });
             return;
         }

@@ -5,11 +5,12 @@
 //! its fill, however that ends.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shikiri_partition::Key;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use crate::store::Object;
 
@@ -33,8 +34,17 @@ pub(crate) struct Flights {
 }
 
 pub(crate) struct Flight {
-    outcome: watch::Sender<Outcome>,
+    outcome: Mutex<Outcome>,
+    /// Wakes those who wait in the order in which they came. (A watch channel wakes them in an order
+    /// of its own, and no run of the simulator could be repeated.)
+    told: Notify,
     waiting: AtomicUsize,
+}
+
+impl Flight {
+    fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A request's part in a fill.
@@ -76,7 +86,6 @@ impl Flights {
                 return Ok(Joined::Full);
             }
             return Ok(Joined::Waits(Waiting {
-                outcome: flight.outcome.subscribe(),
                 flight: Arc::clone(flight),
             }));
         }
@@ -86,9 +95,9 @@ impl Flights {
         if running.len() >= running_max {
             return Ok(Joined::Full);
         }
-        let (outcome, _) = watch::channel(Outcome::Running);
         let flight = Arc::new(Flight {
-            outcome,
+            outcome: Mutex::new(Outcome::Running),
+            told: Notify::new(),
             waiting: AtomicUsize::new(0),
         });
         running.insert(key.clone(), Arc::clone(&flight));
@@ -127,39 +136,40 @@ impl Leading {
 
     /// Tells those who wait; the flight goes on until it is dropped.
     pub(crate) fn tell(&self, outcome: Outcome) {
-        self.flight.outcome.send_replace(outcome);
+        *self.flight.outcome() = outcome;
+        self.flight.told.notify_waiters();
     }
 }
 
 impl Drop for Leading {
     fn drop(&mut self) {
         self.flights.lock().remove(&self.key);
-        self.flight.outcome.send_if_modified(|outcome| {
-            let running = matches!(outcome, Outcome::Running);
-            if running {
-                *outcome = Outcome::Not("our-failure");
-            }
-            running
-        });
+        let mut outcome = self.flight.outcome();
+        if matches!(*outcome, Outcome::Running) {
+            *outcome = Outcome::Not("our-failure");
+        }
+        drop(outcome);
+        self.flight.told.notify_waiters();
     }
 }
 
 /// A place among those who wait.
 pub(crate) struct Waiting {
-    outcome: watch::Receiver<Outcome>,
     flight: Arc<Flight>,
 }
 
 impl Waiting {
     /// Waits until it is known whether the fill is shared.
     pub(crate) async fn outcome(&mut self) -> Outcome {
-        match self
-            .outcome
-            .wait_for(|outcome| !matches!(outcome, Outcome::Running))
-            .await
-        {
-            Ok(outcome) => outcome.clone(),
-            Err(_) => Outcome::Not("our-failure"),
+        loop {
+            let mut told = pin!(self.flight.told.notified());
+            // Listen first, look then: nothing said in between is missed.
+            told.as_mut().enable();
+            let outcome = self.flight.outcome().clone();
+            if !matches!(outcome, Outcome::Running) {
+                return outcome;
+            }
+            told.await;
         }
     }
 }

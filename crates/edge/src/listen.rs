@@ -42,6 +42,9 @@ pub enum ListenFault {
 
 /// Listens on every address, with so many workers.
 ///
+/// When this returns, a connection to any of the addresses is taken: whoever is told where we listen
+/// may connect at once.
+///
 /// # Errors
 /// When an address cannot be bound, or a thread not started. Nothing listens then.
 pub fn listen(
@@ -76,9 +79,23 @@ pub fn listen(
             .enable_all()
             .build()
             .map_err(ListenFault::Worker)?;
+        let listeners = {
+            // A listener belongs to the runtime in which it began.
+            let _entered = runtime.enter();
+            let listening = bound
+                .iter()
+                .zip(sockets)
+                .map(|(address, socket)| {
+                    let listener = socket.listen(BACKLOG);
+                    listener.map_err(|e| ListenFault::Address(*address, e))
+                })
+                .collect::<Result<Vec<_>, _>>();
+            listening?
+        };
         let (node, stopped, connections) =
             (Arc::clone(node), stopped.clone(), Arc::clone(&connections));
-        let run = move || runtime.block_on(work(Worker::new(node), sockets, stopped, connections));
+        let run =
+            move || runtime.block_on(work(Worker::new(node), listeners, stopped, connections));
         let handle = thread::Builder::new()
             .name(format!("shikiri-{n}"))
             .spawn(run);
@@ -124,20 +141,13 @@ impl Listening {
 /// One worker, until it is told to stop.
 async fn work(
     worker: Arc<Worker>,
-    sockets: Vec<TcpSocket>,
+    listeners: Vec<TcpListener>,
     mut stopped: watch::Receiver<bool>,
     connections: Arc<AtomicUsize>,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
-    for socket in sockets {
-        let listener = match socket.listen(BACKLOG) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "cannot listen");
-                return;
-            }
-        };
+    for listener in listeners {
         accepting.spawn(accept(
             Arc::clone(&worker),
             listener,

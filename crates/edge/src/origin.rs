@@ -153,11 +153,12 @@ pub(crate) async fn pass(
         port,
     };
     let credentials = request.credentials();
+    let names_its_sender = request.names_its_sender();
     let (method, target, headers) = request.into_parts();
     // Without credentials nobody knows who sent it, and a body may hold what makes somebody out of
     // anybody (a login): what is late on such a connection is shown to no other.
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
-    let reusable = credentials.is_some() && !has_body;
+    let reusable = names_its_sender && !has_body;
     let tied = headers
         .get_all(AUTHORIZATION)
         .iter()
@@ -574,11 +575,15 @@ fn received(
         .iter()
         .any(is_connection_bound);
     let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
-    let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
+    let home = if clear_framing && !tied {
+        home.clone()
+    } else {
+        Home::Nowhere
+    };
     let mut body = OriginBody {
         inner: body,
         pushed_back: VecDeque::new(),
-        lease,
+        lease: Some((conn, home)),
         limits: *limits,
         stall: Box::pin(tokio::time::sleep(limits.stall_time_max)),
         ended: false,
@@ -599,7 +604,7 @@ pub(crate) struct OriginBody {
     inner: Incoming,
     /// What was read already and given back: it comes first.
     pushed_back: VecDeque<Bytes>,
-    /// `None`: the connection is not used again after this.
+    /// Held until the body ends: a connection that is dropped takes the rest of its body with it.
     lease: Option<(Conn, Home)>,
     limits: Limits,
     stall: Pin<Box<Sleep>>,

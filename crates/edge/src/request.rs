@@ -281,11 +281,7 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: sharing
-                .requester()
-                .cookie
-                .then(|| self.parts.headers.get(COOKIE).cloned())
-                .flatten(),
+            cookie: self.parts.headers.get(COOKIE).cloned(),
         }
     }
 
@@ -537,27 +533,15 @@ impl Asked<'_> {
         let unsafe_method = !self.parts.method.is_safe();
         // An unsafe method's head is needed again when the answer is there.
         let again = unsafe_method.then(|| self.parts.clone());
-        let head = match self.head() {
-            Ok(head) => head,
-            Err(why) => return refuse(node, why),
-        };
-        let (authority, target) = (head.authority.clone(), head.target());
-        let Some(origin) = self.stance.rules.origin_for(head.host()) else {
-            return refuse(node, Refused::UnknownHost);
-        };
         let mut hop = self.connection.hop();
         hop.scheme = self.scheme();
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn) = (self.stance, self.turn);
-        let request = pass.outbound(
-            self.parts,
-            authority,
-            target,
-            origin,
-            &hop,
-            node.constants(),
-        );
+        let request = match pass.outbound(self.parts, &stance.rules, &hop, node.constants()) {
+            Ok(request) => request,
+            Err(why) => return refuse(node, why),
+        };
         let mut response = match origin::pass(worker, connection, request, body).await {
             Ok(response) => response,
             Err(fault) => {

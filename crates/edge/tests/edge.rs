@@ -1,5 +1,6 @@
 //! The node as a client and an origin see it. Time is simulated; bytes are real.
 
+mod attacks;
 mod world;
 
 use std::time::Duration;
@@ -463,6 +464,55 @@ async fn bodies_stream_both_ways_with_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_used_again_still_brings_its_whole_body() {
+    let css = "Content-Type: text/css\r\nCache-Control: max-age=60";
+    for (head, framed, path) in [
+        // A length under HTTP/1.0, which promises no second request.
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x",
+        ),
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x.css",
+        ),
+        // A body that ends with its connection (RFC 9112 6.3).
+        (format!("HTTP/1.1 200 OK\r\n{css}"), false, "/x"),
+        (format!("HTTP/1.0 200 OK\r\n{css}"), false, "/x.css"),
+        // A connection that is authenticated itself.
+        (
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 10".into(),
+            true,
+            "/x",
+        ),
+    ] {
+        let start = format!("{head}\r\n\r\nbody{{");
+        let node = TestNode::new("", move |_| {
+            let reply = raw(&start).then("late}");
+            if framed { reply } else { reply.closing() }
+        });
+        for request in 1..=2 {
+            let answer = node.get(path, "").await;
+            let case = format!("{head} {path}, request {request}");
+            assert_eq!(
+                (answer.body.as_str(), answer.cut),
+                ("body{late}", false),
+                "{case}"
+            );
+        }
+        let connections: std::collections::BTreeSet<u64> =
+            node.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(
+            connections.len(),
+            node.asked(),
+            "{head}: none is used again"
+        );
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_client_that_waits_for_100_gets_it_from_the_origin_or_after_a_second() {
     for (path, within) in [("/says-continue", 500 * MS), ("/is-silent", 1500 * MS)] {
         let node = TestNode::new("", |_| reply("200 OK", "done"));
@@ -704,4 +754,27 @@ async fn max_forwards_is_counted_down_and_ends_here_at_zero() {
     assert_eq!(answer.status, 204);
     assert!(answer.field("allow").is_some());
     assert_eq!(node.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_304_or_206_that_nobody_asked_for_is_shown_to_nobody() {
+    for head in [
+        "304 Not Modified\r\nETag: \"2\"",
+        "206 Partial Content\r\nContent-Type: text/css\r\nContent-Range: bytes 0-1/9",
+    ] {
+        let node = TestNode::new("", move |asked| {
+            if asked.contains("x-real-ip") {
+                reply(CSS, "from the pass")
+            } else {
+                raw(&format!("HTTP/1.1 {head}\r\nContent-Length: 0\r\n\r\n"))
+            }
+        });
+        let answer = node.get("/a.css", "").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (200, "from the pass"),
+            "{head}"
+        );
+        assert_eq!(node.node.counts().objects, 0);
+    }
 }

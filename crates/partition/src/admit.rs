@@ -101,7 +101,8 @@ struct Head {
     found: Found,
     object_bytes_max: u64,
     /// Whether caches beyond us must keep members apart from the anonymous.
-    vary_cookie: bool,
+    /// What a cache beyond us must keep apart, whatever the origin says.
+    varies_also: Box<[HeaderName]>,
 }
 
 /// What a head free of vetoes says.
@@ -212,7 +213,7 @@ impl Fill {
             headers: of_the_page(headers.clone(), now),
             found,
             object_bytes_max: self.class.object_bytes_max,
-            vary_cookie: self.class.to == To::Anonymous,
+            varies_also: varies_also(&self.class),
             key: self.key,
         });
         if is_document {
@@ -270,7 +271,7 @@ impl Fill {
             headers: merged,
             found,
             object_bytes_max: self.class.object_bytes_max,
-            vary_cookie: self.class.to == To::Anonymous,
+            varies_also: varies_also(&self.class),
         }))
     }
 }
@@ -560,13 +561,11 @@ impl Admitted {
     }
 
     /// What a cache beyond us must keep apart besides what the origin says: members from the anonymous,
-    /// and codings.
+    /// what the key tells apart, and codings.
     pub(crate) fn varies_also_on(&self) -> impl Iterator<Item = HeaderName> {
         let coded = self.0.found.coding != Coding::Identity;
-        let cookie = self.0.vary_cookie.then_some(http::header::COOKIE);
-        cookie
-            .into_iter()
-            .chain(coded.then_some(http::header::ACCEPT_ENCODING))
+        let also = self.0.varies_also.iter().cloned();
+        also.chain(coded.then_some(http::header::ACCEPT_ENCODING))
     }
 
     /// Whether the class still declares what this is.
@@ -804,17 +803,23 @@ fn content_type(
 
 /// The one content coding, which the key asked for (RFC 9110 8.4).
 fn content_coding(key: &Key, headers: &HeaderMap) -> Result<Coding, NotShared> {
-    let lines: Vec<String> = headers
-        .get_all(CONTENT_ENCODING)
+    let lines: Vec<&HeaderValue> = headers.get_all(CONTENT_ENCODING).iter().collect();
+    let shown = lines
         .iter()
-        .map(printable)
-        .collect();
-    let shown = lines.join(", ");
-    let codings: Vec<String> = shown
-        .split(',')
-        .map(|coding| coding.trim().to_ascii_lowercase())
-        .filter(|coding| !coding.is_empty() && coding != "identity")
-        .collect();
+        .map(|line| printable(line))
+        .collect::<Vec<_>>()
+        .join(", ");
+    let mut codings = Vec::new();
+    for line in lines {
+        let line = line
+            .to_str()
+            .map_err(|_| NotShared::Encoding(shown.clone()))?;
+        codings.extend(
+            line.split(',')
+                .map(|coding| coding.trim().to_ascii_lowercase()),
+        );
+    }
+    codings.retain(|coding| !coding.is_empty() && coding != "identity");
     let asked = key.parts().encoding.unwrap_or(AcceptEncoding::Identity);
     match codings.as_slice() {
         [] => Ok(Coding::Identity),
@@ -870,6 +875,15 @@ fn is_document(essence: Option<&str>, headers: &HeaderMap) -> bool {
         sniff::Kind::Script => !headers.contains_key(LAST_MODIFIED),
         _ => false,
     }
+}
+
+/// What the class's keys tell apart without the origin having said so.
+fn varies_also(class: &Class) -> Box<[HeaderName]> {
+    let anonymous = (class.to == To::Anonymous).then_some(http::header::COOKIE);
+    anonymous
+        .into_iter()
+        .chain(class.key_headers.iter().cloned())
+        .collect()
 }
 
 /// Whether a 304 speaks of what is stored (RFC 9111 4.3.4).
@@ -968,4 +982,802 @@ fn printable(value: &HeaderValue) -> String {
         .chars()
         .take(CHARS_MAX)
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::freshness::Reuse;
+    use crate::rules::TypePattern;
+    use crate::tests::{NOW, admitted, begun, class, fill, headers, judge, key, refused};
+
+    const CSS: &str = "content-type: text/css\n cache-control: max-age=60\n";
+
+    #[track_caller]
+    fn check(lines: &str, expected: Option<NotShared>) {
+        assert_eq!(
+            refused(&class(), 200, &format!("{CSS}{lines}")),
+            expected,
+            "{lines}"
+        );
+    }
+
+    fn header_place(name: &str) -> NotShared {
+        NotShared::MintsToken {
+            place: format!("header {name}"),
+        }
+    }
+
+    #[test]
+    fn what_an_origin_forbids() {
+        check("", None);
+        check("set-cookie: a=b", Some(NotShared::SetsCookie));
+        check("set-cookie2: a=b", Some(NotShared::SetsCookie));
+        let field = "Cache-Control";
+        check(
+            "cache-control: Private;",
+            Some(NotShared::Prohibited {
+                field,
+                directive: "private".into(),
+            }),
+        );
+        check(
+            "cache-control: max-age=\"1",
+            Some(NotShared::Unreadable { field }),
+        );
+        let field = "CDN-Cache-Control";
+        check(
+            "cdn-cache-control: no-store",
+            Some(NotShared::Prohibited {
+                field,
+                directive: "no-store".into(),
+            }),
+        );
+        check(
+            "www-authenticate: Negotiate",
+            Some(NotShared::Authenticates),
+        );
+        check("proxy-authenticate: Basic", Some(NotShared::Authenticates));
+        check(
+            "authentication-info: nextnonce=\"x\"",
+            Some(NotShared::Authenticates),
+        );
+        check("clear-site-data: \"*\"", Some(NotShared::ClearsSiteData));
+        check("access-control-allow-origin: *", None);
+        check(
+            "access-control-allow-origin: https://a.test",
+            Some(NotShared::AllowsOneOrigin),
+        );
+        check(
+            "access-control-allow-origin: null",
+            Some(NotShared::AllowsOneOrigin),
+        );
+        check(
+            "access-control-allow-origin: *\n access-control-allow-origin: *, x",
+            Some(NotShared::AllowsOneOrigin),
+        );
+        check(
+            "access-control-allow-credentials: true",
+            Some(NotShared::AllowsOneOrigin),
+        );
+        check(
+            "shikiri-viewer: 7",
+            Some(NotShared::Owned {
+                field: "Shikiri-Viewer",
+            }),
+        );
+        check(
+            "shikiri-owner:",
+            Some(NotShared::Owned {
+                field: "Shikiri-Owner",
+            }),
+        );
+        check(
+            "shikiri-session: start",
+            Some(NotShared::Owned {
+                field: "Shikiri-Session",
+            }),
+        );
+        // A hop's own list does not hide what forbids.
+        check(
+            "connection: www-authenticate\n www-authenticate: NTLM",
+            Some(NotShared::Authenticates),
+        );
+    }
+
+    #[test]
+    fn what_a_head_mints() {
+        for name in [
+            "x-csrf-token",
+            "x-xsrf-value",
+            "x-auth-token",
+            "authorization",
+            "x-nonce",
+            "session-id",
+            "set-login",
+        ] {
+            check(&format!("{name}: 1"), Some(header_place(name)));
+        }
+        for name in [
+            "strict-transport-security",
+            "x-robots-tag",
+            "x-frame-options",
+            "origin-agent-cluster",
+            "x-author",
+            "etag",
+        ] {
+            check(&format!("{name}: 1"), None);
+        }
+        check(
+            "content-security-policy: script-src 'nonce-abc'",
+            Some(NotShared::CarriesNonce),
+        );
+        check(
+            "content-security-policy-report-only: script-src 'NONCE-abc'",
+            Some(NotShared::CarriesNonce),
+        );
+        check(
+            "content-security-policy: script-src 'self' 'sha256-abc'",
+            None,
+        );
+        check(
+            "link: </a.js>; rel=preload; nonce=abc",
+            Some(NotShared::CarriesNonce),
+        );
+        check(
+            "content-location: /a;jsessionid=0123456789AB",
+            Some(NotShared::SessionInUrl {
+                place: "jsessionid".into(),
+            }),
+        );
+        check(
+            "refresh: 0; url=/a?PHPSESSID=0123456789ab",
+            Some(NotShared::SessionInUrl {
+                place: "PHPSESSID".into(),
+            }),
+        );
+    }
+
+    #[test]
+    fn vary_must_be_settled_by_the_key() {
+        check("vary: Accept-Encoding", None);
+        check("vary: accept-encoding, X-Forwarded-Proto ,, Host", None);
+        check("vary: Cookie", None);
+        check("vary: Origin\n vary: Authorization", None);
+        check("vary: *", Some(NotShared::VaryStar));
+        check("vary: Accept-Encoding, *", Some(NotShared::VaryStar));
+        check("vary: X-Country\n vary: *", Some(NotShared::VaryStar));
+        check(
+            "vary: User-Agent",
+            Some(NotShared::Varies("user-agent".into())),
+        );
+        check(
+            "vary: Accept-Encoding, X-Country",
+            Some(NotShared::Varies("x-country".into())),
+        );
+        check(
+            "vary: Cookie X-Country",
+            Some(NotShared::Unreadable { field: "Vary" }),
+        );
+        check(
+            "vary: \"Cookie\"",
+            Some(NotShared::Unreadable { field: "Vary" }),
+        );
+        check(
+            "vary: Cookie\u{e9}",
+            Some(NotShared::Unreadable { field: "Vary" }),
+        );
+        let keyed = Class {
+            key_headers: vec!["x-country".parse().unwrap()],
+            ..class()
+        };
+        assert_eq!(refused(&keyed, 200, &format!("{CSS}vary: X-Country")), None);
+        let unkeyed = Class {
+            key_encoding: false,
+            ..class()
+        };
+        assert_eq!(
+            refused(&unkeyed, 200, &format!("{CSS}vary: Accept-Encoding")),
+            None
+        );
+    }
+
+    #[test]
+    fn what_the_class_does_not_declare() {
+        for (status, lines, expected) in [
+            (200, CSS, None),
+            (403, CSS, Some(NotShared::Status(403))),
+            (100, CSS, Some(NotShared::Status(100))),
+            (206, CSS, Some(NotShared::Partial)),
+            (
+                200,
+                "content-type: text/css\n cache-control: max-age=1\n content-range: bytes 0-1/2",
+                Some(NotShared::Partial),
+            ),
+            // An error page's prohibition speaks of the error.
+            (503, "cache-control: no-store", Some(NotShared::Status(503))),
+            (429, "cache-control: no-store", Some(NotShared::Status(429))),
+            (
+                403,
+                "cache-control: no-store",
+                Some(NotShared::Prohibited {
+                    field: "Cache-Control",
+                    directive: "no-store".into(),
+                }),
+            ),
+            (200, "cache-control: max-age=60", Some(NotShared::NoType)),
+            (
+                200,
+                "content-type: text/css\n content-type: text/css",
+                Some(NotShared::Type("text/css, …".into())),
+            ),
+            (
+                200,
+                "content-type: text/css, text/html",
+                Some(NotShared::Type("text/css, text/html".into())),
+            ),
+            (
+                200,
+                "content-type: css",
+                Some(NotShared::Type("css".into())),
+            ),
+            (
+                200,
+                "content-type: Text/CSS ; charset=utf-8\n cache-control: max-age=60",
+                None,
+            ),
+            (
+                200,
+                "content-type: application/xhtml+xml\n cache-control: max-age=60",
+                Some(NotShared::Type("application/xhtml+xml".into())),
+            ),
+            (200, "content-type: text/css", Some(NotShared::NoLifetime)),
+            (
+                200,
+                "content-type: text/css\n cache-control: max-age=0",
+                Some(NotShared::AlreadyStale),
+            ),
+            (404, "content-length: 0\n cache-control: max-age=60", None),
+            (
+                200,
+                "content-length: 0\n cache-control: max-age=60",
+                Some(NotShared::NoType),
+            ),
+            (204, "cache-control: max-age=60", None),
+            (
+                302,
+                "location: /b\n content-length: 0\n cache-control: max-age=60",
+                None,
+            ),
+            (304, CSS, Some(NotShared::NotModifiedUnasked)),
+            (304, "set-cookie: a=b", Some(NotShared::NotModifiedUnasked)),
+        ] {
+            assert_eq!(
+                refused(&class(), status, lines),
+                expected,
+                "{status} {lines}"
+            );
+        }
+        let only_css = Class {
+            types: vec![TypePattern("text/css".into())],
+            ..class()
+        };
+        let js = "content-type: text/javascript\n cache-control: max-age=1";
+        assert_eq!(
+            refused(&only_css, 200, js),
+            Some(NotShared::Type("text/javascript".into()))
+        );
+    }
+
+    #[test]
+    fn codings_that_were_not_asked_for() {
+        let encoding = |coding: &str| Some(NotShared::Encoding(coding.into()));
+        check("content-encoding: gzip", None);
+        check("content-encoding: BR", None);
+        check("content-encoding: identity", None);
+        check("content-encoding: gzip, identity", None);
+        check("content-encoding: zstd", encoding("zstd"));
+        check("content-encoding: gzip, br", encoding("gzip, br"));
+        check(
+            "content-encoding: gzip\n content-encoding: gzip",
+            encoding("gzip, gzip"),
+        );
+        check("content-encoding: gz\u{e9}p", encoding("gz\u{e9}p"));
+        let hidden = format!("gzip{}, br", " ".repeat(200));
+        assert!(refused(&class(), 200, &format!("{CSS}content-encoding: {hidden}")).is_some());
+        let plain = Class {
+            key_encoding: false,
+            ..class()
+        };
+        assert_eq!(
+            refused(&plain, 200, &format!("{CSS}content-encoding: gzip")),
+            encoding("gzip")
+        );
+    }
+
+    #[test]
+    fn lengths() {
+        check("content-length: 1048576", None);
+        check("content-length: 1048577", Some(NotShared::TooLarge));
+        check(
+            "content-length: 1\n content-length: 1",
+            Some(NotShared::LengthUnknown),
+        );
+        check("content-length: +1", Some(NotShared::LengthUnknown));
+        check(
+            "content-length: 99999999999999999999",
+            Some(NotShared::LengthUnknown),
+        );
+        let judged = fill(&class(), None).judge(StatusCode::OK, headers(CSS), false, NOW);
+        assert!(matches!(judged, Judged::Relay(relay) if *relay.why() == NotShared::LengthUnknown));
+    }
+
+    #[test]
+    fn which_types_need_a_second_copy() {
+        for (lines, expected) in [
+            ("content-type: text/html", true),
+            ("content-type: application/json", true),
+            ("content-type: application/ld+json", true),
+            ("content-type: text/xml", true),
+            ("content-type: application/atom+xml", true),
+            ("content-type: text/plain", true),
+            ("content-type: text/csv", true),
+            ("content-type: application/x-mpegurl", true),
+            ("content-type: text/javascript", true),
+            ("content-type: text/javascript\n etag: \"1\"", true),
+            (
+                "content-type: text/javascript\n last-modified: Sun, 06 Nov 1994 08:00:00 GMT",
+                false,
+            ),
+            ("content-type: text/css", false),
+            ("content-type: text/vtt", false),
+            ("content-type: image/svg+xml", false),
+            ("content-type: image/png", false),
+            ("content-type: image/png\n location: /x", true),
+            ("content-type: application/octet-stream", false),
+        ] {
+            let judged = judge(
+                &class(),
+                200,
+                &format!("{lines}\n cache-control: max-age=60"),
+            );
+            let got = match judged {
+                Judged::Copy(_) => true,
+                Judged::Sniff(_) => false,
+                other => panic!("{lines}: {other:?}"),
+            };
+            assert_eq!(got, expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn only_what_speaks_of_the_page_is_stored() {
+        let object = admitted(
+            &class(),
+            "cache-control: max-age=60\n etag: \"1\"\n alt-svc: h3=\":443\"\n via: 1.1 x\n x-request-id: 1\n age: 1\n
+             report-to: {}\n connection: x-hop\n x-hop: 1\n surrogate-control: max-age=60\n x-kept: yes\n keep-alive: 1",
+        );
+        let mut names: Vec<&str> = object
+            .stored_headers()
+            .keys()
+            .map(HeaderName::as_str)
+            .collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["cache-control", "content-type", "date", "etag", "x-kept"]
+        );
+        assert_eq!(
+            object.stored_headers()["date"],
+            "Sun, 06 Nov 1994 08:49:37 GMT"
+        );
+    }
+
+    #[test]
+    fn what_an_object_says_of_itself() {
+        let lines = "cache-control: max-age=60\n content-length: 7\n etag: W/\"1\"";
+        let object = admitted(&class(), lines);
+        assert_eq!((object.fill(), object.refreshed()), (FillId(1), None));
+        assert_eq!((object.order(), object.begun_at()), (Order(1), NOW));
+        assert_eq!(
+            (object.content_length(), object.object_bytes_max()),
+            (Some(7), 1 << 20)
+        );
+        assert_eq!(
+            (object.class(), object.content_type()),
+            (class().digest, Some("image/png"))
+        );
+        assert_eq!(object.etag().unwrap(), "W/\"1\"");
+        assert!(object.has_validator());
+        let heavier = admitted(&class(), &format!("{lines}\n x-long: {}", "x".repeat(1000)));
+        assert!(
+            heavier.weight() >= object.weight() + 1000 && object.weight() > key(&class()).weight()
+        );
+        let without = admitted(
+            &class(),
+            "cache-control: max-age=60\n last-modified: once\n etag: \"1\"\n etag: \"2\"",
+        );
+        assert!(!without.has_validator());
+    }
+
+    #[test]
+    fn bytes_that_are_not_what_the_head_says_leave_for_one() {
+        let lines = "content-type: text/css\n cache-control: max-age=60\n x-b3-traceid: 1";
+        let Judged::Sniff(sniff) = judge(&class(), 200, lines) else {
+            panic!("css is sniffed")
+        };
+        let (status, shown) = sniff.leader_head(&HeaderValue::from_static("now"));
+        assert_eq!(
+            (status, &shown["cache-control"]),
+            (
+                StatusCode::OK,
+                &HeaderValue::from_static("private, max-age=60")
+            )
+        );
+        let relay = sniff.judge(b"<html>").unwrap_err();
+        let (status, as_it_came, why) = relay.into_parts();
+        assert_eq!((status, as_it_came), (StatusCode::OK, headers(lines)));
+        assert_eq!(
+            why,
+            NotShared::Sniffed {
+                declared: "text/css".into(),
+                looks_like: "HTML"
+            }
+        );
+    }
+
+    const PAGE: &str = "content-type: text/html\n cache-control: max-age=60\n";
+
+    #[track_caller]
+    fn copies(first: (&str, &[u8]), second: (u16, &str, &[u8]), expected: Option<NotShared>) {
+        let head = format!("{PAGE}{}", first.0);
+        let Judged::Copy(copy) = judge(&class(), 200, &head) else {
+            panic!("a page is copied")
+        };
+        let headers = headers(&format!("{PAGE}{}", second.1));
+        let status = StatusCode::from_u16(second.0).unwrap();
+        let got = copy.judge(
+            first.1,
+            &SecondCopy {
+                status,
+                headers: &headers,
+                body: second.2,
+            },
+        );
+        assert_eq!(got.err(), expected, "{first:?} {second:?}");
+    }
+
+    #[test]
+    fn two_copies_of_a_page() {
+        let page = &b"<!doctype html><p>Welcome"[..];
+        copies(("", page), (200, "", page), None);
+        copies(
+            ("etag: \"1\"", page),
+            (
+                200,
+                "etag: \"2\"\n expires: 0\n date: Sun, 06 Nov 1994 08:49:38 GMT",
+                page,
+            ),
+            None,
+        );
+        copies(
+            ("", page),
+            (200, "set-cookie: a=b", page),
+            Some(NotShared::SetsCookie),
+        );
+        copies(
+            ("", page),
+            (404, "", page),
+            Some(NotShared::CopiesDiffer {
+                at: 0,
+                after: "the status".into(),
+            }),
+        );
+        copies(("", page), (500, "", page), Some(NotShared::Status(500)));
+        let differ = Some(NotShared::CopiesDiffer {
+            at: 0,
+            after: "header x-took:".into(),
+        });
+        copies(
+            ("x-took: 1", page),
+            (200, "x-took: 2", page),
+            differ.clone(),
+        );
+        copies(("", page), (200, "x-took: 2", page), differ);
+        let token = Some(header_place("x-id"));
+        copies(
+            ("x-id: 8a2f9c01de37b645", page),
+            (200, "x-id: 1b2c3d4e5f607a8b", page),
+            token,
+        );
+        let differs = Some(NotShared::CopiesDiffer {
+            at: 18,
+            after: "<!doctype html><p>".into(),
+        });
+        copies(("", page), (200, "", b"<!doctype html><p>Hello"), differs);
+        copies(
+            ("content-encoding: gzip", page),
+            (200, "", page),
+            Some(NotShared::Encoding("gzip".into())),
+        );
+        let json = "content-type: application/json\n cache-control: max-age=60";
+        let Judged::Copy(copy) = judge(&class(), 200, json) else {
+            panic!("JSON is copied")
+        };
+        let second = headers(json);
+        let got = copy.judge(
+            page,
+            &SecondCopy {
+                status: StatusCode::OK,
+                headers: &second,
+                body: page,
+            },
+        );
+        assert_eq!(
+            got.unwrap_err(),
+            NotShared::Sniffed {
+                declared: "application/json".into(),
+                looks_like: "HTML"
+            }
+        );
+    }
+
+    #[track_caller]
+    fn refresh(stored: &str, lines: &str) -> Result<Admitted, NotShared> {
+        let stored = admitted(&class(), stored);
+        let later = NOW.after(Duration::from_secs(100));
+        let fill = Fill {
+            begun: Begun {
+                at: later,
+                ..begun(2)
+            },
+            ..fill(&class(), Some(stored))
+        };
+        match fill.judge(StatusCode::NOT_MODIFIED, headers(lines), true, later) {
+            Judged::Refreshed(admitted) => Ok(admitted),
+            Judged::Relay(relay) => Err(relay.into_parts().2),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_304_gives_the_stored_body_a_new_head() {
+        let stored = "cache-control: max-age=60\n etag: \"1\"\n x-old: 1\n x-kept: 1\n content-length: 7\n age: 50";
+        let object = refresh(
+            stored,
+            "etag: \"1\"\n cache-control: max-age=30\n x-old: 2\n content-length: 0\n content-type: text/html\n
+             content-encoding: br\n alt-svc: x",
+        )
+        .unwrap();
+        let head = object.stored_headers();
+        assert_eq!(
+            (&head["x-old"], &head["x-kept"]),
+            (&HeaderValue::from(2), &HeaderValue::from(1))
+        );
+        assert_eq!(
+            (&head["content-type"], object.content_length()),
+            (&HeaderValue::from_static("image/png"), Some(7))
+        );
+        assert!(!head.contains_key("content-encoding") && !head.contains_key("alt-svc"));
+        assert_eq!(
+            (object.fill(), object.refreshed(), object.order()),
+            (FillId(1), Some(FillId(2)), Order(2))
+        );
+        let later = NOW.after(Duration::from_secs(100));
+        assert_eq!(
+            (object.begun_at(), object.ttl(later)),
+            (later, Duration::from_secs(30))
+        );
+        // What the 304 does not say stays as it was, and its own date counts from now.
+        let object = refresh(stored, "").unwrap();
+        assert_eq!(object.ttl(later), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_304_is_judged_like_any_other_head() {
+        let modified = "last-modified: Sun, 06 Nov 1994 08:00:00 GMT";
+        let both = format!("cache-control: max-age=60\n etag: \"1\"\n {modified}");
+        let weak = "cache-control: max-age=60\n etag: W/\"1\"";
+        let unasked = Some(NotShared::NotModifiedUnasked);
+        for (stored, lines, expected) in [
+            (both.as_str(), "", None),
+            (&both, "etag: \"1\"", None),
+            (&both, "etag: \"2\"", unasked.clone()),
+            (&both, "etag: W/\"1\"", None),
+            (&both, "etag: \"1\"\n etag: \"2\"", unasked.clone()),
+            (&both, modified, None),
+            (
+                &both,
+                "last-modified: Sun, 06 Nov 1994 08:01:00 GMT",
+                unasked.clone(),
+            ),
+            (
+                &both,
+                "etag: \"1\"\n last-modified: Sun, 06 Nov 1994 08:01:00 GMT",
+                None,
+            ),
+            (weak, "etag: W/\"1\"", None),
+            (weak, "etag: \"1\"", unasked.clone()),
+            (weak, modified, unasked.clone()),
+            ("cache-control: max-age=60", "", unasked),
+            (&both, "set-cookie: a=b", Some(NotShared::SetsCookie)),
+            (
+                &both,
+                "etag: \"2\"\n set-cookie: a=b",
+                Some(NotShared::SetsCookie),
+            ),
+            (
+                &both,
+                "cache-control: max-age=0",
+                Some(NotShared::AlreadyStale),
+            ),
+            (&both, "vary: *", Some(NotShared::VaryStar)),
+            (
+                &both,
+                "shikiri-owner: 7",
+                Some(NotShared::Owned {
+                    field: "Shikiri-Owner",
+                }),
+            ),
+            (
+                &both,
+                "cache-control: private",
+                Some(NotShared::Prohibited {
+                    field: "Cache-Control",
+                    directive: "private".into(),
+                }),
+            ),
+        ] {
+            assert_eq!(refresh(stored, lines).err(), expected, "{stored} / {lines}");
+        }
+    }
+
+    #[test]
+    fn a_304_mints_nothing_into_a_document() {
+        let head = format!("{PAGE}etag: \"1\"\n x-build: 1");
+        let Judged::Copy(copy) = judge(&class(), 200, &head) else {
+            panic!("a page is copied")
+        };
+        let second = headers(&head);
+        let second = SecondCopy {
+            status: StatusCode::OK,
+            headers: &second,
+            body: b"Hello",
+        };
+        let page = copy.judge(b"Hello", &second).unwrap();
+        for (lines, expected) in [
+            ("etag: \"1\"\n cache-control: max-age=10", None),
+            ("x-build: 1", None),
+            (
+                "x-build: 2",
+                Some(NotShared::CopiesDiffer {
+                    at: 0,
+                    after: "header x-build:".into(),
+                }),
+            ),
+        ] {
+            let judged = fill(&class(), Some(page.clone())).judge(
+                StatusCode::NOT_MODIFIED,
+                headers(lines),
+                true,
+                NOW,
+            );
+            let got = match judged {
+                Judged::Refreshed(_) => None,
+                Judged::Relay(relay) => Some(relay.into_parts().2),
+                other => panic!("{other:?}"),
+            };
+            assert_eq!(got, expected, "{lines}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_only_for_requests_without_what_it_varies_on() {
+        let nothing = Requester {
+            credentials: false,
+            cookie: false,
+            authorization: false,
+            origin: false,
+        };
+        let cookie = Requester {
+            cookie: true,
+            ..nothing
+        };
+        let authorization = Requester {
+            authorization: true,
+            ..nothing
+        };
+        let origin = Requester {
+            origin: true,
+            ..nothing
+        };
+        for (vary, requester, expected) in [
+            ("Cookie", nothing, None),
+            ("Cookie", cookie, Some("cookie")),
+            ("Cookie", origin, None),
+            ("Accept-Encoding", cookie, None),
+            ("Authorization", authorization, Some("authorization")),
+            ("Origin, Cookie", origin, Some("origin")),
+        ] {
+            let object = admitted(
+                &class(),
+                &format!("cache-control: max-age=60\n vary: {vary}"),
+            );
+            let got = object.reuse_by(&key(&class()), &class(), requester, false, NOW);
+            let expected = expected.map_or(
+                Reuse::Fresh {
+                    ttl: Duration::from_secs(60),
+                },
+                Reuse::OnlyWithout,
+            );
+            assert_eq!(got, expected, "{vary} {requester:?}");
+        }
+    }
+
+    #[test]
+    fn an_object_is_judged_again_on_each_use() {
+        let object = admitted(&class(), "cache-control: max-age=60");
+        let nothing = Requester {
+            credentials: false,
+            cookie: false,
+            authorization: false,
+            origin: false,
+        };
+        let reuse = |class: &Class, invalidated| {
+            object.reuse_by(object.key(), class, nothing, invalidated, NOW)
+        };
+        assert_eq!(
+            reuse(&class(), false),
+            Reuse::Fresh {
+                ttl: Duration::from_secs(60)
+            }
+        );
+        assert_eq!(reuse(&class(), true), Reuse::Stale { on_error: false });
+        let no_images = Class {
+            types: vec![TypePattern("text/css".into())],
+            ..class()
+        };
+        assert_eq!(
+            reuse(&no_images, false),
+            Reuse::Dead(NotShared::Type("image/png".into()))
+        );
+        let only_404 = Class {
+            statuses: [404].into(),
+            ..class()
+        };
+        assert_eq!(reuse(&only_404, false), Reuse::Dead(NotShared::Status(200)));
+        let other = Class {
+            digest: ClassDigest(shikiri_record::Digest::of(b"other")),
+            ..class()
+        };
+        assert_eq!(reuse(&other, false), Reuse::Dead(NotShared::RulesChanged));
+    }
+
+    #[test]
+    #[should_panic(expected = "an object is looked up by its key")]
+    fn an_object_under_another_key_is_never_judged() {
+        let object = admitted(&class(), "cache-control: max-age=60");
+        let other = Class {
+            digest: ClassDigest(shikiri_record::Digest::of(b"other")),
+            ..class()
+        };
+        let nothing = Requester {
+            credentials: false,
+            cookie: false,
+            authorization: false,
+            origin: false,
+        };
+        drop(object.reuse_by(&key(&other), &other, nothing, false, NOW));
+    }
+
+    #[cfg(feature = "seeded-faults")]
+    #[test]
+    fn the_planted_fault_stores_a_cookie() {
+        crate::fault::set(Some(crate::fault::Fault::SetCookieStored));
+        let object = admitted(&class(), "cache-control: max-age=60\n set-cookie: a=b");
+        crate::fault::set(None);
+        assert_eq!(object.stored_headers()["set-cookie"], "a=b");
+    }
 }

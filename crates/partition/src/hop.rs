@@ -108,6 +108,59 @@ pub(crate) fn is_credential(name: &HeaderName) -> bool {
         || name.as_str().starts_with("client-cert")
 }
 
+/// Whether a request header says nothing that tells one viewer from another who uses the same kind of
+/// browser: whatever is not listed here may be a credential by another name.
+pub(crate) fn says_nothing_of_its_sender(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    matches!(
+        name,
+        "host"
+            | "accept"
+            | "accept-charset"
+            | "accept-encoding"
+            | "accept-language"
+            | "user-agent"
+            | "range"
+            | "if-match"
+            | "if-none-match"
+            | "if-modified-since"
+            | "if-unmodified-since"
+            | "if-range"
+            | "cache-control"
+            | "pragma"
+            | "connection"
+            | "keep-alive"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+            | "upgrade-insecure-requests"
+            | "expect"
+            | "max-forwards"
+            | "content-length"
+            | "content-type"
+            | "content-encoding"
+            | "content-language"
+            | "origin"
+            | "priority"
+            | "dnt"
+            | "save-data"
+            | "via"
+            | "cdn-loop"
+            | "x-requested-with"
+            | "traceparent"
+            | "tracestate"
+            | "x-request-id"
+            | "x-correlation-id"
+            | "x-amzn-trace-id"
+            | "x-cloud-trace-context"
+            | "x-forwarded-proto"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+    ) || name.starts_with("sec-fetch-")
+        || name.starts_with("sec-ch-")
+}
+
 /// What no policy can put into a key: credentials, framing, conditions, the hop's own, and what
 /// only an attacker would want keyed.
 pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
@@ -176,6 +229,10 @@ pub(crate) fn is_not_of_the_page(name: &HeaderName) -> bool {
             | "x-cloud-trace-context"
             | "request-id"
             | "x-runtime"
+            | "x-response-time"
+            | "x-process-time"
+            | "x-request-start"
+            | "x-envoy-upstream-service-time"
             | "x-cache"
             | "x-cache-hits"
             | "x-served-by"

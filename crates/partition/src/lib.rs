@@ -52,4 +52,6 @@ pub use rules::{
 pub const SEEDED_FAULTS: bool = cfg!(feature = "seeded-faults");
 
 #[cfg(test)]
+mod oracle;
+#[cfg(test)]
 mod tests;

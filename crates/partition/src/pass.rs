@@ -6,15 +6,16 @@
 
 use std::net::IpAddr;
 
-use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, TE, VIA};
+use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, REFERER, TE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 
 use crate::directives::Directives;
 use crate::hop;
+use crate::identity;
 use crate::key::Constants;
-use crate::reason::Personal;
+use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
-use crate::rules::{Origin, OriginHost};
+use crate::rules::{OriginHost, Rules, Session};
 
 /// The permission to send one request as itself.
 #[must_use]
@@ -34,17 +35,29 @@ impl Pass {
         &self.why
     }
 
-    /// The request as it goes to the origin. `head` is what [`RequestHead::parse`] made of `parts`.
+    /// The request as it goes to the origin.
+    ///
+    /// # Errors
+    /// [`Refused`] for a head that [`RequestHead::parse`] refuses, and for a host that no origin
+    /// answers for.
     pub fn outbound(
         self,
         parts: request::Parts,
-        authority: String,
-        target: String,
-        origin: &Origin,
+        rules: &Rules,
         hop: &Hop,
         constants: &Constants,
-    ) -> PassRequest {
-        let credentials = credentials(&parts.headers);
+    ) -> Result<PassRequest, Refused> {
+        let request::Parts {
+            version,
+            method,
+            uri,
+            headers,
+            ..
+        } = &parts;
+        let head = RequestHead::parse(hop.scheme, *version, method, uri, headers)?;
+        let origin = rules.origin_for(head.host()).ok_or(Refused::UnknownHost)?;
+        let (authority, target) = (head.authority.clone(), head.target());
+        let (credentials, names_its_sender) = sender(&parts.headers, &target, rules.session());
         let mut headers = parts.headers;
         let takes_trailers =
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -102,14 +115,15 @@ impl Pass {
         }
         headers.append(VIA, constants.via.clone());
         headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());
-        PassRequest {
+        Ok(PassRequest {
             why: self.why,
             method: parts.method,
             target,
             headers,
             credentials,
+            names_its_sender,
             origin: (origin.address.clone(), origin.port),
-        }
+        })
     }
 }
 
@@ -132,6 +146,7 @@ pub struct PassRequest {
     target: String,
     headers: HeaderMap,
     credentials: Option<shikiri_record::Digest>,
+    names_its_sender: bool,
     origin: (String, u16),
 }
 
@@ -142,11 +157,18 @@ impl PassRequest {
         &self.why
     }
 
-    /// A digest of every credential that it carries; `None` when it carries none. Connections are
-    /// reused only under the same digest.
+    /// A digest of all in it that could tell one viewer from another; `None` when there is nothing.
+    /// Connections are reused only under the same digest.
     #[must_use]
     pub const fn credentials(&self) -> Option<shikiri_record::Digest> {
         self.credentials
+    }
+
+    /// Whether it carries a known credential, or a target that names somebody: then no two viewers
+    /// have the same [`Self::credentials`].
+    #[must_use]
+    pub const fn names_its_sender(&self) -> bool {
+        self.names_its_sender
     }
 
     /// Where the origin listens.
@@ -162,19 +184,44 @@ impl PassRequest {
     }
 }
 
-/// A digest of everything in a request that could be a credential: all cookies, the authorization
-/// fields and any field whose name we do not know to be harmless is too wide a net; these are what
-/// servers bind sessions to.
-fn credentials(headers: &HeaderMap) -> Option<shikiri_record::Digest> {
-    let mut canonical = shikiri_record::Canonical::new("shikiri credentials 1");
-    let mut any = false;
+/// Who sends a request, as far as it shows: a digest of all that could tell one viewer from another,
+/// and whether something in it surely does.
+///
+/// A client connection may come from a proxy and carry many viewers in turn. So every field counts
+/// that is not on a list of what says nothing of its sender, known credential or not; and so does the
+/// whole target, when something in it names somebody.
+fn sender(
+    headers: &HeaderMap,
+    target: &str,
+    session: &Session,
+) -> (Option<shikiri_record::Digest>, bool) {
+    let mut canonical = shikiri_record::Canonical::new("shikiri credentials 2");
+    let (mut any, mut named, mut referer) = (false, false, None);
     for (name, value) in headers {
-        if hop::is_credential(name) {
+        if !hop::says_nothing_of_its_sender(name) {
+            // Where somebody came from changes with every page. It tells senders apart only where
+            // nothing else does.
+            if *name == REFERER {
+                referer = Some(value);
+                continue;
+            }
             any = true;
+            named |= hop::is_credential(name) || session.headers.contains(name);
             canonical.text(name.as_str()).bytes(value.as_bytes());
         }
     }
-    any.then(|| canonical.digest())
+    let (path, query) = target
+        .split_once('?')
+        .map_or((target, None), |(path, query)| (path, Some(query)));
+    if identity::path(path, session).is_err() || identity::query(query, session).is_err() {
+        (any, named) = (true, true);
+        canonical.text(target);
+    }
+    if let Some(referer) = referer.filter(|_| !named) {
+        any = true;
+        canonical.text(REFERER.as_str()).bytes(referer.as_bytes());
+    }
+    (any.then(|| canonical.digest()), named)
 }
 
 /// Turns an origin's response head into one that only its requester may keep: `public`, `s-maxage`

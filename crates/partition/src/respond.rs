@@ -376,3 +376,259 @@ impl Admitted {
 fn header(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("digits and punctuation are a header value")
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::admit::Judged;
+    use crate::rules::{Class, To};
+    use crate::tests::{NOW, admitted, class, headers, judge};
+
+    const HEAD: &str = "cache-control: max-age=60\n etag: \"1\"\n last-modified: Sun, 06 Nov 1994 08:49:36 GMT\n
+                        x-more: 1\n content-location: /a.png\n vary: Accept-Encoding\n expires: 0\n age: 5";
+
+    fn answer(object: &str, method: &str, request: &str, length: Option<u64>) -> Answer {
+        let object = admitted(&class(), object);
+        let conditions = Conditions::of(&method.parse().unwrap(), &headers(request));
+        object.respond(&conditions, length, NOW.after(Duration::from_millis(2500)))
+    }
+
+    /// Status, first and last byte.
+    #[track_caller]
+    fn check(request: &str, expected: (u16, Option<(u64, u64)>)) {
+        let got = answer(HEAD, "GET", request, Some(100));
+        assert_eq!(
+            (got.status.as_u16(), got.body.map(|r| (r.start, r.end - 1))),
+            expected,
+            "{request}"
+        );
+    }
+
+    const WHOLE: (u16, Option<(u64, u64)>) = (200, Some((0, 99)));
+    const NOT_MODIFIED: (u16, Option<(u64, u64)>) = (304, None);
+    const FAILED: (u16, Option<(u64, u64)>) = (412, None);
+
+    #[test]
+    fn conditions_in_their_order() {
+        check("", WHOLE);
+        check("if-none-match: \"1\"", NOT_MODIFIED);
+        check("if-none-match: W/\"1\"", NOT_MODIFIED);
+        check("if-none-match: \"0\", \"a,b\" , \"1\"", NOT_MODIFIED);
+        check("if-none-match: \"0\"\n if-none-match: \"1\"", NOT_MODIFIED);
+        check("if-none-match: *", NOT_MODIFIED);
+        check("if-none-match: \"2\"", WHOLE);
+        check("if-none-match: 1", WHOLE);
+        check("if-none-match: \"1", WHOLE);
+        check(
+            "if-modified-since: Sun, 06 Nov 1994 08:49:36 GMT",
+            NOT_MODIFIED,
+        );
+        check(
+            "if-modified-since: Sunday, 06-Nov-94 08:49:37 GMT",
+            NOT_MODIFIED,
+        );
+        check("if-modified-since: Sun, 06 Nov 1994 08:49:35 GMT", WHOLE);
+        check("if-modified-since: yesterday", WHOLE);
+        check(
+            "if-none-match: \"2\"\n if-modified-since: Sun, 06 Nov 1994 08:49:36 GMT",
+            WHOLE,
+        );
+        check("if-match: \"1\"", WHOLE);
+        check("if-match: *", WHOLE);
+        check("if-match: W/\"1\"", FAILED);
+        check("if-match: \"2\"", FAILED);
+        check("if-match: ", FAILED);
+        check("if-match: \"2\"\n if-none-match: \"1\"", FAILED);
+        check("if-match: \"1\"\n if-none-match: \"1\"", NOT_MODIFIED);
+        check("if-unmodified-since: Sun, 06 Nov 1994 08:49:36 GMT", WHOLE);
+        check("if-unmodified-since: Sun, 06 Nov 1994 08:49:35 GMT", FAILED);
+        check("if-unmodified-since: never", WHOLE);
+        check(
+            "if-match: \"1\"\n if-unmodified-since: Sun, 06 Nov 1994 08:49:35 GMT",
+            WHOLE,
+        );
+    }
+
+    #[test]
+    fn one_range_of_bytes() {
+        check("range: bytes=0-9", (206, Some((0, 9))));
+        check("range: Bytes=90-", (206, Some((90, 99))));
+        check("range: bytes=90-1000", (206, Some((90, 99))));
+        check("range: bytes=-10", (206, Some((90, 99))));
+        check("range: bytes=-1000", (206, Some((0, 99))));
+        check("range: bytes=0-99999999999999999999", (206, Some((0, 99))));
+        check("range: bytes=100-", (416, None));
+        check("range: bytes=99999999999999999999-", (416, None));
+        check("range: bytes=-0", (416, None));
+        for whole in [
+            "bytes=9-0",
+            "bytes=0-1,5-6",
+            "bytes=",
+            "bytes=-",
+            "bytes=a-b",
+            "lines=0-1",
+            "0-1",
+            "bytes=+1-2",
+        ] {
+            check(&format!("range: {whole}"), WHOLE);
+        }
+        check("range: bytes=0-1\n range: bytes=0-1", WHOLE);
+        check("range: bytes=0-9\n if-none-match: \"1\"", NOT_MODIFIED);
+        check("range: bytes=0-9\n if-range: \"1\"", (206, Some((0, 9))));
+        check("range: bytes=0-9\n if-range: W/\"1\"", WHOLE);
+        check("range: bytes=0-9\n if-range: \"2\"", WHOLE);
+        check(
+            "range: bytes=0-9\n if-range: Sun, 06 Nov 1994 08:49:36 GMT",
+            (206, Some((0, 9))),
+        );
+        check(
+            "range: bytes=0-9\n if-range: Sun, 06 Nov 1994 08:49:37 GMT",
+            WHOLE,
+        );
+        check("range: bytes=0-9\n if-range: nonsense", WHOLE);
+        check("range: bytes=200-\n if-range: \"2\"", WHOLE);
+    }
+
+    #[test]
+    fn weak_validators_join_no_ranges() {
+        let weak = "cache-control: max-age=60\n etag: W/\"1\"\n last-modified: Sun, 06 Nov 1994 08:49:37 GMT";
+        for if_range in ["W/\"1\"", "\"1\"", "Sun, 06 Nov 1994 08:49:37 GMT"] {
+            let got = answer(
+                weak,
+                "GET",
+                &format!("range: bytes=0-9\n if-range: {if_range}"),
+                Some(100),
+            );
+            assert_eq!(got.status, 200, "{if_range}");
+        }
+    }
+
+    #[test]
+    fn what_each_answer_says() {
+        let names = |answer: &Answer| {
+            let mut names: Vec<String> = answer.headers.keys().map(ToString::to_string).collect();
+            names.sort_unstable();
+            names.join(" ")
+        };
+        let whole = answer(HEAD, "GET", "", Some(100));
+        assert_eq!(whole.headers["age"], "7");
+        assert_eq!(whole.headers["date"], "Sun, 06 Nov 1994 08:49:37 GMT");
+        assert_eq!(
+            (
+                &whole.headers["content-length"],
+                &whole.headers["accept-ranges"]
+            ),
+            (&HeaderValue::from(100), &HeaderValue::from_static("bytes"))
+        );
+        let part = answer(HEAD, "GET", "range: bytes=10-19", Some(100));
+        assert_eq!(part.headers["content-range"], "bytes 10-19/100");
+        assert_eq!(
+            (&part.headers["content-length"], &part.headers["age"]),
+            (&HeaderValue::from(10), &HeaderValue::from(7))
+        );
+        assert_eq!(part.headers["x-more"], "1");
+        let not_modified = answer(HEAD, "GET", "if-none-match: *", Some(100));
+        assert_eq!(
+            names(&not_modified),
+            "age cache-control content-location date etag expires vary"
+        );
+        let without_tag = answer(
+            "cache-control: max-age=60\n last-modified: Sun, 06 Nov 1994 08:49:36 GMT",
+            "GET",
+            "if-modified-since: Sun, 06 Nov 1994 08:49:36 GMT",
+            Some(1),
+        );
+        assert_eq!(names(&without_tag), "age cache-control date last-modified");
+        let none = answer(HEAD, "GET", "range: bytes=100-", Some(100));
+        assert_eq!(none.headers["content-range"], "bytes */100");
+        assert_eq!(names(&none), "age content-length content-range date vary");
+    }
+
+    #[test]
+    fn head_is_a_get_without_its_body() {
+        let head = answer(HEAD, "HEAD", "range: bytes=0-9", Some(100));
+        let get = answer(HEAD, "GET", "", Some(100));
+        assert_eq!((head.status, head.body), (StatusCode::OK, None));
+        assert_eq!(head.headers, get.headers);
+        assert_eq!(
+            answer(HEAD, "HEAD", "if-none-match: \"1\"", Some(100)).status,
+            304
+        );
+    }
+
+    #[test]
+    fn while_the_length_is_unknown_there_are_no_ranges() {
+        let got = answer(HEAD, "GET", "range: bytes=0-9", None);
+        assert_eq!((got.status, got.body), (StatusCode::OK, Some(0..u64::MAX)));
+        assert!(!got.headers.contains_key("content-length"));
+        let empty = answer(HEAD, "GET", "range: bytes=0-", Some(0));
+        assert_eq!(empty.status, 416);
+    }
+
+    #[test]
+    fn only_a_200_knows_conditions() {
+        let lines = "content-type: image/png\n cache-control: max-age=60\n etag: \"1\"";
+        let Judged::Sniff(sniff) = judge(&class(), 404, lines) else {
+            panic!("an image is sniffed")
+        };
+        let object = sniff.judge(b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR").unwrap();
+        let request = headers("if-none-match: \"1\"\n range: bytes=0-1\n if-match: \"2\"");
+        let got = object.respond(&Conditions::of(&Method::GET, &request), Some(100), NOW);
+        assert_eq!((got.status.as_u16(), got.body), (404, Some(0..100)));
+        let Judged::Sniff(sniff) = judge(&class(), 204, "cache-control: max-age=60") else {
+            panic!("sniffed")
+        };
+        let got = sniff
+            .judge(b"")
+            .unwrap()
+            .respond(&Conditions::default(), Some(0), NOW);
+        assert_eq!((got.status.as_u16(), got.body), (204, None));
+        assert!(!got.headers.contains_key("content-length"));
+    }
+
+    #[test]
+    fn caches_beyond_keep_apart_what_we_do() {
+        let png = "cache-control: max-age=60";
+        let anonymous = Class {
+            to: To::Anonymous,
+            ..class()
+        };
+        let vary = |class: &Class, lines: &str| {
+            let got = admitted(class, lines).respond(&Conditions::default(), Some(1), NOW);
+            got.headers
+                .get_all(VARY)
+                .iter()
+                .map(|v| v.to_str().unwrap().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert!(vary(&class(), png).is_empty());
+        assert_eq!(vary(&anonymous, png), ["cookie"]);
+        assert_eq!(
+            vary(&anonymous, &format!("{png}\n vary: Cookie")),
+            ["Cookie"]
+        );
+        let languages = Class {
+            key_headers: vec![http::header::ACCEPT_LANGUAGE],
+            ..class()
+        };
+        assert_eq!(vary(&languages, png), ["accept-language"]);
+        // What leaves is not what was stored: the object is not for fewer requests by it.
+        assert!(
+            admitted(&anonymous, png)
+                .stored_headers()
+                .get(VARY)
+                .is_none()
+        );
+        let coded = "content-type: text/css\n cache-control: max-age=60\n content-encoding: gzip";
+        let Judged::Sniff(sniff) = judge(&class(), 200, coded) else {
+            panic!("sniffed")
+        };
+        let got = sniff
+            .judge(b"")
+            .unwrap()
+            .respond(&Conditions::default(), Some(0), NOW);
+        assert_eq!(got.headers[VARY], "accept-encoding");
+    }
+}

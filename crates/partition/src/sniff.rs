@@ -91,6 +91,19 @@ impl Kind {
             _ => Self::Opaque,
         }
     }
+
+    const fn is_text(self) -> bool {
+        matches!(
+            self,
+            Self::Html
+                | Self::Css
+                | Self::Script
+                | Self::Json
+                | Self::Text
+                | Self::Playlist
+                | Self::Captions
+        )
+    }
 }
 
 /// Whether the first bytes of a body bear out its type.
@@ -107,6 +120,8 @@ pub(crate) fn agrees(essence: &str, coding: Coding, prefix: &[u8]) -> Result<(),
     let content = decoded.get(..BYTES).unwrap_or(&decoded);
     let looks_like = looks_like(content);
     let agrees = match Kind::of(essence) {
+        // Nothing is a text of length nothing.
+        kind if kind.is_text() && looks_like == Look::Nothing => true,
         Kind::Html => looks_like.is_text(),
         // None of these can begin with a tag, of whatever name.
         Kind::Css | Kind::Script | Kind::Json | Kind::Captions | Kind::Playlist => {
@@ -146,6 +161,9 @@ fn is_composite(essence: &str) -> bool {
 /// [`NotShared::Encoding`] when it cannot be decoded, [`NotShared::TooLarge`] when it is too much.
 pub(crate) fn decoded(coding: Coding, body: &[u8]) -> Result<Vec<u8>, NotShared> {
     let mut decoded = Vec::new();
+    if body.is_empty() {
+        return Ok(decoded);
+    }
     let limit = u64::try_from(DOCUMENT_BYTES_MAX).expect("16 MiB fits 64 bits") + 1;
     let (name, read) = match coding {
         Coding::Identity => ("identity", body.take(limit).read_to_end(&mut decoded)),
@@ -175,6 +193,7 @@ pub(crate) fn decoded(coding: Coding, body: &[u8]) -> Result<Vec<u8>, NotShared>
 /// prefix and nothing can be made of it.
 fn decoded_prefix(coding: Coding, prefix: &[u8]) -> Option<Vec<u8>> {
     match coding {
+        _ if prefix.is_empty() => Some(Vec::new()),
         Coding::Identity => Some(prefix.get(..BYTES).unwrap_or(prefix).to_vec()),
         Coding::Gzip => read_prefix(flate2::read::MultiGzDecoder::new(prefix)),
         Coding::Brotli => read_prefix(brotli_decompressor::Decompressor::new(prefix, 4096)),
@@ -256,6 +275,8 @@ const MAGIC: &[(&[u8], Look)] = &[
     (b"MThd\x00\x00\x00\x06", Look::Media("MIDI")),
     (b"FLV\x01", Look::Media("FLV")),
     (b"#!AMR", Look::Media("AMR")),
+    (b"0&\xb2u\x8ef\xcf\x11", Look::Media("ASF")),
+    (b".snd\x00", Look::Media("Sun audio")),
     (b"\x00\x00\x01\xba", Look::Media("MPEG")),
     (b"\x00\x00\x01\xb3", Look::Media("MPEG")),
     (b"wOFF", Look::Font("WOFF")),
@@ -356,12 +377,12 @@ fn beginning(content: &[u8]) -> Vec<u8> {
     let mut rest = plain.as_slice();
     loop {
         rest = rest.trim_ascii_start();
-        let Some(comment) = rest.strip_prefix(b"<!--") else {
+        if !rest.starts_with(b"<!--") {
             return rest.to_vec();
-        };
-        // A comment that does not end here hides the page that may follow it.
-        match comment.windows(3).position(|window| window == b"-->") {
-            Some(end) => rest = comment.get(end + 3..).unwrap_or_default(),
+        }
+        // A comment that does not end here hides the page that may follow it. `<!-->` is a whole one.
+        match rest.windows(3).skip(2).position(|window| window == b"-->") {
+            Some(end) => rest = rest.get(end + 5..).unwrap_or_default(),
             None => return rest.to_vec(),
         }
     }
@@ -439,4 +460,256 @@ fn is_svg(content: &[u8]) -> bool {
         && [&b"<svg"[..], b"<?xml", b"<!doctype svg", b"<!--"]
             .iter()
             .any(|start| lower.starts_with(start))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CSS_BROTLI: &str = "1b9500c01c07762cb6b9e58253d3da6566af4f2b84919529183998c8017bf390023a11bd051a0e09\
+                              6627f447d4c1b87fd303";
+    const CSS_GZIP: &str = "1f8b08000000000000034bca4fa9acce4d2c4acfccb332b02e484c49c9cc4bb732b04ececfc92fb25236\
+                            3636aee5d24bac86708b52536ab992e8a0030073d6ea0a96000000";
+    const HTML_BROTLI: &str = "1b5c00008c934cfdfad43e70652f93278ccc291730b78551c089b713de7978e68f92ced82e62e89b\
+                               544b95b6f926d8182497718fa525";
+    const HTML_GZIP: &str = "1f8b0800000000000003b3514cc94f2ea92c4855c828c9cdb1b38192a98929763625992539a976bea9b9\
+                             49a945c50af979399536fa10311b7d888aa4fc944a3b9b023b8fd49c9c7c1bfd023b1b7d88903ed81c00\
+                             069838625d000000";
+    /// The first bytes of 64 MiB of zeroes.
+    const BOMB_BROTLI: &str = "cbffff3f002400e2b14072effff8ffff078004401c1680eefd1fffffff00900088c302d0bdffe3ffff\
+                               1f001200715800baf77ffcffff034002200e0b40f7fe8fffff7f004800c46101e8defff1ffff0f0009\
+                               80382c00";
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<char> = hex.chars().collect();
+        let byte = |two: &[char]| u8::from_str_radix(&two.iter().collect::<String>(), 16).unwrap();
+        digits.chunks(2).map(byte).collect()
+    }
+
+    #[track_caller]
+    fn check(essence: &str, content: &[u8], expected: Result<(), &str>) {
+        coded(essence, Coding::Identity, content, expected);
+    }
+
+    #[track_caller]
+    fn coded(essence: &str, coding: Coding, content: &[u8], expected: Result<(), &str>) {
+        let got = agrees(essence, coding, content).map_err(|why| match why {
+            NotShared::Sniffed {
+                declared,
+                looks_like,
+            } => {
+                assert_eq!(declared, essence);
+                looks_like
+            }
+            other => panic!("{other:?}"),
+        });
+        assert_eq!(
+            got,
+            expected,
+            "{essence}: {}",
+            String::from_utf8_lossy(content)
+        );
+    }
+
+    const PAGES: &[&[u8]] = &[
+        b"<!DOCTYPE html><html>",
+        b"<!doctype HTML public \"x\">",
+        b"\n\t <html lang=en>",
+        b"\xef\xbb\xbf<HEAD>",
+        b"<!-- built --><!-- by --> <body>",
+        b"<!--><body>",
+        b"<!-- a comment that does not end",
+        b"<script>var a",
+        b"<title>Members only</title>",
+        b"<meta charset=utf-8>",
+        b"<a href=/>",
+        b"<div class=x>",
+        b"<br />",
+        b"<?xml version=\"1.0\"?><html xmlns=\"http://www.w3.org/1999/xhtml\">",
+        b"\xff\xfe<\0h\0t\0m\0l\0>\0",
+        b"<html",
+    ];
+
+    #[test]
+    fn a_page_is_no_file() {
+        for essence in [
+            "text/css",
+            "text/javascript",
+            "application/json",
+            "text/plain",
+            "text/csv",
+            "image/png",
+            "font/woff2",
+            "video/mp4",
+            "application/pdf",
+            "application/octet-stream",
+            "application/wasm",
+            "application/vnd.apple.mpegurl",
+            "text/vtt",
+            "application/manifest+json",
+            "x/y",
+            "application/zip",
+        ] {
+            for page in PAGES {
+                let got = agrees(essence, Coding::Identity, page);
+                assert!(got.is_err(), "{essence}: {}", String::from_utf8_lossy(page));
+            }
+        }
+        for page in PAGES {
+            assert!(agrees("text/html", Coding::Identity, page).is_ok());
+        }
+        check(
+            "application/xml",
+            b"<?xml version=\"1.0\"?>\n<html>",
+            Err("HTML"),
+        );
+        check("application/rss+xml", b"<html>", Err("HTML"));
+        check(
+            "image/svg+xml",
+            b"<?xml version=\"1.0\"?>\n<html>",
+            Err("HTML"),
+        );
+        check("image/svg+xml", b"<!doctype html><svg>", Err("HTML"));
+    }
+
+    #[test]
+    fn text_is_text() {
+        check("text/css", b"body{color:red}", Ok(()));
+        check("text/css", b"/* <html> */ a{}", Ok(()));
+        check("text/css", b"@charset \"utf-8\";", Ok(()));
+        check("text/css", b"", Ok(()));
+        check("text/css", b"<anything>", Err("text"));
+        check("text/css", b"</style>", Err("text"));
+        check("text/css", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", Err("PNG"));
+        check("application/javascript", b"'use strict';", Ok(()));
+        check("application/javascript", b"<!-- old --> var a=1", Ok(()));
+        check("text/javascript", b"true && a()", Ok(()));
+        check("application/json", b" {\"a\":1}", Ok(()));
+        check("application/json", b"<?php", Err("text"));
+        check("text/plain", b"1 < 2, <unknown>", Ok(()));
+        check("text/plain", b"<unknown> element", Ok(()));
+        check("text/plain", b"BM is a word, and GIF89a", Ok(()));
+        check("text/plain", b"\x1f\x8b\x08\x00\x00", Err("gzip"));
+        check("text/plain", b"nothing\0here", Err("binary data"));
+        check("text/plain", "仕切り".as_bytes(), Ok(()));
+        check("text/html", b"Hello", Ok(()));
+        check("text/html", b"\x89PNG\r\n\x1a\n\0", Err("PNG"));
+        check("application/vnd.apple.mpegurl", b"#EXTM3U\n", Ok(()));
+        check("text/vtt", b"WEBVTT\n", Ok(()));
+        check("application/octet-stream", b"\0\x01anything", Ok(()));
+    }
+
+    #[test]
+    fn what_has_a_magic_number_shows_it() {
+        let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR";
+        let webp = b"RIFF\x24\x00\x00\x00WEBPVP8 ";
+        for (essence, content) in [
+            ("image/png", &png[..]),
+            ("image/jpeg", b"\xff\xd8\xff\xe0\0\x10JFIF\0"),
+            // Mislabelled, but of the family.
+            ("image/jpeg", webp),
+            ("image/webp", webp),
+            ("image/gif", b"GIF89a\x01\0\x01\0\x80\0\0"),
+            ("image/avif", b"\0\0\0\x20ftypavif\0\0\0\0"),
+            ("image/heic", b"\0\0\0\x18ftypheic\0\0\0\0"),
+            ("image/x-icon", b"\0\0\x01\0\x01\0\x10\x10"),
+            ("image/bmp", b"BM\x36\0\0\0"),
+            ("image/tiff", b"II*\0\x08\0\0\0"),
+            ("video/mp4", b"\0\0\0\x20ftypisom\0\0\x02\0"),
+            ("video/mp4", b"\0\0\0\x18stypmsdh\0\0\0\0"),
+            ("video/webm", b"\x1aE\xdf\xa3\x9fB\x86\x81\x01"),
+            ("video/mp2t", b"G@\x11\x10\0B\xf0%\0\x01"),
+            ("audio/mpeg", b"ID3\x04\0\0\0\0\0#"),
+            ("audio/mpeg", b"\xff\xfb\x90d\0\x0f"),
+            ("audio/aac", b"\xff\xf1P\x80\x02\x1f\xfc"),
+            ("audio/ogg", b"OggS\0\x02\0\0"),
+            ("audio/wav", b"RIFF\x24\0\0\0WAVEfmt "),
+            ("audio/flac", b"fLaC\0\0\0\x22"),
+            ("font/woff2", b"wOF2\0\x01\0\0"),
+            ("font/woff", b"wOFF\0\x01\0\0"),
+            ("font/ttf", b"\0\x01\0\0\0\x0f\0\x80"),
+            ("font/otf", b"OTTO\0\x0b\0\x80"),
+            ("application/font-woff", b"wOFF\0\x01\0\0"),
+            ("application/wasm", b"\0asm\x01\0\0\0"),
+            ("application/pdf", b"%PDF-1.7\n%\xe2\xe3"),
+            ("application/zip", b"PK\x03\x04\x14\0"),
+            ("application/gzip", b"\x1f\x8b\x08\0\0"),
+            (
+                "image/svg+xml",
+                b"<svg xmlns=\"http://www.w3.org/2000/svg\">",
+            ),
+            ("image/svg+xml", b"<?xml version=\"1.0\"?>\n<!-- x --><svg>"),
+            ("image/svg+xml", b"<!-- a --><!DOCTYPE svg PUBLIC>"),
+            ("application/xml", b"<urlset>"),
+            (
+                "application/rss+xml",
+                b"\xef\xbb\xbf<?xml version=\"1.0\"?><rss>",
+            ),
+        ] {
+            check(essence, content, Ok(()));
+        }
+        for (essence, content, looks_like) in [
+            ("image/png", &b""[..], "nothing"),
+            ("image/png", b"Not found", "text"),
+            ("image/png", b"{\"error\":1}", "text"),
+            ("image/png", b"%PDF-1.7\n", "PDF"),
+            ("video/mp4", png, "PNG"),
+            ("font/woff2", png, "PNG"),
+            ("font/woff2", b"wOF2", "text"),
+            ("application/wasm", b"PK\x03\x04\0", "a ZIP archive"),
+            ("application/pdf", b"hello", "text"),
+            ("image/svg+xml", b"hello", "text"),
+            ("image/svg+xml", b"<rss>", "text"),
+            ("application/xml", b"{\"a\":1}", "text"),
+            ("image/x-unknown", b"\0\0\x09\0", "binary data"),
+        ] {
+            check(essence, content, Err(looks_like));
+        }
+    }
+
+    #[test]
+    fn a_coding_is_looked_into() {
+        for (coding, css, html) in [
+            (Coding::Gzip, CSS_GZIP, HTML_GZIP),
+            (Coding::Brotli, CSS_BROTLI, HTML_BROTLI),
+        ] {
+            let (css, html) = (bytes(css), bytes(html));
+            coded("text/css", coding, &css, Ok(()));
+            coded("text/css", coding, &html, Err("HTML"));
+            coded("text/html", coding, &html, Ok(()));
+            coded(
+                "text/css",
+                coding,
+                b"body{color:red}",
+                Err("a broken content coding"),
+            );
+            coded(
+                "text/css",
+                coding,
+                &css[..3],
+                Err("a broken content coding"),
+            );
+            coded("text/css", coding, b"", Ok(()));
+            assert!(decoded(coding, &css).unwrap().starts_with(b"body{margin:0"));
+            for broken in [&b"plain"[..], &css[..css.len() - 9]] {
+                let got = decoded(coding, broken);
+                assert!(
+                    matches!(got, Err(NotShared::Encoding(_))),
+                    "{coding:?} {got:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_bomb_costs_what_is_looked_at() {
+        let prefix = decoded_prefix(Coding::Brotli, &bytes(BOMB_BROTLI));
+        assert_eq!(prefix.unwrap().len(), BYTES);
+        let zeroes = std::io::repeat(0).take(32 << 20);
+        let mut bomb = Vec::new();
+        let mut gzip = flate2::read::GzEncoder::new(zeroes, flate2::Compression::fast());
+        gzip.read_to_end(&mut bomb).unwrap();
+        assert_eq!(decoded_prefix(Coding::Gzip, &bomb).unwrap().len(), BYTES);
+        assert_eq!(decoded(Coding::Gzip, &bomb), Err(NotShared::TooLarge));
+    }
 }

@@ -1,1 +1,174 @@
-fn main() {}
+//! A seeded world of members, origins and faults around the real edge, with checkers that know
+//! nothing of it.
+//!
+//! For: the claim that everything rests on. Change only member A's secrets, run the same schedule
+//! again, and everything that others observe is the same, byte for byte, whatever the policy says and
+//! however the origins behave. What is not compared is a closed list ([`declassified`]).
+//!
+//! Never: real time, threads within a schedule, a hash map's order. A run depends on its seed alone.
+
+mod batch;
+mod check;
+mod declassified;
+mod origin;
+mod policy;
+mod rng;
+mod schedule;
+mod secret;
+mod show;
+mod wire;
+mod world;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::{Parser, Subcommand};
+
+use crate::schedule::Schedule;
+use crate::show::say;
+
+/// Runs schedules of members, origins and faults against the real edge.
+#[derive(Parser)]
+#[command(version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    what: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Runs many schedules, each twice, and judges them.
+    Run {
+        #[arg(long, default_value_t = 10_000)]
+        schedules: u64,
+        /// The batch's seed.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = 2)]
+        threads: u64,
+    },
+    /// Runs one schedule again and tells what happened.
+    Replay {
+        seed: u64,
+        /// Prints every byte.
+        #[arg(long)]
+        verbose: bool,
+    },
+    /// Looks for the smallest schedule that still fails.
+    Shrink { seed: u64 },
+    /// Plants each seeded fault and looks whether it is found.
+    Faults {
+        #[arg(long, default_value_t = 2_000)]
+        schedules: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().what {
+        Command::Run {
+            schedules,
+            seed,
+            threads,
+        } => many(seed, schedules, threads),
+        Command::Replay { seed, verbose } => replay(seed, verbose),
+        Command::Shrink { seed } => shrink(seed),
+        Command::Faults { schedules, seed } => faults(seed, schedules),
+    }
+}
+
+fn many(seed: u64, schedules: u64, threads: u64) -> ExitCode {
+    say(&format!(
+        "base seed {seed}: {schedules} schedules on {threads} threads"
+    ));
+    let began = Instant::now();
+    let progress = batch::every(schedules.div_ceil(10).max(1), |done| {
+        say(&format!(
+            "{done} schedules, {:.0} a second",
+            rate(done, began)
+        ));
+    });
+    let (totals, findings) = batch::many(seed, schedules, threads, progress);
+    say(&format!(
+        "{totals}; {:.0} schedules a second",
+        rate(totals.schedules, began)
+    ));
+    for (seed, finding) in &findings {
+        say(&format!(
+            "FAILED {}: {}\n  again: cargo run --profile sim -p shikiri-sim -- replay {seed}",
+            finding.checker, finding.what
+        ));
+    }
+    match totals.control() {
+        Err(finding) => {
+            say(&format!("FAILED {}: {}", finding.checker, finding.what));
+            ExitCode::FAILURE
+        }
+        Ok(()) if findings.is_empty() => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::FAILURE,
+    }
+}
+
+fn rate(done: u64, since: Instant) -> f64 {
+    // Counts are far below what a float holds exactly.
+    let done = u32::try_from(done).unwrap_or(u32::MAX);
+    f64::from(done) / since.elapsed().as_secs_f64().max(0.001)
+}
+
+fn replay(seed: u64, verbose: bool) -> ExitCode {
+    let schedule = Schedule::of(seed);
+    show::schedule(&schedule);
+    let (seen, judged) = batch::judge(&schedule);
+    show::seen(&schedule, &seen, verbose);
+    verdict(judged)
+}
+
+fn shrink(seed: u64) -> ExitCode {
+    let Some((smallest, finding)) = batch::shrink(&Schedule::of(seed)) else {
+        say(&format!("the schedule of seed {seed} does not fail"));
+        return ExitCode::SUCCESS;
+    };
+    show::schedule(&smallest);
+    let (seen, _) = batch::judge(&smallest);
+    show::seen(&smallest, &seen, true);
+    verdict(Err(finding))
+}
+
+fn verdict(judged: Result<(), check::Finding>) -> ExitCode {
+    match judged {
+        Ok(()) => {
+            say("nothing found");
+            ExitCode::SUCCESS
+        }
+        Err(finding) => {
+            say(&format!("FAILED {}: {}", finding.checker, finding.what));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn faults(seed: u64, schedules: u64) -> ExitCode {
+    let mut all_caught = true;
+    for (fault, caught) in batch::faults(seed, schedules) {
+        match caught {
+            Some((n, seed, finding)) => {
+                say(&format!(
+                    "{fault:?}: caught by `{}` in schedule {n}, seed {seed}",
+                    finding.checker
+                ));
+            }
+            None => {
+                all_caught = false;
+                say(&format!(
+                    "FAILED {fault:?}: not caught in {schedules} schedules"
+                ));
+            }
+        }
+    }
+    if all_caught {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

@@ -92,7 +92,8 @@ pub struct Guarded<IO> {
     /// What the client is being waited for, and since when.
     waiting: Option<(Awaits, Instant)>,
     read_timer: Timer,
-    writing_since: Option<Instant>,
+    /// What the client does not let be done, and since when.
+    writing: Option<(Effort, Instant)>,
     write_timer: Timer,
     lingering_since: Option<Instant>,
 }
@@ -106,6 +107,14 @@ enum Ended {
     Refused,
     /// A body was refused, or ended early.
     Broken(io::ErrorKind, &'static str),
+}
+
+/// What is done on the write side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Effort {
+    Write,
+    Flush,
+    Shutdown,
 }
 
 impl<IO> Guarded<IO> {
@@ -122,7 +131,7 @@ impl<IO> Guarded<IO> {
             ended: None,
             waiting: None,
             read_timer: Timer::new(),
-            writing_since: None,
+            writing: None,
             write_timer: Timer::new(),
             lingering_since: None,
         }
@@ -229,16 +238,15 @@ impl<IO> Guarded<IO> {
     fn lost_patience(&mut self, cx: &mut Context<'_>) -> bool {
         let awaits = self.reader.awaits();
         let time_max = match awaits {
-            // A client may be silent for as long as it is being answered.
-            Awaits::Request if !self.findings.has_answered(self.reader.heads()) => {
-                self.waiting = None;
-                return false;
-            }
             Awaits::Request => self.bounds.idle_time_max,
             Awaits::Head => self.bounds.head_time_max,
             Awaits::Body => self.bounds.stall_time_max,
         };
+        // A client may be silent for as long as it is being answered. The clock goes on all the
+        // same, since nobody may ask again when the answer is done.
+        let is_answered = self.findings.has_answered(self.reader.heads());
         let since = match self.waiting {
+            Some((Awaits::Request, _)) if !is_answered => Instant::now(),
             Some((before, since)) if before == awaits => since,
             _ => Instant::now(),
         };
@@ -260,21 +268,25 @@ impl<IO> Guarded<IO> {
         true
     }
 
-    /// Fails a write that has made no progress for too long.
+    /// Fails a write, flush or shutdown that has made no progress for too long.
     fn or_stalled<T>(
         &mut self,
         cx: &mut Context<'_>,
-        written: Poll<io::Result<T>>,
+        effort: Effort,
+        done: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
-        if written.is_ready() {
-            self.writing_since = None;
-            // The client is taking its answer, so it is not idle.
-            if matches!(self.waiting, Some((Awaits::Request, _))) {
-                self.waiting = None;
+        if done.is_ready() {
+            // A flush with nothing to flush says nothing of a write that waits.
+            if matches!(self.writing, Some((waits, _)) if waits == effort) {
+                self.writing = None;
             }
-            return written;
+            // A client that takes its answer is not idle.
+            if effort == Effort::Write && self.reader.awaits() == Awaits::Request {
+                self.waiting = Some((Awaits::Request, Instant::now()));
+            }
+            return done;
         }
-        let since = *self.writing_since.get_or_insert_with(Instant::now);
+        let &mut (_, since) = self.writing.get_or_insert_with(|| (effort, Instant::now()));
         ready!(self.write_timer.poll(cx, since, self.bounds.stall_time_max));
         Poll::Ready(Err(io::Error::new(
             io::ErrorKind::TimedOut,
@@ -378,7 +390,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write(cx, bytes);
-        this.or_stalled(cx, written)
+        this.or_stalled(cx, Effort::Write, written)
     }
 
     fn poll_write_vectored(
@@ -388,7 +400,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let written = Pin::new(&mut this.io).poll_write_vectored(cx, slices);
-        this.or_stalled(cx, written)
+        this.or_stalled(cx, Effort::Write, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -398,14 +410,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<IO> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let flushed = Pin::new(&mut this.io).poll_flush(cx);
-        this.or_stalled(cx, flushed)
+        this.or_stalled(cx, Effort::Flush, flushed)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering_since.is_none() {
             let shut = Pin::new(&mut this.io).poll_shutdown(cx);
-            ready!(this.or_stalled(cx, shut))?;
+            ready!(this.or_stalled(cx, Effort::Shutdown, shut))?;
         }
         // Only a client that is cut off in the middle of something may still be sending.
         let cut_off = match this.ended {

@@ -32,9 +32,10 @@ impl Timer {
         let sleep = self
             .sleep
             .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
-        if sleep.deadline() > deadline || sleep.is_elapsed() {
+        if sleep.deadline() > deadline {
             sleep.as_mut().reset(deadline);
         }
+        // A sleep that has ended says so each time it is asked, until it is set anew.
         loop {
             ready!(sleep.as_mut().poll(cx));
             if sleep.deadline() >= deadline {

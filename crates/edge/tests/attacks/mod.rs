@@ -1,10 +1,8 @@
 //! Attacks on what the node claims: each was once a way around it.
 
-mod world;
-
 use std::time::Duration;
 
-use world::{TestNode, get, raw, reply};
+use crate::world::{TestNode, get, raw, reply};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);

@@ -1,0 +1,473 @@
+//! What must hold of every run. The checkers see what clients sent and got, and what origins were
+//! asked and answered; of the edge they know nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::origin::Asked;
+use crate::policy::Policy;
+use crate::schedule::{Action, Client, Request, Schedule, What};
+use crate::secret::{Who, stamps};
+use crate::wire::{self, Response};
+use crate::world::{Got, Seen};
+
+/// Something that must not be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Finding {
+    pub(crate) checker: &'static str,
+    pub(crate) what: String,
+}
+
+fn finding(checker: &'static str, what: String) -> Finding {
+    Finding { checker, what }
+}
+
+/// A request with its answer, as a client saw them.
+struct Exchange<'a> {
+    client: usize,
+    /// When its first byte was sent.
+    at: u64,
+    request: &'a Request,
+    response: Option<Response>,
+}
+
+/// The requests of a client, in order, each with its instant.
+fn requests(client: &Client) -> Vec<(u64, &Request)> {
+    let sent = client.steps.iter().filter_map(|step| match &step.action {
+        Action::Send(request) => Some((step.at, &**request)),
+        _ => None,
+    });
+    sent.collect()
+}
+
+fn answers(client: &Client, got: &Got) -> Result<Vec<Response>, String> {
+    let head_only: Vec<bool> = requests(client)
+        .iter()
+        .map(|(_, r)| r.method == "HEAD")
+        .collect();
+    wire::responses(&got.bytes(), &head_only, got.ended.is_some())
+}
+
+/// Judges one run.
+pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
+    let mut exchanges = Vec::new();
+    for (n, (client, got)) in schedule.clients.iter().zip(&seen.clients).enumerate() {
+        let answers =
+            answers(client, got).map_err(|why| finding("framing", format!("client {n}: {why}")))?;
+        let mut answers = answers.into_iter();
+        for (at, request) in requests(client) {
+            exchanges.push(Exchange {
+                client: n,
+                at,
+                request,
+                response: answers.next(),
+            });
+        }
+    }
+    let world = Judge {
+        schedule,
+        seen,
+        exchanges: &exchanges,
+        by_stamp: {
+            let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
+            for asked in &seen.asked {
+                by_stamp.entry(asked.stamp).or_default().push(asked);
+            }
+            by_stamp
+        },
+    };
+    world.secrets_stay_home()?;
+    world.cookies_come_once()?;
+    world.connections_do_not_mix()?;
+    world.nothing_outlives()?;
+    world.what_is_forbidden_is_not_shared()?;
+    world.everybody_is_answered()?;
+    world.unsafe_methods_are_sent_once()
+}
+
+struct Judge<'a> {
+    schedule: &'a Schedule,
+    seen: &'a Seen,
+    exchanges: &'a [Exchange<'a>],
+    /// A document comes several times with one stamp; everything else has its own.
+    by_stamp: BTreeMap<u64, Vec<&'a Asked>>,
+}
+
+impl<'a> Judge<'a> {
+    /// What each answer was made of: the origin's answers whose stamps it holds. Of several with one
+    /// stamp, the one that speaks best for the edge.
+    fn delivered(&self) -> impl Iterator<Item = (&'a Exchange<'a>, &'a Asked)> {
+        self.exchanges.iter().flat_map(move |exchange| {
+            let response = exchange.response.as_ref();
+            let bytes = response.map(|r| [r.head.as_slice(), r.body.as_slice()].concat());
+            let stamps = stamps(&bytes.unwrap_or_default());
+            let of_stamp = |stamp| {
+                let asked = self.by_stamp.get(stamp)?;
+                asked
+                    .iter()
+                    .max_by_key(|asked| (!asked.forbids, asked.at))
+                    .copied()
+            };
+            let asked: Vec<&Asked> = stamps.iter().filter_map(of_stamp).collect();
+            asked.into_iter().map(move |asked| (exchange, asked))
+        })
+    }
+
+    /// (a) What an origin made for a request that carried somebody's secrets reaches the connection
+    /// that sent it, and nobody else.
+    fn secrets_stay_home(&self) -> Result<(), Finding> {
+        for (exchange, asked) in self.delivered() {
+            let to = exchange.request.who;
+            if asked.owners.iter().any(|owner| *owner != to) {
+                let what = format!(
+                    "{to:?} (request {}) got what was made for {:?}: {asked:?}",
+                    exchange.request.id, asked.owners
+                );
+                return Err(finding("secrets", what));
+            }
+            let Some(request) = asked.request else {
+                continue;
+            };
+            let sender = self.exchanges.iter().find(|e| e.request.id == request);
+            if sender.is_none_or(|sender| sender.client != exchange.client) {
+                let what = format!(
+                    "client {} (request {}) got the answer to request {request}: {asked:?}",
+                    exchange.client, exchange.request.id
+                );
+                return Err(finding("passes", what));
+            }
+            // An origin that answers twice on a connection of its viewer confuses that viewer alone.
+            if request != exchange.request.id && !asked.surplus && !asked.after_surplus {
+                let what = format!(
+                    "request {} got the answer to request {request} of the same viewer: {asked:?}",
+                    exchange.request.id
+                );
+                return Err(finding("passes", what));
+            }
+        }
+        // Nobody else's secret in any byte, stamped or not.
+        for exchange in self.exchanges {
+            if let Some(response) = &exchange.response {
+                for part in [&response.head, &response.body] {
+                    let owners = crate::secret::owners(part);
+                    if owners.iter().any(|owner| *owner != exchange.request.who) {
+                        let what = format!(
+                            "{:?} (request {}) reads a secret of {owners:?}",
+                            exchange.request.who, exchange.request.id
+                        );
+                        return Err(finding("secrets", what));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// (b) A cookie reaches one response at most; and one that was set for a fetch without
+    /// credentials reaches nobody who sent any.
+    fn cookies_come_once(&self) -> Result<(), Finding> {
+        let mut seen = BTreeSet::new();
+        for exchange in self.exchanges {
+            let Some(response) = &exchange.response else {
+                continue;
+            };
+            for (name, value) in wire::fields(&response.head) {
+                if !name.eq_ignore_ascii_case(b"set-cookie") {
+                    continue;
+                }
+                for stamp in stamps(value) {
+                    if !seen.insert(stamp) {
+                        let what = format!(
+                            "request {} gets a cookie that somebody has: {}",
+                            exchange.request.id,
+                            String::from_utf8_lossy(value)
+                        );
+                        return Err(finding("cookies", what));
+                    }
+                    let asked = self.by_stamp.get(&stamp);
+                    let is_shared = asked
+                        .is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
+                    if is_shared && has_credentials(exchange.request) {
+                        let what = format!(
+                            "request {} has credentials, and gets a cookie set without them",
+                            exchange.request.id
+                        );
+                        return Err(finding("cookies", what));
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// (c) No origin connection carries shared fetches and passes; none carries secrets of two.
+    fn connections_do_not_mix(&self) -> Result<(), Finding> {
+        let mut carried: BTreeMap<u32, (BTreeSet<Who>, BTreeSet<bool>)> = BTreeMap::new();
+        for asked in &self.seen.asked {
+            let (owners, shared) = carried.entry(asked.connection).or_default();
+            owners.extend(&asked.owners);
+            shared.insert(asked.request.is_none());
+            if owners.len() > 1 {
+                return Err(finding(
+                    "connections",
+                    format!("secrets of {owners:?} on one connection: {asked:?}"),
+                ));
+            }
+            if shared.len() > 1 {
+                return Err(finding(
+                    "connections",
+                    format!("shared fetches and passes on one connection: {asked:?}"),
+                ));
+            }
+            if shared.contains(&true) && !owners.is_empty() {
+                return Err(finding(
+                    "connections",
+                    format!("a shared fetch with secrets: {asked:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// (d) What was asked before a purge, or under rules of another meaning, reaches no request that
+    /// began after; and what is personal is asked for by each request itself.
+    fn nothing_outlives(&self) -> Result<(), Finding> {
+        let mut in_force = &self.schedule.policies[0];
+        let mut all_since = 0;
+        let mut since: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut changes = self.schedule.controls.iter().peekable();
+        let mut delivered: Vec<_> = self.delivered().collect();
+        // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
+        delivered.retain(|(_, asked)| !asked.surplus && !asked.after_surplus);
+        delivered.sort_by_key(|(exchange, _)| exchange.at);
+        for (exchange, asked) in delivered {
+            while let Some(control) = changes.next_if(|control| control.at <= exchange.at) {
+                match &control.what {
+                    What::PurgeAll => all_since = control.at,
+                    What::Purge(url) => {
+                        since.insert(url, control.at);
+                    }
+                    What::Reload(n) => in_force = &self.schedule.policies[*n],
+                    What::Sweep => {}
+                }
+            }
+            // On one connection requests are served in turn: one that was sent before a change may
+            // be taken up after it, never the other way.
+            if asked.at < all_since {
+                let what = format!(
+                    "request {} of {} got what was asked at {} and died at {all_since}: {asked:?}",
+                    exchange.request.id, exchange.at, asked.at
+                );
+                return Err(finding("purges", what));
+            }
+            let before = self.in_force_at(asked.at.min(exchange.at));
+            if before.salt != in_force.salt {
+                let what = format!(
+                    "request {} of {} got what was asked under other rules: {asked:?}",
+                    exchange.request.id, exchange.at
+                );
+                return Err(finding("purges", what));
+            }
+            let url = format!(
+                "http://{}{}",
+                exchange.request.host, exchange.request.target
+            );
+            let plain = exchange.request.field("x-forwarded-proto").is_none();
+            if let Some(purged) = since
+                .get(url.as_str())
+                .filter(|purged| plain && asked.at < **purged)
+            {
+                let what = format!(
+                    "request {} of {} got what was asked at {} and purged at {purged}: {asked:?}",
+                    exchange.request.id, exchange.at, asked.at
+                );
+                return Err(finding("purges", what));
+            }
+            let path = exchange
+                .request
+                .target
+                .split('?')
+                .next()
+                .unwrap_or_default();
+            let turns = self
+                .schedule
+                .controls
+                .iter()
+                .any(|c| matches!(c.what, What::Reload(_)) && c.at > exchange.at);
+            if in_force.is_personal(path) && !turns && asked.request.is_none() {
+                let what = format!(
+                    "request {} for what is personal got a shared answer: {asked:?}",
+                    exchange.request.id
+                );
+                return Err(finding("personal", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// The policy in force at an instant.
+    fn in_force_at(&self, at: u64) -> &'a Policy {
+        let reloads = self.schedule.controls.iter().filter(|control| control.at <= at);
+        let last = reloads.filter_map(|control| match control.what {
+            What::Reload(n) => Some(n),
+            _ => None,
+        });
+        &self.schedule.policies[last.last().unwrap_or(0)]
+    }
+
+    /// (e) What an origin marked as not to be shared reaches one request at most.
+    fn what_is_forbidden_is_not_shared(&self) -> Result<(), Finding> {
+        let mut reached: BTreeMap<u64, u32> = BTreeMap::new();
+        for (exchange, asked) in self.delivered().filter(|(_, asked)| asked.forbids) {
+            if let Some(other) = reached
+                .insert(asked.stamp, exchange.request.id)
+                .filter(|other| *other != exchange.request.id)
+            {
+                let what = format!(
+                    "requests {other} and {} got one answer that forbids sharing: {asked:?}",
+                    exchange.request.id
+                );
+                return Err(finding("prohibitions", what));
+            }
+        }
+        for (exchange, asked) in self
+            .delivered()
+            .filter(|(_, asked)| asked.only_without_cookie)
+        {
+            let cookie = exchange
+                .request
+                .field("cookie")
+                .is_some_and(|cookie| cookie.contains("sid="));
+            if asked.request.is_none() && cookie {
+                let what = format!(
+                    "request {} has a cookie, and got what is for those without: {asked:?}",
+                    exchange.request.id
+                );
+                return Err(finding("prohibitions", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// (f) Nobody waits for ever.
+    fn everybody_is_answered(&self) -> Result<(), Finding> {
+        for (n, (client, got)) in self
+            .schedule
+            .clients
+            .iter()
+            .zip(&self.seen.clients)
+            .enumerate()
+        {
+            let left = client
+                .steps
+                .iter()
+                .any(|step| matches!(step.action, Action::Abort));
+            let unanswered = self
+                .exchanges
+                .iter()
+                .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
+            if !left && got.ended.is_none() && unanswered {
+                return Err(finding("patience", format!("client {n} waits for ever")));
+            }
+        }
+        Ok(())
+    }
+
+    /// (f) An unsafe request reaches the origin once at most.
+    fn unsafe_methods_are_sent_once(&self) -> Result<(), Finding> {
+        let mut sent = BTreeSet::new();
+        for asked in self.seen.asked.iter().filter(|asked| asked.is_first) {
+            let Some(id) = asked.request else { continue };
+            let request = self.exchanges.iter().find(|e| e.request.id == id);
+            if request.is_some_and(|e| !e.request.is_safe()) && !sent.insert(id) {
+                return Err(finding(
+                    "once",
+                    format!("request {id} reached the origin twice: {asked:?}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether a request shows who sends it.
+fn has_credentials(request: &Request) -> bool {
+    request.who != Who::C
+        && ["cookie", "authorization", "x-user"]
+            .iter()
+            .any(|name| request.field(name).is_some())
+}
+
+/// Judges two runs of one schedule in which A's secrets differ: whatever B and C observe is equal,
+/// byte for byte and instant for instant.
+pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<(), Finding> {
+    for (n, client) in schedule.clients.iter().enumerate() {
+        let of_a = requests(client)
+            .iter()
+            .filter(|(_, r)| r.who == Who::A)
+            .count();
+        let of_all = requests(client).len();
+        let (one, other) = (&one.clients[n], &other.clients[n]);
+        if of_a == 0 {
+            if one != other {
+                return Err(finding(
+                    "two runs",
+                    format!(
+                        "client {n} observes A's secrets: {}",
+                        difference(one, other)
+                    ),
+                ));
+            }
+        } else if of_a < of_all {
+            // A and B take turns on this one: B's answers are B's observation.
+            let whole = |got| answers(client, got).unwrap_or_default();
+            let (one, other) = (whole(one), whole(other));
+            for (k, (_, request)) in requests(client)
+                .iter()
+                .enumerate()
+                .filter(|(_, (_, r))| r.who == Who::B)
+            {
+                let bytes =
+                    |of: &[Response]| of.get(k).map(|r| (r.head.clone(), r.body.clone(), r.whole));
+                if bytes(&one) != bytes(&other) {
+                    return Err(finding(
+                        "two runs",
+                        format!(
+                            "request {} of B, on a connection with A, observes A's secrets",
+                            request.id
+                        ),
+                    ));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The first difference, for people.
+fn difference(one: &Got, other: &Got) -> String {
+    let (a, b) = (one.bytes(), other.bytes());
+    let at = a.iter().zip(&b).position(|(a, b)| a != b);
+    match at {
+        Some(at) => {
+            let show = |bytes: &[u8]| {
+                let from = at.saturating_sub(120);
+                String::from_utf8_lossy(&bytes[from..bytes.len().min(at + 120)]).into_owned()
+            };
+            format!("at byte {at}:\n  {:?}\n  {:?}", show(&a), show(&b))
+        }
+        None if a.len() != b.len() => format!("{} bytes against {}", a.len(), b.len()),
+        None => format!(
+            "the instants differ: {:?} against {:?}",
+            times(one),
+            times(other)
+        ),
+    }
+}
+
+fn times(got: &Got) -> Vec<u64> {
+    got.pieces
+        .iter()
+        .map(|(at, _)| *at)
+        .chain(got.ended)
+        .collect()
+}

@@ -1,0 +1,515 @@
+//! Schedules: who does what when, from a seed.
+//!
+//! A schedule never looks at an answer: every event has its instant before the run begins. So what
+//! one answer looks like cannot change what anybody does next, and the two runs of one schedule differ
+//! in A's secrets alone.
+
+use crate::declassified::instant;
+use crate::policy::Policy;
+use crate::rng::{Rng, mix};
+use crate::secret::{Kind, Secrets, Who};
+
+/// All that happens in one run.
+#[derive(Clone, Debug)]
+pub(crate) struct Schedule {
+    pub(crate) seed: u64,
+    pub(crate) policies: Vec<Policy>,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) controls: Vec<Control>,
+    pub(crate) outages: Vec<Outage>,
+    pub(crate) workers: usize,
+    /// Bytes that a pipe to an origin holds.
+    pub(crate) origin_pipe_bytes: usize,
+    /// How often, in percent, an origin breaks its framing or hangs.
+    pub(crate) fault_percent: u64,
+    /// How often, in percent, an origin forbids sharing where it usually does not.
+    pub(crate) veto_percent: u64,
+}
+
+/// One client connection.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) lane: u64,
+    pub(crate) address: [u8; 4],
+    pub(crate) worker: usize,
+    pub(crate) pipe_bytes: usize,
+    /// Answers are not read before this.
+    pub(crate) reads_from: u64,
+    pub(crate) steps: Vec<Step>,
+}
+
+/// Something that a client does.
+#[derive(Clone, Debug)]
+pub(crate) struct Step {
+    pub(crate) at: u64,
+    pub(crate) action: Action,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Action {
+    Send(Box<Request>),
+    /// The body of the request before, when it did not go with its head.
+    Body {
+        who: Who,
+        text: String,
+        chunked: bool,
+    },
+    /// The client ends its side, and reads on.
+    HalfClose,
+    /// The client goes away.
+    Abort,
+}
+
+/// A request, with names in place of secrets.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Sent in `User-Agent`, with the lane: no two requests have the same.
+    pub(crate) id: u32,
+    pub(crate) who: Who,
+    pub(crate) method: &'static str,
+    pub(crate) host: &'static str,
+    pub(crate) target: String,
+    pub(crate) version: &'static str,
+    pub(crate) fields: Vec<(&'static str, String)>,
+    pub(crate) body: Option<String>,
+    pub(crate) chunked: bool,
+    /// The body follows in a step of its own.
+    pub(crate) body_later: bool,
+}
+
+/// Something that the operator does.
+#[derive(Clone, Debug)]
+pub(crate) struct Control {
+    pub(crate) at: u64,
+    pub(crate) what: What,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum What {
+    PurgeAll,
+    Purge(String),
+    Reload(usize),
+    Sweep,
+}
+
+/// A time in which an origin takes no connections.
+#[derive(Clone, Debug)]
+pub(crate) struct Outage {
+    pub(crate) host: &'static str,
+    pub(crate) from: u64,
+    pub(crate) until: u64,
+    /// Connecting hangs, rather than fails.
+    pub(crate) hangs: bool,
+}
+
+const PLAIN: [&str; 14] = [
+    "/a.css",
+    "/js/app.js",
+    "/img/p.png",
+    "/data.json",
+    "/",
+    "/news/1",
+    "/news/1?page=2",
+    "/index.html",
+    "/account",
+    "/account/a.css",
+    "/api/me",
+    "/go",
+    "/fonts/f.woff2",
+    "/about",
+];
+const ODD: [&str; 8] = [
+    "/news/1?page=2&utm_source=x",
+    "/echo?q=1",
+    "/my%20page",
+    "/x;y.css",
+    "/a//b.css",
+    "/%2e%2e/a.css",
+    "/list?page=1&page=2",
+    "/account?",
+];
+const TOKENED: [&str; 6] = [
+    "/u/@url@",
+    "/reset?token=@url@",
+    "/home?sid=@url@",
+    "/page?t=@url@",
+    "/dl/@url@/file.pdf",
+    "/a.css?session=@url@",
+];
+
+impl Schedule {
+    /// The schedule of a seed.
+    pub(crate) fn of(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let policies = (0..1 + rng.below(3)).map(|n| {
+            let mut rng = Rng::new(mix(seed ^ (n << 32)));
+            Policy::random(&mut rng, n)
+        });
+        let policies: Vec<Policy> = policies.collect();
+        let mut maker = Maker::new(&mut rng);
+        let mut clients = Vec::new();
+        let (of_a, of_b, of_c) = (1 + rng.below(3), 1 + rng.below(3), rng.below(3));
+        for n in 0..of_a {
+            clients.push(maker.client(&mut rng, Some(Who::A), 2 * n + 1));
+        }
+        for n in 0..of_b {
+            clients.push(maker.client(&mut rng, Some(Who::B), 2 * n + 2));
+        }
+        for n in 0..of_c {
+            clients.push(maker.client(&mut rng, Some(Who::C), 2 * n + 10));
+        }
+        if rng.percent(20) {
+            clients.push(maker.client(&mut rng, None, 9));
+        }
+        let mut controls = Vec::new();
+        for _ in 0..rng.below(4) {
+            let at = instant(maker.time(&mut rng), 0);
+            let what = match rng.below(10) {
+                0..3 => What::PurgeAll,
+                3..6 => What::Purge(format!("http://{}{}", maker.host, rng.pick(&maker.urls))),
+                6..9 => What::Reload(rng.index(policies.len())),
+                _ => What::Sweep,
+            };
+            controls.push(Control { at, what });
+        }
+        controls.sort_by_key(|control| control.at);
+        // Instants of their own: what came first is never a question.
+        for n in 1..controls.len() {
+            controls[n].at = controls[n].at.max(controls[n - 1].at + 32);
+        }
+        let mut outages = Vec::new();
+        if rng.percent(15) {
+            let from = instant(maker.time(&mut rng), 0);
+            outages.push(Outage {
+                host: rng.pick(&["o1.test", "o2.test"]),
+                from,
+                until: from + rng.below(20_000),
+                hangs: rng.percent(30),
+            });
+        }
+        Self {
+            seed,
+            policies,
+            clients,
+            controls,
+            outages,
+            workers: 1 + rng.index(2),
+            origin_pipe_bytes: rng.pick(&[256, 2048, 65_536]),
+            fault_percent: rng.pick(&[0, 0, 5, 25]),
+            veto_percent: rng.pick(&[0, 0, 5, 25]),
+        }
+    }
+
+    /// When the last thing is done that this schedule says.
+    pub(crate) fn last_at(&self) -> u64 {
+        let steps = self.clients.iter().flat_map(|client| &client.steps);
+        let reads = self.clients.iter().map(|client| client.reads_from);
+        let controls = self.controls.iter().map(|control| control.at);
+        steps
+            .map(|step| step.at)
+            .chain(reads)
+            .chain(controls)
+            .max()
+            .unwrap_or(0)
+    }
+}
+
+/// What the requests of one schedule have in common: the fewer URLs and instants, the more they meet.
+struct Maker {
+    urls: Vec<&'static str>,
+    host: &'static str,
+    times: Vec<u64>,
+    /// How often, in percent, a request has each of the odd fields.
+    noise: u64,
+    /// How often, in percent, a request is none for a page.
+    acts: u64,
+    next_id: u32,
+}
+
+impl Maker {
+    fn new(rng: &mut Rng) -> Self {
+        let mut urls = vec![rng.pick(&PLAIN)];
+        for _ in 0..rng.below(3) {
+            urls.push(if rng.percent(75) {
+                rng.pick(&PLAIN)
+            } else {
+                rng.pick(&ODD)
+            });
+        }
+        let mut at = 0;
+        let times = (0..1 + rng.below(4)).map(|_| {
+            at += rng.pick(&[0, 320, 2_000, 8_000, 30_000, 100_000, 4_000_000]);
+            at
+        });
+        let times = times.collect();
+        Self {
+            urls,
+            host: if rng.percent(80) {
+                "shop.test"
+            } else {
+                "other.test"
+            },
+            times,
+            noise: rng.pick(&[0, 4, 12]),
+            acts: rng.pick(&[0, 10, 30]),
+            next_id: 0,
+        }
+    }
+
+    fn time(&self, rng: &mut Rng) -> u64 {
+        rng.pick(&self.times) + rng.below(300)
+    }
+
+    /// A connection; of nobody in particular: one on which A and B take turns.
+    fn client(&mut self, rng: &mut Rng, who: Option<Who>, lane: u64) -> Client {
+        let count = if who == Some(Who::A) && rng.percent(50) {
+            1
+        } else {
+            1 + rng.below(4)
+        };
+        let mut times: Vec<u64> = (0..count).map(|_| instant(self.time(rng), lane)).collect();
+        times.sort_unstable();
+        let mut steps: Vec<Step> = Vec::new();
+        let way = rng.below(5);
+        for at in times {
+            let who = who.unwrap_or(if rng.percent(50) { Who::A } else { Who::B });
+            let at = steps.last().map_or(at, |last| at.max(last.at));
+            let request = self.request(rng, who, way, lane, count > 1);
+            let body_later = request.body.clone().filter(|_| request.body_later);
+            let chunked = request.chunked;
+            steps.push(Step {
+                at,
+                action: Action::Send(Box::new(request)),
+            });
+            if let Some(text) = body_later {
+                steps.push(Step {
+                    at: instant(at + rng.pick(&[32, 640, 3_200]), lane),
+                    action: Action::Body { who, text, chunked },
+                });
+            }
+        }
+        let last = steps.last().map_or(0, |step| step.at);
+        if rng.percent(15) {
+            let at = instant(last + rng.pick(&[0, 32, 64, 320, 5_000]), lane);
+            let action = if rng.percent(70) {
+                Action::Abort
+            } else {
+                Action::HalfClose
+            };
+            steps.push(Step { at, action });
+        }
+        let reads_from = if rng.percent(8) {
+            instant(last + rng.below(90_000), lane)
+        } else {
+            0
+        };
+        Client {
+            lane,
+            address: [10, 0, 1, u8::try_from(lane).expect("few lanes")],
+            worker: rng.index(2),
+            pipe_bytes: rng.pick(&[128, 2048, 65_536]),
+            reads_from,
+            steps,
+        }
+    }
+
+    fn request(&mut self, rng: &mut Rng, who: Who, way: u64, lane: u64, shared: bool) -> Request {
+        self.next_id += 1;
+        // See `declassified`: where another request follows, only content may depend on a secret.
+        let steady = if who == Who::A && shared {
+            "steady"
+        } else {
+            "free"
+        };
+        let mut fields = vec![(
+            "User-Agent",
+            format!("sim/{} {lane} {steady}", self.next_id),
+        )];
+        let method = if rng.percent(self.acts) {
+            rng.pick(&["POST", "POST", "PUT", "DELETE", "OPTIONS"])
+        } else {
+            rng.pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD"])
+        };
+        let url = if rng.percent(65) {
+            self.urls[0]
+        } else {
+            rng.pick(&self.urls)
+        };
+        let mut target = url.to_owned();
+        if who != Who::C {
+            match way {
+                0 | 1 => fields.push(("Cookie", "theme=dark; sid=@cookie@".to_owned())),
+                2 => fields.push(("Authorization", "Bearer @bearer@".to_owned())),
+                3 => fields.push(("X-User", "@header@".to_owned())),
+                _ if rng.percent(50) => target = (rng.pick(&TOKENED)).to_owned(),
+                _ => {}
+            }
+        } else if rng.percent(20) {
+            fields.push(("Cookie", "theme=light; _ga=GA1.1".to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push((
+                "Accept-Encoding",
+                (rng.pick(&["gzip", "br, gzip", "identity"])).to_owned(),
+            ));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("Accept-Language", (rng.pick(&["ja", "en"])).to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("X-Color", (rng.pick(&["red", "blue"])).to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push((
+                "Range",
+                (rng.pick(&[
+                    "bytes=0-9",
+                    "bytes=5-",
+                    "bytes=-20",
+                    "bytes=0-1,4-9",
+                    "bytes=99999-",
+                ]))
+                .to_owned(),
+            ));
+        }
+        if rng.percent(self.noise) {
+            let value = rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);
+            fields.push((
+                rng.pick(&["If-None-Match", "If-Match", "If-Range"]),
+                value.to_owned(),
+            ));
+        }
+        if rng.percent(self.noise) {
+            fields.push((
+                "If-Modified-Since",
+                "Tue, 14 Nov 2023 22:13:20 GMT".to_owned(),
+            ));
+        }
+        if rng.percent(self.noise) {
+            let value = rng.pick(&[
+                "no-cache",
+                "no-store",
+                "max-age=0",
+                "only-if-cached",
+                "max-stale=99999",
+                "min-fresh=10",
+            ]);
+            fields.push(("Cache-Control", value.to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("Origin", "http://evil.test".to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("TE", "trailers".to_owned()));
+            fields.push(("Connection", "te".to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("X-Forwarded-Proto", "https".to_owned()));
+        }
+        if rng.percent(self.noise) {
+            fields.push(("Connection", "close".to_owned()));
+        }
+        let mut body = None;
+        let mut body_later = false;
+        if matches!(method, "POST" | "PUT") || rng.percent(self.noise / 4) {
+            let card = if who == Who::C { "none" } else { "@body@" };
+            let text = format!("card={card}&{}", "x".repeat(rng.index(600)));
+            body = Some(text);
+            if rng.percent(25) {
+                fields.push(("Expect", "100-continue".to_owned()));
+                body_later = true;
+            }
+            body_later |= rng.percent(20);
+        }
+        let version = if rng.percent(3) {
+            "HTTP/1.0"
+        } else {
+            "HTTP/1.1"
+        };
+        Request {
+            id: self.next_id,
+            who,
+            method,
+            host: if rng.percent(92) {
+                self.host
+            } else {
+                "other.test"
+            },
+            target,
+            version,
+            fields,
+            // HTTP/1.0 knows no chunks.
+            chunked: body.is_some() && version == "HTTP/1.1" && rng.percent(40),
+            body,
+            body_later,
+        }
+    }
+}
+
+impl Request {
+    /// Whether the method is one that changes nothing (RFC 9110 9.2.1).
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method, "GET" | "HEAD" | "OPTIONS")
+    }
+
+    pub(crate) fn field(&self, name: &str) -> Option<&str> {
+        let found = self
+            .fields
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name));
+        found.map(|(_, value)| value.as_str())
+    }
+
+    /// The bytes of the request; without its body when that follows later.
+    pub(crate) fn bytes(&self, secrets: Secrets) -> Vec<u8> {
+        let mut text = format!(
+            "{} {} {}\r\nHost: {}\r\n",
+            self.method, self.target, self.version, self.host
+        );
+        for (name, value) in &self.fields {
+            text.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let chunked = self.chunked;
+        if let Some(body) = &self.body {
+            let length = rendered(body, self.who, secrets).len();
+            text.push_str(&if chunked {
+                "Transfer-Encoding: chunked\r\n".to_owned()
+            } else {
+                format!("Content-Length: {length}\r\n")
+            });
+        }
+        text.push_str("\r\n");
+        let mut bytes = rendered(&text, self.who, secrets).into_bytes();
+        if let Some(body) = self.body.as_ref().filter(|_| !self.body_later) {
+            let body = rendered(body, self.who, secrets);
+            bytes.extend(framed(&body, chunked));
+        }
+        bytes
+    }
+}
+
+/// A body on the wire, its secrets in their places.
+pub(crate) fn framed(body: &str, chunked: bool) -> Vec<u8> {
+    if chunked {
+        format!("{:x}\r\n{body}\r\n0\r\n\r\n", body.len()).into_bytes()
+    } else {
+        body.as_bytes().to_vec()
+    }
+}
+
+/// A text with the secrets in place of their names.
+pub(crate) fn rendered(text: &str, who: Who, secrets: Secrets) -> String {
+    let mut text = text.to_owned();
+    for (name, kind) in [
+        ("@cookie@", Kind::Cookie),
+        ("@bearer@", Kind::Bearer),
+        ("@header@", Kind::Header),
+        ("@url@", Kind::Url),
+        ("@body@", Kind::Body),
+    ] {
+        if text.contains(name) {
+            text = text.replace(name, &secrets.of(who, kind));
+        }
+    }
+    text
+}

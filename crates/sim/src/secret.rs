@@ -1,0 +1,108 @@
+//! What members know and nobody else may learn, and the stamps by which origins' answers are known.
+//!
+//! Both have a shape of their own, so that a checker finds them in any bytes without knowing how
+//! they came there.
+
+use std::collections::BTreeSet;
+
+use crate::rng::{Rng, mix};
+
+/// Who sends a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Who {
+    /// The member whose secrets differ between the two runs.
+    A,
+    /// A member who must not notice.
+    B,
+    /// A visitor without a session, who must not notice either.
+    C,
+}
+
+/// The kinds of secret of a member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Cookie,
+    Bearer,
+    Header,
+    Url,
+    Body,
+}
+
+/// How every secret begins. The rest is hexadecimal too: 32 digits in all, so that the edge's
+/// entropy rule knows one in a URL.
+const START: &[u8] = b"5ec2e7";
+/// How every stamp begins; sixteen hexadecimal digits follow.
+const STAMP: &[u8] = b"st4mp";
+
+/// The secrets of one run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Secrets {
+    pub(crate) seed: u64,
+    /// Differs between the two runs: A's secrets alone depend on it.
+    pub(crate) variant: u64,
+}
+
+impl Secrets {
+    pub(crate) fn of(self, who: Who, kind: Kind) -> String {
+        let (owner, seed) = match who {
+            Who::A => ('a', mix(self.seed ^ mix(self.variant + 1))),
+            Who::B => ('b', mix(self.seed ^ 0xb)),
+            Who::C => ('c', mix(self.seed ^ 0xc)),
+        };
+        let mut rng = Rng::new(seed ^ (kind as u64) << 8);
+        let (high, low) = (rng.next(), rng.next() >> 32);
+        format!("5ec2e7{owner}{}{high:016x}{low:08x}", kind as u8)
+    }
+}
+
+/// Whose secrets stand in some bytes.
+pub(crate) fn owners(bytes: &[u8]) -> BTreeSet<Who> {
+    let mut owners = BTreeSet::new();
+    for at in places(bytes, START) {
+        match bytes.get(at + START.len()) {
+            Some(b'a') => owners.insert(Who::A),
+            Some(b'b') => owners.insert(Who::B),
+            _ => false,
+        };
+    }
+    owners
+}
+
+/// The bytes with every secret blotted out, at the same length.
+pub(crate) fn masked(bytes: &[u8]) -> Vec<u8> {
+    let mut masked = bytes.to_vec();
+    for at in places(bytes, START) {
+        let end = bytes.len().min(at + 32);
+        masked[at + START.len() + 1..end.max(at + START.len() + 1)].fill(b'0');
+    }
+    masked
+}
+
+/// A stamp.
+pub(crate) fn stamp(number: u64) -> String {
+    format!("st4mp{number:016x}")
+}
+
+/// The stamps in some bytes, each once.
+pub(crate) fn stamps(bytes: &[u8]) -> BTreeSet<u64> {
+    places(bytes, STAMP)
+        .filter_map(|at| {
+            let digits = bytes.get(at + STAMP.len()..at + STAMP.len() + 16)?;
+            u64::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+        })
+        .collect()
+}
+
+fn places<'a>(bytes: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+    let mut from = 0;
+    std::iter::from_fn(move || {
+        while let Some(rest) = bytes.get(from..) {
+            let at = from + rest.iter().position(|b| *b == what[0])?;
+            from = at + 1;
+            if bytes.get(at..at + what.len()) == Some(what) {
+                return Some(at);
+            }
+        }
+        None
+    })
+}

@@ -1,0 +1,110 @@
+//! Schedules and runs, for people.
+
+use crate::schedule::{Action, Schedule};
+use crate::world::Seen;
+
+/// Prints a line.
+#[expect(
+    clippy::print_stdout,
+    reason = "this is a command, and printing is what it does"
+)]
+pub(crate) fn say(line: &str) {
+    println!("{line}");
+}
+
+/// Prints what a schedule says.
+pub(crate) fn schedule(schedule: &Schedule) {
+    say(&format!(
+        "seed {}: {} workers, origin pipes of {} bytes, {} % faults, {} % vetoes",
+        schedule.seed,
+        schedule.workers,
+        schedule.origin_pipe_bytes,
+        schedule.fault_percent,
+        schedule.veto_percent
+    ));
+    for (n, policy) in schedule.policies.iter().enumerate() {
+        say(&format!("--- policy {n}\n{}---", policy.text));
+    }
+    for outage in &schedule.outages {
+        say(&format!("{outage:?}"));
+    }
+    let mut lines = Vec::new();
+    for control in &schedule.controls {
+        lines.push((control.at, format!("operator: {:?}", control.what)));
+    }
+    for (n, client) in schedule.clients.iter().enumerate() {
+        say(&format!(
+            "client {n}: lane {}, {:?}, worker {}, pipe of {} bytes, reads from {}",
+            client.lane, client.address, client.worker, client.pipe_bytes, client.reads_from
+        ));
+        for step in &client.steps {
+            let what = match &step.action {
+                Action::Send(r) => {
+                    let body = r.body.as_ref().map(|b| {
+                        format!(
+                            " + {} bytes{}{}",
+                            b.len(),
+                            if r.chunked { " chunked" } else { "" },
+                            if r.body_later { " later" } else { "" }
+                        )
+                    });
+                    format!(
+                        "{:?} request {}: {} http://{}{} {} {:?}{}",
+                        r.who,
+                        r.id,
+                        r.method,
+                        r.host,
+                        r.target,
+                        r.version,
+                        r.fields,
+                        body.unwrap_or_default()
+                    )
+                }
+                other => format!("{other:?}"),
+            };
+            lines.push((step.at, format!("client {n}: {what}")));
+        }
+    }
+    lines.sort();
+    for (at, line) in lines {
+        say(&format!("{at:>9} {line}"));
+    }
+}
+
+/// Prints what a run showed.
+pub(crate) fn seen(schedule: &Schedule, seen: &Seen, verbose: bool) {
+    for asked in &seen.asked {
+        say(&format!(
+            "{:>9} origin connection {}: {} http://{}{} (request {:?}, secrets of {:?}) -> {} {:016x}{}{}",
+            asked.at,
+            asked.connection,
+            asked.method,
+            asked.host,
+            asked.target,
+            asked.request,
+            asked.owners,
+            asked.what,
+            asked.stamp,
+            if asked.forbids { ", forbids" } else { "" },
+            if asked.surplus { ", surplus" } else { "" },
+        ));
+    }
+    for (n, got) in seen.clients.iter().enumerate() {
+        let lane = schedule.clients[n].lane;
+        for (at, bytes) in &got.pieces {
+            if verbose {
+                say(&format!(
+                    "{at:>9} client {n} (lane {lane}) got:\n{}",
+                    String::from_utf8_lossy(bytes)
+                ));
+            } else {
+                say(&format!(
+                    "{at:>9} client {n} (lane {lane}) got {} bytes",
+                    bytes.len()
+                ));
+            }
+        }
+        say(&format!("          client {n} ended: {:?}", got.ended));
+    }
+    say(&format!("{:?}", seen.counts));
+}

@@ -1,0 +1,312 @@
+//! One run of a schedule: the edge's own code between simulated clients and simulated origins, on a
+//! clock that moves only when nobody has anything left to do.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shikiri_edge::world::{Connecting, Wire};
+use shikiri_edge::{Config, Counts, Node, Worker, World, serve_connection};
+use shikiri_partition::{Rules, policy};
+use shikiri_record::{PolicyText, UnixMillis};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use crate::origin::{Asked, Origins};
+use crate::rng::mix;
+use crate::schedule::{Action, Client, Outage, Schedule, What, framed, rendered};
+use crate::secret::{Secrets, Who};
+
+/// When every run begins: 2023-11-14T22:13:20Z.
+pub(crate) const BEGINNING_MS: u64 = 1_700_000_000_000;
+
+/// How long after the last step a run goes on: longer than all time limits of the edge together.
+const AFTER_MS: u64 = 300_000;
+
+/// Milliseconds since the run began.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Clock {
+    start: Instant,
+    stands: bool,
+}
+
+impl Clock {
+    pub(crate) fn start() -> Self {
+        Self {
+            start: Instant::now(),
+            stands: false,
+        }
+    }
+
+    /// A clock by which no time passes.
+    pub(crate) fn standing() -> Self {
+        Self {
+            start: Instant::now(),
+            stands: true,
+        }
+    }
+
+    pub(crate) fn now(self) -> u64 {
+        if self.stands {
+            return 0;
+        }
+        u64::try_from(self.start.elapsed().as_millis()).expect("runs are short")
+    }
+
+    pub(crate) async fn sleep_until(self, at: u64) {
+        if !self.stands && at > self.now() {
+            tokio::time::sleep_until(self.start + Duration::from_millis(at)).await;
+        }
+    }
+}
+
+/// What one run showed.
+#[derive(Debug)]
+pub(crate) struct Seen {
+    /// One for each client of the schedule.
+    pub(crate) clients: Vec<Got>,
+    pub(crate) asked: Vec<Asked>,
+    pub(crate) counts: Counts,
+    pub(crate) origin_connections: u32,
+}
+
+/// What a client got.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Got {
+    /// Bytes and when they came; those of one instant are together.
+    pub(crate) pieces: Vec<(u64, Vec<u8>)>,
+    /// When the edge ended the connection.
+    pub(crate) ended: Option<u64>,
+}
+
+impl Got {
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        self.pieces
+            .iter()
+            .flat_map(|(_, piece)| piece)
+            .copied()
+            .collect()
+    }
+}
+
+/// Compiles a policy's text.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn compile(text: &str) -> Result<Rules, String> {
+    let text = PolicyText {
+        source: "schedule".to_owned(),
+        text: text.to_owned(),
+    };
+    policy::compile(Some(&text), None).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })
+}
+
+struct SimWorld {
+    clock: Clock,
+    random: AtomicU64,
+    origins: Arc<Origins>,
+    outages: Vec<Outage>,
+    pipe_bytes: usize,
+}
+
+impl World for SimWorld {
+    fn connect(&self, host: &str, _port: u16) -> Connecting {
+        let now = self.clock.now();
+        let down = self
+            .outages
+            .iter()
+            .find(|o| o.host == host && (o.from..o.until).contains(&now));
+        if let Some(outage) = down {
+            return if outage.hangs {
+                Box::pin(std::future::pending())
+            } else {
+                Box::pin(async { Err(std::io::ErrorKind::ConnectionRefused.into()) })
+            };
+        }
+        let host = if host == "o2.test" {
+            "o2.test"
+        } else {
+            "o1.test"
+        };
+        let (ours, theirs) = tokio::io::duplex(self.pipe_bytes);
+        tokio::spawn(Arc::clone(&self.origins).serve(host, theirs, self.clock));
+        Box::pin(async move { Ok(Box::new(ours) as Box<dyn Wire>) })
+    }
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(BEGINNING_MS + self.clock.now())
+    }
+
+    fn random(&self) -> u64 {
+        mix(self.random.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn clock_jump(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Runs a schedule with some secrets.
+pub(crate) fn run(schedule: &Schedule, secrets: Secrets) -> Seen {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime without I/O needs nothing of the system");
+    runtime.block_on(running(schedule, secrets))
+}
+
+async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
+    let clock = Clock::start();
+    let origins = Origins::new(
+        schedule.seed,
+        schedule.fault_percent,
+        schedule.veto_percent,
+        false,
+    );
+    let world = Arc::new(SimWorld {
+        clock,
+        random: AtomicU64::new(mix(schedule.seed ^ 0x4a4d)),
+        origins: Arc::clone(&origins),
+        outages: schedule.outages.clone(),
+        pipe_bytes: schedule.origin_pipe_bytes,
+    });
+    let rules: Vec<Rules> = schedule
+        .policies
+        .iter()
+        .map(|policy| compile(&policy.text).expect("a schedule's policies compile"))
+        .collect();
+    let node = Node::new(config(), rules[0].clone(), world);
+    let workers: Vec<Arc<Worker>> = (0..schedule.workers)
+        .map(|_| Worker::new(Arc::clone(&node)))
+        .collect();
+    let (_stop, stopped) = watch::channel(false);
+    let logs: Vec<Arc<Mutex<Got>>> = schedule.clients.iter().map(|_| Arc::default()).collect();
+    for (client, log) in schedule.clients.iter().zip(&logs) {
+        let (ours, theirs) = tokio::io::duplex(client.pipe_bytes);
+        let worker = Arc::clone(&workers[client.worker % workers.len()]);
+        let stopped = stopped.clone();
+        let (address, first_at) = (
+            address(client),
+            client.steps.first().map_or(0, |step| step.at),
+        );
+        tokio::spawn(async move {
+            // A connection comes with its first request.
+            clock.sleep_until(first_at).await;
+            serve_connection(&worker, theirs, address, stopped).await;
+        });
+        tokio::spawn(acting(
+            ours,
+            client.clone(),
+            secrets,
+            clock,
+            Arc::clone(log),
+        ));
+    }
+    for control in &schedule.controls {
+        clock.sleep_until(control.at).await;
+        match &control.what {
+            What::PurgeAll => {
+                node.purge_all();
+            }
+            What::Purge(url) => {
+                let uris = node
+                    .stance()
+                    .rules
+                    .purge_uris(url)
+                    .expect("a schedule's URLs are URLs");
+                let _freed = node.purge(&uris);
+            }
+            What::Reload(n) => node.reload(rules[*n].clone()),
+            What::Sweep => {
+                for worker in &workers {
+                    worker.sweep();
+                }
+                node.maintain();
+            }
+        }
+    }
+    clock.sleep_until(schedule.last_at() + AFTER_MS).await;
+    Seen {
+        clients: logs.iter().map(|log| lock(log).clone()).collect(),
+        asked: origins.asked(),
+        counts: node.counts(),
+        origin_connections: origins.connections(),
+    }
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        name: "edge-sim".to_owned(),
+        // Every third client may ask why.
+        trusted: vec!["10.0.1.0/24".parse().expect("a network")],
+    }
+}
+
+pub(crate) fn address(client: &Client) -> SocketAddr {
+    SocketAddr::from((client.address, 40_000))
+}
+
+fn lock(log: &Mutex<Got>) -> std::sync::MutexGuard<'_, Got> {
+    log.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A client: writes what its steps say when they say it, and reads what comes.
+async fn acting(
+    io: DuplexStream,
+    client: Client,
+    secrets: Secrets,
+    clock: Clock,
+    log: Arc<Mutex<Got>>,
+) {
+    let (mut reader, mut writer) = tokio::io::split(io);
+    let reading = async {
+        let mut piece = vec![0; 8192];
+        clock.sleep_until(client.reads_from).await;
+        loop {
+            let count = reader.read(&mut piece).await.unwrap_or(0);
+            let mut log = lock(&log);
+            let now = clock.now();
+            if count == 0 {
+                log.ended = Some(now);
+                return;
+            }
+            match log.pieces.last_mut() {
+                Some((at, bytes)) if *at == now => bytes.extend_from_slice(&piece[..count]),
+                _ => log.pieces.push((now, piece[..count].to_vec())),
+            }
+        }
+    };
+    let writing = async {
+        for step in &client.steps {
+            clock.sleep_until(step.at).await;
+            // A connection that the edge has closed takes nothing more; the reader sees its end.
+            let written = match &step.action {
+                Action::Send(request) => writer.write_all(&request.bytes(secrets)).await,
+                Action::Body { who, text, chunked } => {
+                    writer.write_all(&body(text, *who, *chunked, secrets)).await
+                }
+                Action::HalfClose => writer.shutdown().await,
+                Action::Abort => return,
+            };
+            if written.is_err() {
+                break;
+            }
+        }
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        biased;
+        () = reading => {}
+        () = writing => {}
+    }
+}
+
+fn body(text: &str, who: Who, chunked: bool, secrets: Secrets) -> Vec<u8> {
+    framed(&rendered(text, who, secrets), chunked)
+}

@@ -1,0 +1,296 @@
+//! `cargo xtask setup`: brings what the tests need into `target/tools`.
+//!
+//! Never needs root, never starts a service, and never touches what the machine has installed.
+//!
+//! Invariant: a tool is either whole and of the pinned version (its stamp says so and is written
+//! last) or it is brought anew; what is there already costs no look-up on the network.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::process::{Doing, Failure, output, root, run as run_command};
+
+/// One thing that the tests need, at one version.
+struct Tool {
+    /// Its folder under `target/tools`.
+    folder: &'static str,
+    /// What its stamp must say: changing it brings the tool anew.
+    pinned: &'static str,
+    used_by: &'static str,
+    bring: fn(&Self, &Path) -> Result<(), Failure>,
+}
+
+/// Everything is pinned, what is only depended on too: a test of ours must not change by itself.
+const TOOLS: &[Tool] = &[
+    Tool {
+        folder: "py",
+        pinned: "django==5.2.19 asgiref==3.13.0 sqlparse==0.6.1",
+        used_by: "apps",
+        bring: python_packages,
+    },
+    Tool {
+        folder: "smugglex",
+        pinned: "smugglex@0.4.0",
+        used_by: "framing",
+        bring: cargo_program,
+    },
+    Tool {
+        folder: "desync",
+        pinned: "http_desync_guardian@0.1.3",
+        used_by: "framing",
+        bring: request_corpus,
+    },
+];
+
+/// # Errors
+/// A tool could not be brought; the others were tried all the same.
+pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
+    if !arguments.is_empty() {
+        return Err(Failure::new("setup takes no arguments"));
+    }
+    let mut failures = Vec::new();
+    for tool in TOOLS {
+        if let Err(failure) = present(tool) {
+            failures.push(format!("{} (for {}): {failure}", tool.folder, tool.used_by));
+        }
+    }
+    if failures.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::new(failures.join("\n")))
+    }
+}
+
+/// Where the Python packages are: a value for `PYTHONPATH`.
+pub(crate) fn python_path() -> Result<PathBuf, Failure> {
+    there("py")
+}
+
+/// The smuggling prober's program.
+pub(crate) fn smugglex() -> Result<PathBuf, Failure> {
+    Ok(there("smugglex")?.join("bin/smugglex"))
+}
+
+/// The request corpus lies where `.cargo/config.toml` says.
+pub(crate) fn request_corpus_is_there() -> Result<(), Failure> {
+    there("desync").map(drop)
+}
+
+fn there(folder: &str) -> Result<PathBuf, Failure> {
+    let tool = TOOLS
+        .iter()
+        .find(|tool| tool.folder == folder)
+        .expect("callers name what TOOLS has");
+    let path = tools().join(folder);
+    if is_whole(tool, &path) {
+        return Ok(path);
+    }
+    Err(Failure::new(format!(
+        "{} is not there: run `cargo xtask setup` first",
+        tool.pinned
+    )))
+}
+
+fn tools() -> PathBuf {
+    root().join("target/tools")
+}
+
+fn is_whole(tool: &Tool, path: &Path) -> bool {
+    fs::read_to_string(path.join(STAMP)).is_ok_and(|stamp| stamp == tool.pinned)
+}
+
+/// Brings a tool into a folder beside its own and then renames it, so that a set-up that was
+/// interrupted leaves nothing that looks whole.
+fn present(tool: &Tool) -> Result<(), Failure> {
+    let path = tools().join(tool.folder);
+    if is_whole(tool, &path) {
+        println!("setup: {} is there", tool.pinned);
+        return Ok(());
+    }
+    println!("setup: bringing {}", tool.pinned);
+    let coming = tools().join(format!("{}.coming", tool.folder));
+    for old in [&coming, &path] {
+        if old.exists() {
+            fs::remove_dir_all(old).doing(format_args!("removing {}", old.display()))?;
+        }
+    }
+    fs::create_dir_all(&coming).doing(format_args!("making {}", coming.display()))?;
+    (tool.bring)(tool, &coming)?;
+    fs::write(coming.join(STAMP), tool.pinned).doing("writing the stamp")?;
+    fs::rename(&coming, &path).doing(format_args!("renaming {}", coming.display()))
+}
+
+fn python_packages(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    let has = |arguments: &[&str]| output(Command::new("python3").args(arguments)).is_ok();
+    if !has(&["--version"]) {
+        return Err(Failure::new(
+            "python3 is missing: install Python 3.10 or newer, with pip",
+        ));
+    }
+    if !has(&["-m", "pip", "--version"]) {
+        return Err(Failure::new(
+            "python3 has no pip: install your system's package for it (Debian: python3-pip), or run \
+             `python3 -m ensurepip --user`",
+        ));
+    }
+    let mut pip = Command::new("python3");
+    pip.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--disable-pip-version-check",
+        "--no-deps",
+    ]);
+    // The warning about running as root speaks of the machine's own packages, which stay as they are.
+    pip.arg("--root-user-action=ignore")
+        .arg("--target")
+        .arg(into);
+    pip.args(tool.pinned.split(' '));
+    run_command(&mut pip).map_err(network_advice)
+}
+
+/// Without optimisation: it waits for sockets, and building it is what costs time.
+fn cargo_program(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    let mut cargo = cargo();
+    cargo
+        .args(["install", "--quiet", "--locked", "--debug", "--root"])
+        .arg(into)
+        .arg(tool.pinned);
+    // Other folders' settings (a wrapper, another target) are not for this program.
+    run_command(cargo.current_dir(into)).map_err(network_advice)
+}
+
+/// The corpus is the test data of a published package. A manifest that depends on the package
+/// lets cargo fetch it and say where it is; nothing of it is compiled.
+fn request_corpus(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    let (name, version) = tool
+        .pinned
+        .split_once('@')
+        .expect("a pin names its version");
+    let scratch = into.join("scratch");
+    fs::create_dir_all(scratch.join("src")).doing("making a scratch package")?;
+    let manifest = format!(
+        "[package]\nname = \"scratch\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\
+         [workspace]\n[dependencies]\n{name} = \"={version}\"\n"
+    );
+    fs::write(scratch.join("Cargo.toml"), manifest).doing("writing a scratch manifest")?;
+    fs::write(scratch.join("src/lib.rs"), "").doing("writing a scratch source")?;
+    let mut cargo = cargo();
+    cargo
+        .args(["metadata", "--quiet", "--format-version", "1"])
+        .current_dir(&scratch);
+    let metadata = output(&mut cargo).map_err(network_advice)?;
+    let package = package_folder(&metadata, name)?;
+    let copied = copy_yaml(&package.join("tests"), into)?;
+    fs::remove_dir_all(&scratch).doing("removing the scratch package")?;
+    if copied == 0 {
+        return Err(Failure::new(format!(
+            "{} holds no tests/*.yaml",
+            package.display()
+        )));
+    }
+    println!("setup: {copied} files of requests");
+    Ok(())
+}
+
+fn package_folder(metadata: &[u8], name: &str) -> Result<PathBuf, Failure> {
+    let metadata: Value = serde_json::from_slice(metadata)
+        .map_err(|error| Failure::new(format!("cargo metadata printed no JSON: {error}")))?;
+    let packages = metadata["packages"]
+        .as_array()
+        .map(Vec::as_slice)
+        .unwrap_or_default();
+    let package = packages.iter().find(|package| package["name"] == name);
+    let manifest = package.and_then(|package| package["manifest_path"].as_str());
+    let folder = manifest.and_then(|path| Path::new(path).parent());
+    let folder =
+        folder.ok_or_else(|| Failure::new(format!("cargo metadata does not know {name}")))?;
+    Ok(folder.to_owned())
+}
+
+fn copy_yaml(from: &Path, to: &Path) -> Result<usize, Failure> {
+    let mut copied = 0;
+    for entry in fs::read_dir(from).doing(format_args!("reading {}", from.display()))? {
+        let path = entry
+            .doing(format_args!("reading {}", from.display()))?
+            .path();
+        let Some(name) = path
+            .file_name()
+            .filter(|_| path.extension().is_some_and(|it| it == "yaml"))
+        else {
+            continue;
+        };
+        fs::copy(&path, to.join(name)).doing(format_args!("copying {}", path.display()))?;
+        copied += 1;
+    }
+    Ok(copied)
+}
+
+fn cargo() -> Command {
+    Command::new("cargo")
+}
+
+fn network_advice(failure: Failure) -> Failure {
+    Failure::new(format!(
+        "{failure}\nIt needs the package registry once. Check the network, or copy a whole \
+         target/tools from a machine that has one, then run `cargo xtask setup` again."
+    ))
+}
+
+const STAMP: &str = ".stamp";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_pin_has_a_version() {
+        for pin in TOOLS.iter().flat_map(|tool| tool.pinned.split(' ')) {
+            let version = pin
+                .split_once("==")
+                .or_else(|| pin.split_once('@'))
+                .map(|(_, version)| version);
+            assert!(
+                version.is_some_and(|version| version.starts_with(|c: char| c.is_ascii_digit())),
+                "{pin}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_tool_of_another_version_or_without_its_stamp_is_not_whole() {
+        let tool = &TOOLS[0];
+        let folder = root().join("target/tools-test");
+        fs::create_dir_all(&folder).expect("target can be written");
+        for (stamp, whole) in [
+            (None, false),
+            (Some("django==1.0"), false),
+            (Some(tool.pinned), true),
+        ] {
+            drop(fs::remove_file(folder.join(STAMP)));
+            if let Some(stamp) = stamp {
+                fs::write(folder.join(STAMP), stamp).expect("target can be written");
+            }
+            assert_eq!(is_whole(tool, &folder), whole, "{stamp:?}");
+        }
+    }
+
+    #[test]
+    fn the_folder_of_a_package_is_read_from_metadata() {
+        let metadata = br#"{"packages":[{"name":"other","manifest_path":"/o/Cargo.toml"},
+            {"name":"wanted","manifest_path":"/r/wanted-1/Cargo.toml"}]}"#;
+        let folder = package_folder(metadata, "wanted").expect("it is there");
+        assert_eq!(folder, Path::new("/r/wanted-1"));
+        for (text, name) in [
+            (&metadata[..], "missing"),
+            (b"{}", "wanted"),
+            (b"no JSON", "wanted"),
+        ] {
+            assert!(package_folder(text, name).is_err(), "{name}");
+        }
+    }
+}
