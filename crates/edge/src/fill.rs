@@ -192,6 +192,19 @@ impl Running {
             .as_ref()
             .expect("a 304 refreshes what was asked about");
         let object = stored.refreshed(head).expect("what is stored is whole");
+        // The body is as old as its own fill: a purge that came after the lookup, and before this fill
+        // had its place in the order, is about it too.
+        let standing = self
+            .worker
+            .node()
+            .purges
+            .standing(stored.uri(), stored.head().order());
+        if standing == Standing::Dead {
+            let why = NotShared::PurgedMeanwhile;
+            self.refuse(&why);
+            self.lead(Led::Refused { why, relayed: None });
+            return;
+        }
         self.share(&object);
         self.lead(Led::Object { object, forwarded });
     }

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, MAX_FORWARDS, VIA};
+use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
@@ -176,12 +176,15 @@ impl Asked<'_> {
         }
         // Flight: one leader; waiting is not sharing.
         let limits = *self.stance.rules.limits();
-        let joined = node.flights.join(sharing.key(), limits.waiting_max, || {
-            match self.look(&sharing) {
+        let joined = node.flights.join(
+            sharing.key(),
+            limits.waiting_max,
+            limits.requests_max,
+            || match self.look(&sharing) {
                 Found::Fresh(object, ttl) => Some((object, ttl)),
                 _ => None,
-            }
-        });
+            },
+        );
         match joined {
             Err((object, ttl)) => self.hit(&object, Some(ttl)),
             Ok(Joined::Full) => {
@@ -202,9 +205,20 @@ impl Asked<'_> {
                 let (leader, led) = oneshot::channel();
                 let order = self.order(&sharing, &limits, stale.as_ref().map(|(object, _)| object));
                 fill::start(self.worker, leading, order, Some(leader));
-                match led.await {
-                    Ok(led) => self.led(sharing, led, stale).await,
-                    Err(_) => refuse(node, Refused::Busy),
+                // Who carries something is shown nothing before all of it is admitted, and waits no
+                // longer than any other: a body may never end.
+                let led = if carries(&sharing) {
+                    timeout(limits.waiting_time_max, led).await
+                } else {
+                    Ok(led.await)
+                };
+                match led {
+                    Ok(Ok(led)) => self.led(sharing, led, stale).await,
+                    Ok(Err(_)) => refuse(node, Refused::Busy),
+                    Err(_) => {
+                        let why = Personal::Waited("waited-too-long");
+                        self.pass(sharing.into_pass(why), None).await
+                    }
                 }
             }
         }
@@ -267,13 +281,18 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: self.parts.headers.get(http::header::COOKIE).cloned(),
+            cookie: self.parts.headers.get(COOKIE).cloned(),
         }
     }
 
     fn refresh_behind(&self, sharing: &Sharing, object: &Arc<Object>) {
         let limits = *self.stance.rules.limits();
-        if let Some(leading) = self.worker.node().flights.lead(sharing.key()) {
+        if let Some(leading) = self
+            .worker
+            .node()
+            .flights
+            .lead(sharing.key(), limits.requests_max)
+        {
             fill::start(
                 self.worker,
                 leading,
@@ -377,14 +396,29 @@ impl Asked<'_> {
                 );
             }
         };
-        match stale {
-            Some((object, true)) if why == NotShared::OriginFailed.name() => {
-                self.hit(&object, None)
-            }
-            _ => {
+        let failed = why == NotShared::OriginFailed.name();
+        match self.stand_in(&sharing, stale.filter(|_| failed)) {
+            Some(object) => self.hit(&object, None),
+            None => {
                 self.pass(sharing.into_pass(Personal::Waited(why)), None)
                     .await
             }
+        }
+    }
+
+    /// A stale object that may stand in for a failing origin: judged again, since a purge or much time
+    /// may have come between.
+    fn stand_in(
+        &self,
+        sharing: &Sharing,
+        stale: Option<(Arc<Object>, bool)>,
+    ) -> Option<Arc<Object>> {
+        let (object, _) = stale?;
+        match self.judge(sharing, object) {
+            Found::Fresh(object, _)
+            | Found::WhileRevalidating(object)
+            | Found::Stale(object, true) => Some(object),
+            Found::Stale(_, false) | Found::OnlyWithout(_) | Found::Absent => None,
         }
     }
 
@@ -401,9 +435,6 @@ impl Asked<'_> {
         } else {
             Forwarded::UriMiss
         };
-        let on_error = stale
-            .filter(|(_, on_error)| *on_error)
-            .map(|(object, _)| object);
         let status = |origin: StatusCode, stored: bool| CacheStatus {
             forwarded: Some(forwarded),
             forwarded_status: Some(origin.as_u16()),
@@ -444,13 +475,15 @@ impl Asked<'_> {
                 &status(origin, false),
             ),
             Led::Refused { why, relayed } => {
-                if let (Some(object), Some(relayed)) = (&on_error, &relayed)
-                    && fill::is_failure(relayed.status)
-                {
-                    return self.hit(object, None);
+                let failed = !why.prohibits()
+                    && relayed
+                        .as_ref()
+                        .is_some_and(|relayed| fill::is_failure(relayed.status));
+                if let Some(object) = self.stand_in(&sharing, stale.filter(|_| failed)) {
+                    return self.hit(&object, None);
                 }
                 match relayed {
-                    Some(relayed) if !carries(&sharing) => {
+                    Some(relayed) if !carries(&sharing) && !self.would_lose_cookie(&relayed) => {
                         count(&node.counters.relays);
                         let detail = Some(why.name().to_owned());
                         let status = CacheStatus {
@@ -465,11 +498,17 @@ impl Asked<'_> {
                     }
                 }
             }
-            Led::Failed(fault) => match on_error {
+            Led::Failed(fault) => match self.stand_in(&sharing, stale) {
                 Some(object) => self.hit(&object, None),
                 None => self.failed(&fault),
             },
         }
+    }
+
+    /// Whether a cookie is set on a request whose own cookies did not travel, even such as policy
+    /// calls ignorable: the origin took it for a newcomer's.
+    fn would_lose_cookie(&self, relayed: &Relayed) -> bool {
+        relayed.headers.contains_key(SET_COOKIE) && self.parts.headers.contains_key(COOKIE)
     }
 
     /// A response to a shared fetch that is for this requester alone.
