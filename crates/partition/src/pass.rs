@@ -153,8 +153,8 @@ impl PassRequest {
         self.credentials
     }
 
-    /// Whether it carries a known credential, or a target that names somebody: then no two viewers
-    /// have the same [`Self::credentials`].
+    /// Whether it carries a known credential: then no two viewers have the same
+    /// [`Self::credentials`].
     #[must_use]
     pub const fn names_its_sender(&self) -> bool {
         self.names_its_sender
@@ -178,7 +178,7 @@ impl PassRequest {
 ///
 /// A client connection may come from a proxy and carry many viewers in turn. So every field counts
 /// that is not on a list of what says nothing of its sender, known credential or not; and so does the
-/// whole target, when something in it names somebody.
+/// whole target, when it may name somebody.
 fn sender(
     headers: &HeaderMap,
     target: &str,
@@ -197,7 +197,7 @@ fn sender(
         .split_once('?')
         .map_or((target, None), |(path, query)| (path, Some(query)));
     if identity::path(path, session).is_err() || identity::query(query, session).is_err() {
-        (any, named) = (true, true);
+        any = true;
         canonical.text(target);
     }
     (any.then(|| canonical.digest()), named)
