@@ -294,3 +294,50 @@ pub(crate) fn every(step: u64, say: impl Fn(u64) + Send + Sync) -> impl Fn(u64) 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: u64 = 20_200_316;
+
+    #[test]
+    fn others_do_not_observe_a_members_secrets() {
+        let (totals, findings) = many(BASE, 300, 2, |_| {});
+        assert!(findings.is_empty(), "{findings:#?}");
+        assert_eq!(totals.control(), Ok(()), "{totals}");
+    }
+
+    #[test]
+    fn every_seeded_fault_is_caught() {
+        for (fault, caught) in faults(BASE, 500) {
+            assert!(caught.is_some(), "{fault:?} is not caught");
+        }
+    }
+
+    #[test]
+    fn a_failing_schedule_gets_smaller_and_still_fails() {
+        let planted = Fault::CookieInSharedFetch;
+        let caught = faults(BASE, 500)
+            .into_iter()
+            .find(|(fault, _)| *fault == planted);
+        let (_, seed, finding) = caught.and_then(|(_, caught)| caught).expect("it is caught");
+        let whole = Schedule::of(seed);
+        fault::set(Some(planted));
+        let smallest = shrink(&whole);
+        fault::set(None);
+        let (smallest, still) = smallest.expect("it fails");
+        assert_eq!(still.checker, finding.checker);
+        let steps = |s: &Schedule| s.clients.iter().map(|c| c.steps.len()).sum::<usize>();
+        assert!(steps(&smallest) <= steps(&whole) && judge(&smallest).1.is_ok());
+    }
+
+    #[test]
+    fn the_same_over_sockets() {
+        for n in 0..20 {
+            let seed = nth(BASE, n);
+            let (_, judged) = crate::sockets::judge(&Schedule::of(seed));
+            assert_eq!(judged, Ok(()), "seed {seed}");
+        }
+    }
+}

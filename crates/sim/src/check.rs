@@ -22,12 +22,12 @@ fn finding(checker: &'static str, what: String) -> Finding {
 }
 
 /// A request with its answer, as a client saw them.
-struct Exchange<'a> {
-    client: usize,
+pub(crate) struct Exchange<'a> {
+    pub(crate) client: usize,
     /// When its first byte was sent.
-    at: u64,
-    request: &'a Request,
-    response: Option<Response>,
+    pub(crate) at: u64,
+    pub(crate) request: &'a Request,
+    pub(crate) response: Option<Response>,
 }
 
 /// The requests of a client, in order, each with its instant.
@@ -63,30 +63,37 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
             });
         }
     }
-    let world = Judge {
+    exchanged(schedule, &exchanges, &seen.asked)?;
+    everybody_is_answered(schedule, &exchanges, &seen.clients)
+}
+
+/// Judges what was exchanged, whenever it came.
+pub(crate) fn exchanged(
+    schedule: &Schedule,
+    exchanges: &[Exchange<'_>],
+    asked: &[Asked],
+) -> Result<(), Finding> {
+    let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
+    for asked in asked {
+        by_stamp.entry(asked.stamp).or_default().push(asked);
+    }
+    let judge = Judge {
         schedule,
-        seen,
-        exchanges: &exchanges,
-        by_stamp: {
-            let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
-            for asked in &seen.asked {
-                by_stamp.entry(asked.stamp).or_default().push(asked);
-            }
-            by_stamp
-        },
+        asked,
+        exchanges,
+        by_stamp,
     };
-    world.secrets_stay_home()?;
-    world.cookies_come_once()?;
-    world.connections_do_not_mix()?;
-    world.nothing_outlives()?;
-    world.what_is_forbidden_is_not_shared()?;
-    world.everybody_is_answered()?;
-    world.unsafe_methods_are_sent_once()
+    judge.secrets_stay_home()?;
+    judge.cookies_come_once()?;
+    judge.connections_do_not_mix()?;
+    judge.nothing_outlives()?;
+    judge.what_is_forbidden_is_not_shared()?;
+    judge.unsafe_methods_are_sent_once()
 }
 
 struct Judge<'a> {
     schedule: &'a Schedule,
-    seen: &'a Seen,
+    asked: &'a [Asked],
     exchanges: &'a [Exchange<'a>],
     /// A document comes several times with one stamp; everything else has its own.
     by_stamp: BTreeMap<u64, Vec<&'a Asked>>,
@@ -202,7 +209,7 @@ impl<'a> Judge<'a> {
     /// (c) No origin connection carries shared fetches and passes; none carries secrets of two.
     fn connections_do_not_mix(&self) -> Result<(), Finding> {
         let mut carried: BTreeMap<u32, (BTreeSet<Who>, BTreeSet<bool>)> = BTreeMap::new();
-        for asked in &self.seen.asked {
+        for asked in self.asked {
             let (owners, shared) = carried.entry(asked.connection).or_default();
             owners.extend(&asked.owners);
             shared.insert(asked.request.is_none());
@@ -311,7 +318,11 @@ impl<'a> Judge<'a> {
 
     /// The policy in force at an instant.
     fn in_force_at(&self, at: u64) -> &'a Policy {
-        let reloads = self.schedule.controls.iter().filter(|control| control.at <= at);
+        let reloads = self
+            .schedule
+            .controls
+            .iter()
+            .filter(|control| control.at <= at);
         let last = reloads.filter_map(|control| match control.what {
             What::Reload(n) => Some(n),
             _ => None,
@@ -353,34 +364,10 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// (f) Nobody waits for ever.
-    fn everybody_is_answered(&self) -> Result<(), Finding> {
-        for (n, (client, got)) in self
-            .schedule
-            .clients
-            .iter()
-            .zip(&self.seen.clients)
-            .enumerate()
-        {
-            let left = client
-                .steps
-                .iter()
-                .any(|step| matches!(step.action, Action::Abort));
-            let unanswered = self
-                .exchanges
-                .iter()
-                .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
-            if !left && got.ended.is_none() && unanswered {
-                return Err(finding("patience", format!("client {n} waits for ever")));
-            }
-        }
-        Ok(())
-    }
-
     /// (f) An unsafe request reaches the origin once at most.
     fn unsafe_methods_are_sent_once(&self) -> Result<(), Finding> {
         let mut sent = BTreeSet::new();
-        for asked in self.seen.asked.iter().filter(|asked| asked.is_first) {
+        for asked in self.asked.iter().filter(|asked| asked.is_first) {
             let Some(id) = asked.request else { continue };
             let request = self.exchanges.iter().find(|e| e.request.id == id);
             if request.is_some_and(|e| !e.request.is_safe()) && !sent.insert(id) {
@@ -392,6 +379,27 @@ impl<'a> Judge<'a> {
         }
         Ok(())
     }
+}
+
+/// (f) Nobody waits for ever.
+fn everybody_is_answered(
+    schedule: &Schedule,
+    exchanges: &[Exchange<'_>],
+    clients: &[Got],
+) -> Result<(), Finding> {
+    for (n, (client, got)) in schedule.clients.iter().zip(clients).enumerate() {
+        let left = client
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Abort));
+        let unanswered = exchanges
+            .iter()
+            .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
+        if !left && got.ended.is_none() && unanswered {
+            return Err(finding("patience", format!("client {n} waits for ever")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a request shows who sends it.
@@ -443,6 +451,34 @@ pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<
                     ));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// The same of what was exchanged, whenever it came.
+pub(crate) fn two_exchanges(one: &[Exchange<'_>], other: &[Exchange<'_>]) -> Result<(), Finding> {
+    for (one, other) in one
+        .iter()
+        .zip(other)
+        .filter(|(one, _)| one.request.who != Who::A)
+    {
+        let bytes = |of: &Exchange<'_>| {
+            of.response
+                .as_ref()
+                .map(|r| [r.head.as_slice(), &r.body].concat())
+        };
+        let got = |bytes: Option<Vec<u8>>| Got {
+            pieces: vec![(0, bytes.unwrap_or_default())],
+            ended: None,
+        };
+        if bytes(one) != bytes(other) {
+            let difference = difference(&got(bytes(one)), &got(bytes(other)));
+            let what = format!(
+                "request {} observes A's secrets: {difference}",
+                one.request.id
+            );
+            return Err(finding("two runs", what));
         }
     }
     Ok(())

@@ -189,6 +189,7 @@ impl Origins {
             timing,
             content,
             route,
+            of_a: owners(all).contains(&Who::A),
             made: Vec::new(),
             what: String::new(),
         };
@@ -342,6 +343,22 @@ const HURRIED: [Framing; 7] = [
     Framing::Switch,
 ];
 
+/// The same, where only A can be confused.
+const OF_A: [Framing; 12] = [
+    Framing::TooLong,
+    Framing::TooShort,
+    Framing::LengthAndChunks,
+    Framing::TwoLengths,
+    Framing::CutBody,
+    Framing::Garbage,
+    Framing::Interim(103),
+    Framing::Giant,
+    Framing::Junk,
+    Framing::Twice,
+    Framing::TwiceLate,
+    Framing::Http10,
+];
+
 const SHARED: [&str; 9] = [
     "public, max-age=60",
     "max-age=3600",
@@ -387,6 +404,8 @@ struct Making<'a> {
     timing: Rng,
     content: Rng,
     route: Rng,
+    /// The request carries A's secrets.
+    of_a: bool,
     made: Vec<Made>,
     what: String,
 }
@@ -473,6 +492,10 @@ impl Making<'_> {
     fn framing(&mut self) -> Framing {
         let chance = self.origins.fault_percent;
         if self.outline.percent(chance) {
+            // On a connection of A's own, what comes twice or late may come when it will.
+            if self.origins.hurried && self.of_a {
+                return self.outline.pick(&OF_A);
+            }
             if self.origins.hurried {
                 return self.outline.pick(&HURRIED);
             }
