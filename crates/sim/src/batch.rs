@@ -168,7 +168,7 @@ pub(crate) fn many(
                     let (seen, judged) = judge(&schedule);
                     own.take(&seen);
                     let judged = judged.and_then(|()| {
-                        if n % REPEATED_EVERY == 0 {
+                        if n.is_multiple_of(REPEATED_EVERY) {
                             repeats(&schedule, &seen)
                         } else {
                             Ok(())
@@ -198,8 +198,17 @@ pub(crate) fn many(
     )
 }
 
+/// A seeded fault that was found.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    /// The schedule's place in its batch.
+    pub(crate) nth: u64,
+    pub(crate) seed: u64,
+    pub(crate) finding: Finding,
+}
+
 /// For each seeded fault: the first schedule that finds it, if one of `most` does.
-pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<(u64, u64, Finding)>)> {
+pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<Caught>)> {
     let each = |planted: Fault| {
         let caught = (0..most).find_map(|n| {
             let seed = nth(base, n);
@@ -209,7 +218,11 @@ pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<(u64, u64, Find
             fault::set(None);
             // What is found without the fault too is not its doing.
             let finding = judged.err().filter(|_| judge(&schedule).1.is_ok())?;
-            Some((n, seed, finding))
+            Some(Caught {
+                nth: n,
+                seed,
+                finding,
+            })
         });
         (planted, caught)
     };
@@ -247,7 +260,9 @@ fn without(schedule: &Schedule) -> Vec<Schedule> {
         change(&|s| drop(s.controls.remove(n)));
     }
     for n in 0..schedule.outages.len() {
-        change(&|s| drop(s.outages.remove(n)));
+        change(&|s| {
+            s.outages.remove(n);
+        });
     }
     for (n, client) in schedule.clients.iter().enumerate() {
         for k in 0..client.steps.len() {
@@ -321,7 +336,8 @@ mod tests {
         let caught = faults(BASE, 500)
             .into_iter()
             .find(|(fault, _)| *fault == planted);
-        let (_, seed, finding) = caught.and_then(|(_, caught)| caught).expect("it is caught");
+        let caught = caught.and_then(|(_, caught)| caught);
+        let Caught { seed, finding, .. } = caught.expect("it is caught");
         let whole = Schedule::of(seed);
         fault::set(Some(planted));
         let smallest = shrink(&whole);

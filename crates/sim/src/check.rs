@@ -102,21 +102,21 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// What each answer was made of: the origin's answers whose stamps it holds. Of several with one
     /// stamp, the one that speaks best for the edge.
-    fn delivered(&self) -> impl Iterator<Item = (&'a Exchange<'a>, &'a Asked)> {
-        self.exchanges.iter().flat_map(move |exchange| {
-            let response = exchange.response.as_ref();
-            let bytes = response.map(|r| [r.head.as_slice(), r.body.as_slice()].concat());
-            let stamps = stamps(&bytes.unwrap_or_default());
-            let of_stamp = |stamp| {
-                let asked = self.by_stamp.get(stamp)?;
-                asked
-                    .iter()
-                    .max_by_key(|asked| (!asked.forbids, asked.at))
-                    .copied()
+    fn delivered(&self) -> Vec<(&'a Exchange<'a>, &'a Asked)> {
+        let mut delivered = Vec::new();
+        for exchange in self.exchanges {
+            let Some(response) = &exchange.response else {
+                continue;
             };
-            let asked: Vec<&Asked> = stamps.iter().filter_map(of_stamp).collect();
-            asked.into_iter().map(move |asked| (exchange, asked))
-        })
+            let mut stamps = stamps(&response.head);
+            stamps.extend(crate::secret::stamps(&response.body));
+            for stamp in stamps {
+                let asked = self.by_stamp.get(&stamp).into_iter().flatten();
+                let best = asked.max_by_key(|asked| (!asked.forbids, asked.at));
+                delivered.extend(best.map(|asked| (exchange, *asked)));
+            }
+        }
+        delivered
     }
 
     /// (a) What an origin made for a request that carried somebody's secrets reaches the connection
@@ -242,7 +242,7 @@ impl<'a> Judge<'a> {
         let mut all_since = 0;
         let mut since: BTreeMap<&str, u64> = BTreeMap::new();
         let mut changes = self.schedule.controls.iter().peekable();
-        let mut delivered: Vec<_> = self.delivered().collect();
+        let mut delivered = self.delivered();
         // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
         delivered.retain(|(_, asked)| !asked.surplus && !asked.after_surplus);
         delivered.sort_by_key(|(exchange, _)| exchange.at);
@@ -323,17 +323,21 @@ impl<'a> Judge<'a> {
             .controls
             .iter()
             .filter(|control| control.at <= at);
-        let last = reloads.filter_map(|control| match control.what {
+        let mut last = reloads.filter_map(|control| match control.what {
             What::Reload(n) => Some(n),
             _ => None,
         });
-        &self.schedule.policies[last.last().unwrap_or(0)]
+        &self.schedule.policies[last.next_back().unwrap_or(0)]
     }
 
     /// (e) What an origin marked as not to be shared reaches one request at most.
     fn what_is_forbidden_is_not_shared(&self) -> Result<(), Finding> {
         let mut reached: BTreeMap<u64, u32> = BTreeMap::new();
-        for (exchange, asked) in self.delivered().filter(|(_, asked)| asked.forbids) {
+        for (exchange, asked) in self
+            .delivered()
+            .into_iter()
+            .filter(|(_, asked)| asked.forbids)
+        {
             if let Some(other) = reached
                 .insert(asked.stamp, exchange.request.id)
                 .filter(|other| *other != exchange.request.id)
@@ -347,6 +351,7 @@ impl<'a> Judge<'a> {
         }
         for (exchange, asked) in self
             .delivered()
+            .into_iter()
             .filter(|(_, asked)| asked.only_without_cookie)
         {
             let cookie = exchange

@@ -185,9 +185,9 @@ fn faults(seed: u64, schedules: u64) -> ExitCode {
     let mut all_caught = true;
     for (fault, caught) in batch::faults(seed, schedules) {
         match caught {
-            Some((n, seed, finding)) => {
+            Some(batch::Caught { nth, seed, finding }) => {
                 say(&format!(
-                    "{fault:?}: caught by `{}` in schedule {n}, seed {seed}",
+                    "{fault:?}: caught by `{}` in schedule {nth}, seed {seed}",
                     finding.checker
                 ));
             }

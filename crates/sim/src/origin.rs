@@ -111,7 +111,8 @@ impl Origins {
         let mut after_surplus = false;
         while let Some(head) = wire.head().await {
             let request = Incoming::of(&head);
-            if request.expects && !self.hurried && hash(self.seed, &masked(&head)) % 3 == 0 {
+            if request.expects && !self.hurried && hash(self.seed, &masked(&head)).is_multiple_of(3)
+            {
                 // It asks for the body before it says what it thinks of it.
                 if wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_none() {
                     return;
@@ -154,7 +155,7 @@ impl Origins {
                     Doing::Wait(ms) => {
                         clock
                             .sleep_until(answered(clock.now() + ms, request.lane))
-                            .await
+                            .await;
                     }
                     Doing::Write(bytes) => {
                         if wire.send(&bytes).await.is_none() {
