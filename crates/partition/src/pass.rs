@@ -164,8 +164,8 @@ impl PassRequest {
         self.credentials
     }
 
-    /// Whether it carries a known credential, or a target that names somebody: then no two viewers
-    /// have the same [`Self::credentials`].
+    /// Whether it carries a known credential: then no two viewers have the same
+    /// [`Self::credentials`].
     #[must_use]
     pub const fn names_its_sender(&self) -> bool {
         self.names_its_sender
@@ -189,7 +189,7 @@ impl PassRequest {
 ///
 /// A client connection may come from a proxy and carry many viewers in turn. So every field counts
 /// that is not on a list of what says nothing of its sender, known credential or not; and so does the
-/// whole target, when something in it names somebody.
+/// whole target, when it may name somebody.
 fn sender(
     headers: &HeaderMap,
     target: &str,
@@ -214,7 +214,7 @@ fn sender(
         .split_once('?')
         .map_or((target, None), |(path, query)| (path, Some(query)));
     if identity::path(path, session).is_err() || identity::query(query, session).is_err() {
-        (any, named) = (true, true);
+        any = true;
         canonical.text(target);
     }
     if let Some(referer) = referer.filter(|_| !named) {
@@ -266,5 +266,83 @@ impl RequestHead<'_> {
             Some(query) => format!("{}?{query}", self.path),
             None => self.path.to_owned(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whether two requests may follow each other on one origin connection.
+    fn check(one: (&[(&str, &str)], &str), other: (&[(&str, &str)], &str), expected: bool) {
+        let session = Session {
+            cookies: Vec::new(),
+            ignorable_cookies: Vec::new(),
+            headers: vec![HeaderName::from_static("x-user")],
+            query: Vec::new(),
+            query_public: Vec::new(),
+            segments: Vec::new(),
+        };
+        let of = |(fields, target): (&[(&str, &str)], &str)| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in fields {
+                let name: HeaderName = name.parse().expect("a name");
+                headers.append(name, value.parse().expect("a value"));
+            }
+            sender(&headers, target, &session).0
+        };
+        assert_eq!(of(one) == of(other), expected, "{one:?} {other:?}");
+    }
+
+    #[test]
+    fn only_one_viewer_uses_an_origin_connection() {
+        check(
+            (&[("cookie", "s=a")], "/"),
+            (&[("cookie", "s=a")], "/x"),
+            true,
+        );
+        check(
+            (&[("cookie", "s=a")], "/"),
+            (&[("cookie", "s=b")], "/"),
+            false,
+        );
+        check((&[("cookie", "s=a")], "/"), (&[], "/"), false);
+        check(
+            (&[("accept", "x")], "/"),
+            (&[("accept", "y"), ("sec-fetch-dest", "z")], "/"),
+            true,
+        );
+        // Declared by the policy, or by another name than anybody knows.
+        check((&[("x-user", "a")], "/"), (&[("x-user", "b")], "/"), false);
+        check(
+            (&[("x-app-key", "a")], "/"),
+            (&[("x-app-key", "b")], "/"),
+            false,
+        );
+        // What a trusted proxy says of whom it speaks for.
+        check(
+            (&[("x-forwarded-for", "192.0.2.1")], "/"),
+            (&[("x-forwarded-for", "192.0.2.2")], "/"),
+            false,
+        );
+        check((&[], "/reset?token=a"), (&[], "/reset?token=b"), false);
+        check((&[], "/news?page=1"), (&[], "/news?page=2"), true);
+    }
+
+    #[test]
+    fn only_a_known_credential_surely_names_its_sender() {
+        let session = Session {
+            cookies: Vec::new(),
+            ignorable_cookies: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            query_public: Vec::new(),
+            segments: Vec::new(),
+        };
+        let mut headers = HeaderMap::new();
+        headers.insert("x-version", HeaderValue::from_static("2"));
+        assert!(!sender(&headers, "/login?token=a", &session).1);
+        headers.insert(http::header::COOKIE, HeaderValue::from_static("s=a"));
+        assert!(sender(&headers, "/login", &session).1);
     }
 }

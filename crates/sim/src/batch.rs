@@ -168,7 +168,7 @@ pub(crate) fn many(
                     let (seen, judged) = judge(&schedule);
                     own.take(&seen);
                     let judged = judged.and_then(|()| {
-                        if n % REPEATED_EVERY == 0 {
+                        if n.is_multiple_of(REPEATED_EVERY) {
                             repeats(&schedule, &seen)
                         } else {
                             Ok(())
@@ -198,8 +198,17 @@ pub(crate) fn many(
     )
 }
 
+/// A seeded fault that was found.
+#[derive(Debug)]
+pub(crate) struct Caught {
+    /// The schedule's place in its batch.
+    pub(crate) nth: u64,
+    pub(crate) seed: u64,
+    pub(crate) finding: Finding,
+}
+
 /// For each seeded fault: the first schedule that finds it, if one of `most` does.
-pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<(u64, u64, Finding)>)> {
+pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<Caught>)> {
     let each = |planted: Fault| {
         let caught = (0..most).find_map(|n| {
             let seed = nth(base, n);
@@ -209,7 +218,11 @@ pub(crate) fn faults(base: u64, most: u64) -> Vec<(Fault, Option<(u64, u64, Find
             fault::set(None);
             // What is found without the fault too is not its doing.
             let finding = judged.err().filter(|_| judge(&schedule).1.is_ok())?;
-            Some((n, seed, finding))
+            Some(Caught {
+                nth: n,
+                seed,
+                finding,
+            })
         });
         (planted, caught)
     };
@@ -247,7 +260,9 @@ fn without(schedule: &Schedule) -> Vec<Schedule> {
         change(&|s| drop(s.controls.remove(n)));
     }
     for n in 0..schedule.outages.len() {
-        change(&|s| drop(s.outages.remove(n)));
+        change(&|s| {
+            s.outages.remove(n);
+        });
     }
     for (n, client) in schedule.clients.iter().enumerate() {
         for k in 0..client.steps.len() {
@@ -291,6 +306,54 @@ pub(crate) fn every(step: u64, say: impl Fn(u64) + Send + Sync) -> impl Fn(u64) 
                 .is_ok()
         {
             say(done);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: u64 = 20_200_316;
+
+    #[test]
+    fn others_do_not_observe_a_members_secrets() {
+        let (totals, findings) = many(BASE, 300, 2, |_| {});
+        assert!(findings.is_empty(), "{findings:#?}");
+        assert_eq!(totals.control(), Ok(()), "{totals}");
+    }
+
+    #[test]
+    fn every_seeded_fault_is_caught() {
+        for (fault, caught) in faults(BASE, 500) {
+            assert!(caught.is_some(), "{fault:?} is not caught");
+        }
+    }
+
+    #[test]
+    fn a_failing_schedule_gets_smaller_and_still_fails() {
+        let planted = Fault::CookieInSharedFetch;
+        let caught = faults(BASE, 500)
+            .into_iter()
+            .find(|(fault, _)| *fault == planted);
+        let caught = caught.and_then(|(_, caught)| caught);
+        let Caught { seed, finding, .. } = caught.expect("it is caught");
+        let whole = Schedule::of(seed);
+        fault::set(Some(planted));
+        let smallest = shrink(&whole);
+        fault::set(None);
+        let (smallest, still) = smallest.expect("it fails");
+        assert_eq!(still.checker, finding.checker);
+        let steps = |s: &Schedule| s.clients.iter().map(|c| c.steps.len()).sum::<usize>();
+        assert!(steps(&smallest) <= steps(&whole) && judge(&smallest).1.is_ok());
+    }
+
+    #[test]
+    fn the_same_over_sockets() {
+        for n in 0..20 {
+            let seed = nth(BASE, n);
+            let (_, judged) = crate::sockets::judge(&Schedule::of(seed));
+            assert_eq!(judged, Ok(()), "seed {seed}");
         }
     }
 }

@@ -22,12 +22,12 @@ fn finding(checker: &'static str, what: String) -> Finding {
 }
 
 /// A request with its answer, as a client saw them.
-struct Exchange<'a> {
-    client: usize,
+pub(crate) struct Exchange<'a> {
+    pub(crate) client: usize,
     /// When its first byte was sent.
-    at: u64,
-    request: &'a Request,
-    response: Option<Response>,
+    pub(crate) at: u64,
+    pub(crate) request: &'a Request,
+    pub(crate) response: Option<Response>,
 }
 
 /// The requests of a client, in order, each with its instant.
@@ -63,30 +63,37 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
             });
         }
     }
-    let world = Judge {
+    exchanged(schedule, &exchanges, &seen.asked)?;
+    everybody_is_answered(schedule, &exchanges, &seen.clients)
+}
+
+/// Judges what was exchanged, whenever it came.
+pub(crate) fn exchanged(
+    schedule: &Schedule,
+    exchanges: &[Exchange<'_>],
+    asked: &[Asked],
+) -> Result<(), Finding> {
+    let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
+    for asked in asked {
+        by_stamp.entry(asked.stamp).or_default().push(asked);
+    }
+    let judge = Judge {
         schedule,
-        seen,
-        exchanges: &exchanges,
-        by_stamp: {
-            let mut by_stamp: BTreeMap<u64, Vec<&Asked>> = BTreeMap::new();
-            for asked in &seen.asked {
-                by_stamp.entry(asked.stamp).or_default().push(asked);
-            }
-            by_stamp
-        },
+        asked,
+        exchanges,
+        by_stamp,
     };
-    world.secrets_stay_home()?;
-    world.cookies_come_once()?;
-    world.connections_do_not_mix()?;
-    world.nothing_outlives()?;
-    world.what_is_forbidden_is_not_shared()?;
-    world.everybody_is_answered()?;
-    world.unsafe_methods_are_sent_once()
+    judge.secrets_stay_home()?;
+    judge.cookies_come_once()?;
+    judge.connections_do_not_mix()?;
+    judge.nothing_outlives()?;
+    judge.what_is_forbidden_is_not_shared()?;
+    judge.unsafe_methods_are_sent_once()
 }
 
 struct Judge<'a> {
     schedule: &'a Schedule,
-    seen: &'a Seen,
+    asked: &'a [Asked],
     exchanges: &'a [Exchange<'a>],
     /// A document comes several times with one stamp; everything else has its own.
     by_stamp: BTreeMap<u64, Vec<&'a Asked>>,
@@ -95,21 +102,21 @@ struct Judge<'a> {
 impl<'a> Judge<'a> {
     /// What each answer was made of: the origin's answers whose stamps it holds. Of several with one
     /// stamp, the one that speaks best for the edge.
-    fn delivered(&self) -> impl Iterator<Item = (&'a Exchange<'a>, &'a Asked)> {
-        self.exchanges.iter().flat_map(move |exchange| {
-            let response = exchange.response.as_ref();
-            let bytes = response.map(|r| [r.head.as_slice(), r.body.as_slice()].concat());
-            let stamps = stamps(&bytes.unwrap_or_default());
-            let of_stamp = |stamp| {
-                let asked = self.by_stamp.get(stamp)?;
-                asked
-                    .iter()
-                    .max_by_key(|asked| (!asked.forbids, asked.at))
-                    .copied()
+    fn delivered(&self) -> Vec<(&'a Exchange<'a>, &'a Asked)> {
+        let mut delivered = Vec::new();
+        for exchange in self.exchanges {
+            let Some(response) = &exchange.response else {
+                continue;
             };
-            let asked: Vec<&Asked> = stamps.iter().filter_map(of_stamp).collect();
-            asked.into_iter().map(move |asked| (exchange, asked))
-        })
+            let mut stamps = stamps(&response.head);
+            stamps.extend(crate::secret::stamps(&response.body));
+            for stamp in stamps {
+                let asked = self.by_stamp.get(&stamp).into_iter().flatten();
+                let best = asked.max_by_key(|asked| (!asked.forbids, asked.at));
+                delivered.extend(best.map(|asked| (exchange, *asked)));
+            }
+        }
+        delivered
     }
 
     /// (a) What an origin made for a request that carried somebody's secrets reaches the connection
@@ -202,7 +209,7 @@ impl<'a> Judge<'a> {
     /// (c) No origin connection carries shared fetches and passes; none carries secrets of two.
     fn connections_do_not_mix(&self) -> Result<(), Finding> {
         let mut carried: BTreeMap<u32, (BTreeSet<Who>, BTreeSet<bool>)> = BTreeMap::new();
-        for asked in &self.seen.asked {
+        for asked in self.asked {
             let (owners, shared) = carried.entry(asked.connection).or_default();
             owners.extend(&asked.owners);
             shared.insert(asked.request.is_none());
@@ -235,7 +242,7 @@ impl<'a> Judge<'a> {
         let mut all_since = 0;
         let mut since: BTreeMap<&str, u64> = BTreeMap::new();
         let mut changes = self.schedule.controls.iter().peekable();
-        let mut delivered: Vec<_> = self.delivered().collect();
+        let mut delivered = self.delivered();
         // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
         delivered.retain(|(_, asked)| !asked.surplus && !asked.after_surplus);
         delivered.sort_by_key(|(exchange, _)| exchange.at);
@@ -259,8 +266,13 @@ impl<'a> Judge<'a> {
                 );
                 return Err(finding("purges", what));
             }
+            // A request may wait for its turn on its connection, and is then taken up under later rules.
             let before = self.in_force_at(asked.at.min(exchange.at));
-            if before.salt != in_force.salt {
+            let later = self.schedule.controls.iter().any(|control| {
+                control.at > exchange.at
+                    && matches!(control.what, What::Reload(n) if self.schedule.policies[n].salt == before.salt)
+            });
+            if before.salt != in_force.salt && !later {
                 let what = format!(
                     "request {} of {} got what was asked under other rules: {asked:?}",
                     exchange.request.id, exchange.at
@@ -306,18 +318,26 @@ impl<'a> Judge<'a> {
 
     /// The policy in force at an instant.
     fn in_force_at(&self, at: u64) -> &'a Policy {
-        let reloads = self.schedule.controls.iter().filter(|control| control.at <= at);
-        let last = reloads.filter_map(|control| match control.what {
+        let reloads = self
+            .schedule
+            .controls
+            .iter()
+            .filter(|control| control.at <= at);
+        let mut last = reloads.filter_map(|control| match control.what {
             What::Reload(n) => Some(n),
             _ => None,
         });
-        &self.schedule.policies[last.last().unwrap_or(0)]
+        &self.schedule.policies[last.next_back().unwrap_or(0)]
     }
 
     /// (e) What an origin marked as not to be shared reaches one request at most.
     fn what_is_forbidden_is_not_shared(&self) -> Result<(), Finding> {
         let mut reached: BTreeMap<u64, u32> = BTreeMap::new();
-        for (exchange, asked) in self.delivered().filter(|(_, asked)| asked.forbids) {
+        for (exchange, asked) in self
+            .delivered()
+            .into_iter()
+            .filter(|(_, asked)| asked.forbids)
+        {
             if let Some(other) = reached
                 .insert(asked.stamp, exchange.request.id)
                 .filter(|other| *other != exchange.request.id)
@@ -331,6 +351,7 @@ impl<'a> Judge<'a> {
         }
         for (exchange, asked) in self
             .delivered()
+            .into_iter()
             .filter(|(_, asked)| asked.only_without_cookie)
         {
             let cookie = exchange
@@ -348,34 +369,10 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    /// (f) Nobody waits for ever.
-    fn everybody_is_answered(&self) -> Result<(), Finding> {
-        for (n, (client, got)) in self
-            .schedule
-            .clients
-            .iter()
-            .zip(&self.seen.clients)
-            .enumerate()
-        {
-            let left = client
-                .steps
-                .iter()
-                .any(|step| matches!(step.action, Action::Abort));
-            let unanswered = self
-                .exchanges
-                .iter()
-                .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
-            if !left && got.ended.is_none() && unanswered {
-                return Err(finding("patience", format!("client {n} waits for ever")));
-            }
-        }
-        Ok(())
-    }
-
     /// (f) An unsafe request reaches the origin once at most.
     fn unsafe_methods_are_sent_once(&self) -> Result<(), Finding> {
         let mut sent = BTreeSet::new();
-        for asked in self.seen.asked.iter().filter(|asked| asked.is_first) {
+        for asked in self.asked.iter().filter(|asked| asked.is_first) {
             let Some(id) = asked.request else { continue };
             let request = self.exchanges.iter().find(|e| e.request.id == id);
             if request.is_some_and(|e| !e.request.is_safe()) && !sent.insert(id) {
@@ -387,6 +384,27 @@ impl<'a> Judge<'a> {
         }
         Ok(())
     }
+}
+
+/// (f) Nobody waits for ever.
+fn everybody_is_answered(
+    schedule: &Schedule,
+    exchanges: &[Exchange<'_>],
+    clients: &[Got],
+) -> Result<(), Finding> {
+    for (n, (client, got)) in schedule.clients.iter().zip(clients).enumerate() {
+        let left = client
+            .steps
+            .iter()
+            .any(|step| matches!(step.action, Action::Abort));
+        let unanswered = exchanges
+            .iter()
+            .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
+        if !left && got.ended.is_none() && unanswered {
+            return Err(finding("patience", format!("client {n} waits for ever")));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a request shows who sends it.
@@ -438,6 +456,34 @@ pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<
                     ));
                 }
             }
+        }
+    }
+    Ok(())
+}
+
+/// The same of what was exchanged, whenever it came.
+pub(crate) fn two_exchanges(one: &[Exchange<'_>], other: &[Exchange<'_>]) -> Result<(), Finding> {
+    for (one, other) in one
+        .iter()
+        .zip(other)
+        .filter(|(one, _)| one.request.who != Who::A)
+    {
+        let bytes = |of: &Exchange<'_>| {
+            of.response
+                .as_ref()
+                .map(|r| [r.head.as_slice(), &r.body].concat())
+        };
+        let got = |bytes: Option<Vec<u8>>| Got {
+            pieces: vec![(0, bytes.unwrap_or_default())],
+            ended: None,
+        };
+        if bytes(one) != bytes(other) {
+            let difference = difference(&got(bytes(one)), &got(bytes(other)));
+            let what = format!(
+                "request {} observes A's secrets: {difference}",
+                one.request.id
+            );
+            return Err(finding("two runs", what));
         }
     }
     Ok(())

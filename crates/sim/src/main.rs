@@ -16,6 +16,7 @@ mod rng;
 mod schedule;
 mod secret;
 mod show;
+mod sockets;
 mod wire;
 mod world;
 
@@ -56,6 +57,13 @@ enum Command {
     },
     /// Looks for the smallest schedule that still fails.
     Shrink { seed: u64 },
+    /// Runs schedules over real sockets, one request after the other.
+    Sockets {
+        #[arg(long, default_value_t = 300)]
+        schedules: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Plants each seeded fault and looks whether it is found.
     Faults {
         #[arg(long, default_value_t = 2_000)]
@@ -74,6 +82,7 @@ fn main() -> ExitCode {
         } => many(seed, schedules, threads),
         Command::Replay { seed, verbose } => replay(seed, verbose),
         Command::Shrink { seed } => shrink(seed),
+        Command::Sockets { schedules, seed } => over_sockets(seed, schedules),
         Command::Faults { schedules, seed } => faults(seed, schedules),
     }
 }
@@ -148,13 +157,37 @@ fn verdict(judged: Result<(), check::Finding>) -> ExitCode {
     }
 }
 
+fn over_sockets(seed: u64, schedules: u64) -> ExitCode {
+    let (mut all_hits, mut failed) = (0, 0);
+    for n in 0..schedules {
+        let seed = batch::nth(seed, n);
+        let (hits, judged) = sockets::judge(&Schedule::of(seed));
+        all_hits += hits;
+        if let Err(finding) = judged {
+            failed += 1;
+            say(&format!(
+                "FAILED {}: {}\n  schedule {n}, seed {seed}",
+                finding.checker, finding.what
+            ));
+        }
+    }
+    say(&format!(
+        "{schedules} schedules over sockets, each twice: {all_hits} hits, {failed} failed"
+    ));
+    if failed == 0 && (all_hits > 0 || schedules < 100) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
 fn faults(seed: u64, schedules: u64) -> ExitCode {
     let mut all_caught = true;
     for (fault, caught) in batch::faults(seed, schedules) {
         match caught {
-            Some((n, seed, finding)) => {
+            Some(batch::Caught { nth, seed, finding }) => {
                 say(&format!(
-                    "{fault:?}: caught by `{}` in schedule {n}, seed {seed}",
+                    "{fault:?}: caught by `{}` in schedule {nth}, seed {seed}",
                     finding.checker
                 ));
             }

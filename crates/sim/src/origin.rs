@@ -111,7 +111,8 @@ impl Origins {
         let mut after_surplus = false;
         while let Some(head) = wire.head().await {
             let request = Incoming::of(&head);
-            if request.expects && !self.hurried && hash(self.seed, &masked(&head)) % 3 == 0 {
+            if request.expects && !self.hurried && hash(self.seed, &masked(&head)).is_multiple_of(3)
+            {
                 // It asks for the body before it says what it thinks of it.
                 if wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_none() {
                     return;
@@ -154,7 +155,7 @@ impl Origins {
                     Doing::Wait(ms) => {
                         clock
                             .sleep_until(answered(clock.now() + ms, request.lane))
-                            .await
+                            .await;
                     }
                     Doing::Write(bytes) => {
                         if wire.send(&bytes).await.is_none() {
@@ -189,6 +190,7 @@ impl Origins {
             timing,
             content,
             route,
+            of_a: owners(all).contains(&Who::A),
             made: Vec::new(),
             what: String::new(),
         };
@@ -342,6 +344,22 @@ const HURRIED: [Framing; 7] = [
     Framing::Switch,
 ];
 
+/// The same, where only A can be confused.
+const OF_A: [Framing; 12] = [
+    Framing::TooLong,
+    Framing::TooShort,
+    Framing::LengthAndChunks,
+    Framing::TwoLengths,
+    Framing::CutBody,
+    Framing::Garbage,
+    Framing::Interim(103),
+    Framing::Giant,
+    Framing::Junk,
+    Framing::Twice,
+    Framing::TwiceLate,
+    Framing::Http10,
+];
+
 const SHARED: [&str; 9] = [
     "public, max-age=60",
     "max-age=3600",
@@ -387,6 +405,8 @@ struct Making<'a> {
     timing: Rng,
     content: Rng,
     route: Rng,
+    /// The request carries A's secrets.
+    of_a: bool,
     made: Vec<Made>,
     what: String,
 }
@@ -473,6 +493,10 @@ impl Making<'_> {
     fn framing(&mut self) -> Framing {
         let chance = self.origins.fault_percent;
         if self.outline.percent(chance) {
+            // On a connection of A's own, what comes twice or late may come when it will.
+            if self.origins.hurried && self.of_a {
+                return self.outline.pick(&OF_A);
+            }
             if self.origins.hurried {
                 return self.outline.pick(&HURRIED);
             }

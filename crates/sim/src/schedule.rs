@@ -298,7 +298,9 @@ impl Maker {
             };
             steps.push(Step { at, action });
         }
-        let reads_from = if rng.percent(8) {
+        // How long an answer of A's is must not decide when A's next request is taken up.
+        let patient = who == Some(Who::B) || who == Some(Who::C) || count == 1;
+        let reads_from = if patient && rng.percent(8) {
             instant(last + rng.below(90_000), lane)
         } else {
             0

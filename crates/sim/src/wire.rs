@@ -4,7 +4,6 @@
 /// A response as a client got it.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
-    pub(crate) status: u16,
     /// Status line and header fields.
     pub(crate) head: Vec<u8>,
     /// The body without its framing, trailers after it.
@@ -159,7 +158,6 @@ pub(crate) fn responses(
         };
         at += took;
         responses.push(Response {
-            status,
             head: head.to_vec(),
             body,
             whole,

@@ -26,38 +26,29 @@ pub(crate) const BEGINNING_MS: u64 = 1_700_000_000_000;
 const AFTER_MS: u64 = 300_000;
 
 /// Milliseconds since the run began.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Clock {
-    start: Instant,
-    stands: bool,
+#[derive(Clone, Debug)]
+pub(crate) enum Clock {
+    /// Simulated: moves by itself when nobody has anything left to do.
+    Turned(Instant),
+    /// Stands until it is set.
+    Set(Arc<AtomicU64>),
 }
 
 impl Clock {
-    pub(crate) fn start() -> Self {
-        Self {
-            start: Instant::now(),
-            stands: false,
+    pub(crate) fn now(&self) -> u64 {
+        match self {
+            Self::Turned(start) => {
+                u64::try_from(start.elapsed().as_millis()).expect("runs are short")
+            }
+            Self::Set(now) => now.load(Ordering::Relaxed),
         }
     }
 
-    /// A clock by which no time passes.
-    pub(crate) fn standing() -> Self {
-        Self {
-            start: Instant::now(),
-            stands: true,
-        }
-    }
-
-    pub(crate) fn now(self) -> u64 {
-        if self.stands {
-            return 0;
-        }
-        u64::try_from(self.start.elapsed().as_millis()).expect("runs are short")
-    }
-
-    pub(crate) async fn sleep_until(self, at: u64) {
-        if !self.stands && at > self.now() {
-            tokio::time::sleep_until(self.start + Duration::from_millis(at)).await;
+    pub(crate) async fn sleep_until(&self, at: u64) {
+        if let Self::Turned(start) = self
+            && at > self.now()
+        {
+            tokio::time::sleep_until(*start + Duration::from_millis(at)).await;
         }
     }
 }
@@ -134,7 +125,7 @@ impl World for SimWorld {
             "o1.test"
         };
         let (ours, theirs) = tokio::io::duplex(self.pipe_bytes);
-        tokio::spawn(Arc::clone(&self.origins).serve(host, theirs, self.clock));
+        tokio::spawn(Arc::clone(&self.origins).serve(host, theirs, self.clock.clone()));
         Box::pin(async move { Ok(Box::new(ours) as Box<dyn Wire>) })
     }
 
@@ -162,7 +153,7 @@ pub(crate) fn run(schedule: &Schedule, secrets: Secrets) -> Seen {
 }
 
 async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
-    let clock = Clock::start();
+    let clock = Clock::Turned(Instant::now());
     let origins = Origins::new(
         schedule.seed,
         schedule.fault_percent,
@@ -170,17 +161,13 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         false,
     );
     let world = Arc::new(SimWorld {
-        clock,
+        clock: clock.clone(),
         random: AtomicU64::new(mix(schedule.seed ^ 0x4a4d)),
         origins: Arc::clone(&origins),
         outages: schedule.outages.clone(),
         pipe_bytes: schedule.origin_pipe_bytes,
     });
-    let rules: Vec<Rules> = schedule
-        .policies
-        .iter()
-        .map(|policy| compile(&policy.text).expect("a schedule's policies compile"))
-        .collect();
+    let rules = rules(schedule);
     let node = Node::new(config(), rules[0].clone(), world);
     let workers: Vec<Arc<Worker>> = (0..schedule.workers)
         .map(|_| Worker::new(Arc::clone(&node)))
@@ -195,41 +182,23 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
             address(client),
             client.steps.first().map_or(0, |step| step.at),
         );
+        let begins = clock.clone();
         tokio::spawn(async move {
             // A connection comes with its first request.
-            clock.sleep_until(first_at).await;
+            begins.sleep_until(first_at).await;
             serve_connection(&worker, theirs, address, stopped).await;
         });
         tokio::spawn(acting(
             ours,
             client.clone(),
             secrets,
-            clock,
+            clock.clone(),
             Arc::clone(log),
         ));
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
-        match &control.what {
-            What::PurgeAll => {
-                node.purge_all();
-            }
-            What::Purge(url) => {
-                let uris = node
-                    .stance()
-                    .rules
-                    .purge_uris(url)
-                    .expect("a schedule's URLs are URLs");
-                let _freed = node.purge(&uris);
-            }
-            What::Reload(n) => node.reload(rules[*n].clone()),
-            What::Sweep => {
-                for worker in &workers {
-                    worker.sweep();
-                }
-                node.maintain();
-            }
-        }
+        operate(&control.what, &node, &workers, &rules);
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
     Seen {
@@ -238,6 +207,34 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         counts: node.counts(),
         origin_connections: origins.connections(),
     }
+}
+
+/// Does what an operator does.
+pub(crate) fn operate(what: &What, node: &Arc<Node>, workers: &[Arc<Worker>], rules: &[Rules]) {
+    match what {
+        What::PurgeAll => {
+            node.purge_all();
+        }
+        What::Purge(url) => {
+            let uris = node.stance().rules.purge_uris(url);
+            let _freed = node.purge(&uris.expect("a schedule's URLs are URLs"));
+        }
+        What::Reload(n) => node.reload(rules[*n].clone()),
+        What::Sweep => {
+            for worker in workers {
+                worker.sweep();
+            }
+            node.maintain();
+        }
+    }
+}
+
+/// The rules of a schedule's policies.
+pub(crate) fn rules(schedule: &Schedule) -> Vec<Rules> {
+    let compiled = schedule.policies.iter().map(|policy| compile(&policy.text));
+    compiled
+        .map(|rules| rules.expect("a schedule's policies compile"))
+        .collect()
 }
 
 pub(crate) fn config() -> Config {
@@ -307,6 +304,6 @@ async fn acting(
     }
 }
 
-fn body(text: &str, who: Who, chunked: bool, secrets: Secrets) -> Vec<u8> {
+pub(crate) fn body(text: &str, who: Who, chunked: bool, secrets: Secrets) -> Vec<u8> {
     framed(&rendered(text, who, secrets), chunked)
 }

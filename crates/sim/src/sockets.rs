@@ -1,0 +1,261 @@
+//! The same schedules over real sockets: one request after the other, the edge behind a listener, the
+//! origins behind theirs. The clock stands and is set at each step, so nothing needs to be masked.
+//!
+//! For: what pipes in memory do not have, resets and half-sent segments among them. Never: overlap,
+//! since a real network would decide ties anew each time. The simulated world has that.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use shikiri_edge::world::{Connecting, Wire};
+use shikiri_edge::{Node, Worker, World, serve_connection};
+use shikiri_record::UnixMillis;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use crate::batch::secrets;
+use crate::check::{self, Exchange, Finding};
+use crate::origin::{Asked, Origins};
+use crate::rng::mix;
+use crate::schedule::{Action, Control, Request, Schedule, Step};
+use crate::secret::Secrets;
+use crate::wire::{self, Response};
+use crate::world::{BEGINNING_MS, Clock, body, config, operate, rules};
+
+/// How long anything may take here. Nothing in these schedules waits on purpose.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+struct SocketWorld {
+    now: Arc<AtomicU64>,
+    random: AtomicU64,
+    origins: [SocketAddr; 2],
+}
+
+impl World for SocketWorld {
+    fn connect(&self, host: &str, _port: u16) -> Connecting {
+        let address = self.origins[usize::from(host == "o2.test")];
+        Box::pin(async move {
+            let stream = TcpStream::connect(address).await?;
+            stream.set_nodelay(true)?;
+            Ok(Box::new(stream) as Box<dyn Wire>)
+        })
+    }
+
+    fn now(&self) -> UnixMillis {
+        UnixMillis(BEGINNING_MS + self.now.load(Ordering::Relaxed))
+    }
+
+    fn random(&self) -> u64 {
+        mix(self.random.fetch_add(1, Ordering::Relaxed))
+    }
+
+    fn clock_jump(&self) -> Option<Duration> {
+        None
+    }
+}
+
+/// Runs a schedule twice over sockets and judges both runs. Returns how many requests were hits.
+pub(crate) fn judge(schedule: &Schedule) -> (u64, Result<(), Finding>) {
+    let went = |variant| {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(network)?;
+        runtime.block_on(running(schedule, secrets(schedule, variant)))
+    };
+    let both = went(0).and_then(|one| went(1).map(|other| (one, other)));
+    match both {
+        Err(finding) => (0, Err(finding)),
+        Ok((one, other)) => {
+            let judged = check::two_exchanges(&one.exchanges, &other.exchanges)
+                .and_then(|()| check::exchanged(schedule, &one.exchanges, &one.asked))
+                .and_then(|()| check::exchanged(schedule, &other.exchanges, &other.asked));
+            (one.hits, judged)
+        }
+    }
+}
+
+fn network(error: io::Error) -> Finding {
+    Finding {
+        checker: "sockets",
+        what: format!("the network of this machine: {error}"),
+    }
+}
+
+struct Went<'a> {
+    exchanges: Vec<Exchange<'a>>,
+    asked: Vec<Asked>,
+    hits: u64,
+}
+
+/// What is done next.
+enum Next<'a> {
+    Step(usize, &'a Step),
+    Control(&'a Control),
+}
+
+async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Finding> {
+    let now = Arc::new(AtomicU64::new(0));
+    let clock = Clock::Set(Arc::clone(&now));
+    let origins = Origins::new(
+        schedule.seed,
+        schedule.fault_percent,
+        schedule.veto_percent,
+        true,
+    );
+    let mut addresses = Vec::new();
+    for host in ["o1.test", "o2.test"] {
+        let listener = TcpListener::bind("127.0.0.1:0").await.map_err(network)?;
+        addresses.push(listener.local_addr().map_err(network)?);
+        let (origins, clock) = (Arc::clone(&origins), clock.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(Arc::clone(&origins).serve(host, stream, clock.clone()));
+            }
+        });
+    }
+    let world = Arc::new(SocketWorld {
+        now: Arc::clone(&now),
+        random: AtomicU64::new(mix(schedule.seed)),
+        origins: [addresses[0], addresses[1]],
+    });
+    let rules = rules(schedule);
+    let node = Node::new(config(), rules[0].clone(), world);
+    let worker = Worker::new(Arc::clone(&node));
+    let workers = [Arc::clone(&worker)];
+    let edge = TcpListener::bind("127.0.0.1:0").await.map_err(network)?;
+    let address = edge.local_addr().map_err(network)?;
+    let (_stop, stopped) = watch::channel(false);
+    tokio::spawn(async move {
+        while let Ok((stream, client)) = edge.accept().await {
+            let (worker, stopped) = (Arc::clone(&worker), stopped.clone());
+            tokio::spawn(async move { serve_connection(&worker, stream, client, stopped).await });
+        }
+    });
+
+    let mut connections: BTreeMap<usize, Connection> = BTreeMap::new();
+    let mut exchanges = Vec::new();
+    for (at, next) in in_order(schedule) {
+        now.store(at, Ordering::Relaxed);
+        match next {
+            Next::Control(control) => operate(&control.what, &node, &workers, &rules),
+            Next::Step(client, step) => match &step.action {
+                Action::Abort => drop(connections.remove(&client)),
+                Action::HalfClose | Action::Body { .. } => {}
+                Action::Send(request) => {
+                    if connections
+                        .get(&client)
+                        .is_none_or(|connection| connection.ended)
+                    {
+                        let stream = TcpStream::connect(address).await.map_err(network)?;
+                        connections.insert(client, Connection::new(stream));
+                    }
+                    let connection = connections.get_mut(&client).expect("it was just made");
+                    exchanges.push(Exchange {
+                        client,
+                        at,
+                        request,
+                        response: connection.exchange(request, secrets).await?,
+                    });
+                }
+            },
+        }
+        rests(&node).await?;
+    }
+    Ok(Went {
+        exchanges,
+        asked: origins.asked(),
+        hits: node.counts().hits,
+    })
+}
+
+/// All that a schedule says, one after the other.
+fn in_order(schedule: &Schedule) -> Vec<(u64, Next<'_>)> {
+    let controls = schedule.controls.iter().map(|c| (c.at, Next::Control(c)));
+    let steps = schedule.clients.iter().enumerate().flat_map(|(n, client)| {
+        client
+            .steps
+            .iter()
+            .map(move |step| (step.at, Next::Step(n, step)))
+    });
+    let mut all: Vec<_> = controls.chain(steps).collect();
+    all.sort_by_key(|(at, _)| *at);
+    all
+}
+
+/// Waits until the edge has nothing left to do: what it stores behind an answer is stored.
+async fn rests(node: &Node) -> Result<(), Finding> {
+    let resting = async {
+        while node.counts().running + node.counts().filling > 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(PATIENCE, resting).await.map_err(|_| Finding {
+        checker: "patience",
+        what: "the edge does not come to rest".to_owned(),
+    })
+}
+
+/// A client's connection to the edge.
+struct Connection {
+    stream: TcpStream,
+    got: Vec<u8>,
+    head_only: Vec<bool>,
+    ended: bool,
+}
+
+impl Connection {
+    const fn new(stream: TcpStream) -> Self {
+        Self {
+            stream,
+            got: Vec::new(),
+            head_only: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Sends a request and reads its answer, or the end of the connection.
+    async fn exchange(
+        &mut self,
+        request: &Request,
+        secrets: Secrets,
+    ) -> Result<Option<Response>, Finding> {
+        let wrong = |checker, what| Err(Finding { checker, what });
+        let mut bytes = request.bytes(secrets);
+        if let Some(text) = request.body.as_ref().filter(|_| request.body_later) {
+            bytes.extend(body(text, request.who, request.chunked, secrets));
+        }
+        self.head_only.push(request.method == "HEAD");
+        // A connection that is being closed says so when it is read.
+        self.ended |= self.stream.write_all(&bytes).await.is_err();
+        let mut piece = vec![0; 16 << 10];
+        loop {
+            let mut answers = match wire::responses(&self.got, &self.head_only, self.ended) {
+                Ok(answers) => answers,
+                Err(why) => return wrong("framing", format!("request {}: {why}", request.id)),
+            };
+            if answers.len() == self.head_only.len()
+                && answers.last().is_some_and(|last| last.whole)
+            {
+                return Ok(answers.pop());
+            }
+            if self.ended {
+                let has_begun = answers.len() == self.head_only.len();
+                return Ok(if has_begun { answers.pop() } else { None });
+            }
+            match timeout(PATIENCE, self.stream.read(&mut piece)).await {
+                Ok(Ok(count)) if count > 0 => self.got.extend_from_slice(&piece[..count]),
+                Ok(_) => self.ended = true,
+                Err(_) => {
+                    return wrong("patience", format!("request {} waits for ever", request.id));
+                }
+            }
+        }
+    }
+}
