@@ -193,16 +193,13 @@ impl Growing {
     pub(crate) fn complete(&self) -> Bytes {
         let mut inner = self.lock();
         inner.state = State::Complete;
-        let whole = match inner.chunks.as_slice() {
-            [one] => one.clone(),
-            chunks => {
-                let mut whole = BytesMut::with_capacity(inner.len);
-                for chunk in chunks {
-                    whole.extend_from_slice(chunk);
-                }
-                whole.freeze()
-            }
-        };
+        // Copied even if it is one chunk: a chunk is a slice of what was read from the wire at once,
+        // and would keep all of that in memory for as long as it is stored.
+        let mut whole = BytesMut::with_capacity(inner.len);
+        for chunk in &inner.chunks {
+            whole.extend_from_slice(chunk);
+        }
+        let whole = whole.freeze();
         wake(inner);
         whole
     }
@@ -414,5 +411,25 @@ impl Body for InBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_body_keeps_nothing_else_in_memory() {
+        let read_at_once = Bytes::from(vec![b'x'; 64 << 10]);
+        for cuts in 1..=2 {
+            let growing = Growing::new();
+            for cut in 0..cuts {
+                growing.push(read_at_once.slice(cut * 100..cut * 100 + 10));
+            }
+            let whole = growing.complete();
+            assert_eq!(whole.len(), cuts * 10);
+            let held = read_at_once.as_ptr_range();
+            assert!(!held.contains(&whole.as_ptr()), "a slice of what was read");
+        }
     }
 }

@@ -939,6 +939,11 @@ fn of_the_page(mut headers: HeaderMap, received: UnixMillis) -> HeaderMap {
         let date = HeaderValue::try_from(imf_fixdate(received)).expect("a date is printable ASCII");
         headers.insert(DATE, date);
     }
+    // Copied: a value that was read from the wire is a slice of all that was read at once, and would
+    // keep it in memory for as long as it is stored.
+    for value in headers.values_mut() {
+        *value = HeaderValue::from_bytes(value.as_bytes()).expect("it is a header value already");
+    }
     headers
 }
 
@@ -1003,6 +1008,18 @@ mod tests {
         NotShared::MintsToken {
             place: format!("header {name}"),
         }
+    }
+
+    #[test]
+    fn what_is_stored_of_a_head_keeps_nothing_else_in_memory() {
+        let read_at_once = bytes::Bytes::from(vec![b'x'; 8 << 10]);
+        let mut headers = HeaderMap::new();
+        let slice = HeaderValue::from_maybe_shared(read_at_once.slice(100..110)).unwrap();
+        headers.insert(ETAG, slice);
+        let stored = of_the_page(headers, UnixMillis(0));
+        assert_eq!(stored[ETAG].as_bytes(), b"xxxxxxxxxx");
+        let held = read_at_once.as_ptr_range();
+        assert!(!held.contains(&stored[ETAG].as_bytes().as_ptr()));
     }
 
     #[test]

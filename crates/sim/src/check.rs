@@ -306,7 +306,11 @@ impl<'a> Judge<'a> {
 
     /// The policy in force at an instant.
     fn in_force_at(&self, at: u64) -> &'a Policy {
-        let reloads = self.schedule.controls.iter().filter(|control| control.at <= at);
+        let reloads = self
+            .schedule
+            .controls
+            .iter()
+            .filter(|control| control.at <= at);
         let last = reloads.filter_map(|control| match control.what {
             What::Reload(n) => Some(n),
             _ => None,
