@@ -114,7 +114,7 @@ impl Running {
             Ok(response) => response,
             Err(fault) => {
                 self.leading
-                    .tell(Outcome::Not(NotShared::OriginFailed.name()));
+                    .tell(Outcome::Failed(NotShared::OriginFailed.name()));
                 self.lead(Led::Failed(fault));
                 return;
             }
@@ -219,7 +219,12 @@ impl Running {
             });
             return;
         }
-        self.refuse(&why);
+        self.note_refusal(&why);
+        self.leading.tell(if is_failure(status) {
+            Outcome::Failed(why.name())
+        } else {
+            Outcome::Not(why.name())
+        });
         if status == StatusCode::NOT_MODIFIED || status == StatusCode::PARTIAL_CONTENT {
             // It answers what nobody asked: no viewer could use it, and what it was compared with is
             // in doubt.
@@ -240,6 +245,12 @@ impl Running {
     }
 
     fn refuse(&self, why: &NotShared) {
+        self.note_refusal(why);
+        self.leading.tell(Outcome::Not(why.name()));
+    }
+
+    /// What a refusal means for what is stored, and for requests to come.
+    fn note_refusal(&self, why: &NotShared) {
         let node = self.worker.node();
         let key = self.leading.key();
         if why.prohibits() {
@@ -250,7 +261,6 @@ impl Running {
             node.remembered.remember(key, until, why.name());
         }
         tracing::debug!(reason = why.name(), "not shared");
-        self.leading.tell(Outcome::Not(why.name()));
     }
 
     /// The head was admitted; the first bytes decide.
@@ -329,7 +339,7 @@ impl Running {
     /// Nothing of the body has left yet: the leader gets a clean failure.
     fn broke(&mut self, fault: OriginFault) {
         self.leading
-            .tell(Outcome::Not(NotShared::Incomplete.name()));
+            .tell(Outcome::Failed(NotShared::Incomplete.name()));
         self.lead(Led::Failed(fault));
     }
 

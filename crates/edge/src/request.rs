@@ -11,8 +11,8 @@ use http::header::{CACHE_CONTROL, MAX_FORWARDS, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal,
-    Refused, RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, Pass, Personal, Refused,
+    RequestHead, Reuse, Scheme, Sharing, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -366,6 +366,10 @@ impl Asked<'_> {
                 _ => "not-usable",
             },
             Outcome::Not(why) => why,
+            Outcome::Failed(why) => match stale {
+                Some((object, true)) => return self.hit(&object, None),
+                _ => why,
+            },
             Outcome::Running => "our-failure",
             #[cfg(feature = "seeded-faults")]
             Outcome::Unadmitted(status, headers, body) => {
@@ -377,15 +381,8 @@ impl Asked<'_> {
                 );
             }
         };
-        match stale {
-            Some((object, true)) if why == NotShared::OriginFailed.name() => {
-                self.hit(&object, None)
-            }
-            _ => {
-                self.pass(sharing.into_pass(Personal::Waited(why)), None)
-                    .await
-            }
-        }
+        self.pass(sharing.into_pass(Personal::Waited(why)), None)
+            .await
     }
 
     /// The request led a fill.

@@ -268,6 +268,37 @@ async fn a_failing_origin_is_stood_in_for_by_a_stale_copy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stale_copy_stands_in_for_those_who_waited_too() {
+    const ERROR: &str = "503 Service Unavailable\r\nContent-Type: text/css";
+    let failures: [fn() -> world::Reply; 3] = [
+        || reply(ERROR, "down"),
+        || raw("").closing(),
+        || {
+            raw("HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\nbo").closing()
+        },
+    ];
+    for failing in failures {
+        let node = TestNode::with(rules(PAGES), move |asked| {
+            if asked.contains("if-none-match") {
+                failing().after(S)
+            } else if asked.contains("sid=") {
+                reply(ERROR, "down")
+            } else {
+                reply(CSS, "body{}")
+            }
+        });
+        node.get("/a", "").await;
+        tokio::time::sleep(120 * S).await;
+        let all = futures(20, || node.get("/a", "Cookie: sid=1\r\n")).await;
+        assert_eq!(all.len(), 20);
+        for answer in all {
+            assert_eq!((answer.status, answer.body.as_str()), (200, "body{}"));
+        }
+        assert_eq!(node.asked(), 2, "nobody asks a failing origin again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_serves_at_once_and_refreshes_behind() {
     let head =
         "200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60, stale-while-revalidate=600";
