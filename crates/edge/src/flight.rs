@@ -22,6 +22,10 @@ pub(crate) enum Outcome {
     Shared(Arc<Object>),
     /// Not admitted: the reason's name.
     Not(&'static str),
+    /// The origin failed: the reason's name. An older copy may stand in (RFC 5861 4).
+    Failed(&'static str),
+    /// The origin gave no response at all: the status that says so, and the reason's name.
+    NoAnswer(http::StatusCode, &'static str),
     /// What only a seeded fault would hand to a waiter.
     #[cfg(feature = "seeded-faults")]
     Unadmitted(http::StatusCode, http::HeaderMap, bytes::Bytes),

@@ -3,8 +3,8 @@
 //! This is the part that types cannot prove, so it is small and the simulator aims at it. Two kinds
 //! of connection never mix:
 //!
-//! - **Shared** ones carry shared fetches of one key alone: an origin that answers twice, late, then
-//!   answers the same key. [`shared`] takes an [`Outbound`], which was rendered from a key; it never
+//! - **Shared** ones carry shared fetches alone; of one key, or of another after a second's silence: an
+//!   origin that answers twice, late, then answers the same key. [`shared`] takes an [`Outbound`], which was rendered from a key; it never
 //!   sees a request.
 //! - **Pass** ones belong to one client connection and one set of credentials. An origin that answers
 //!   twice, late, or to the wrong request can then confuse nobody but the member who asked. A request
@@ -21,8 +21,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, WWW_AUTHENTICATE};
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -154,7 +156,7 @@ pub(crate) async fn pass(
     };
     let credentials = request.credentials();
     let names_its_sender = request.names_its_sender();
-    let (method, target, headers) = request.into_parts();
+    let (method, target, mut headers) = request.into_parts();
     // Without credentials nobody knows who sent it, and a body may hold what makes somebody out of
     // anybody (a login): what is late on such a connection is shown to no other.
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
@@ -171,6 +173,8 @@ pub(crate) async fn pass(
             credentials,
         )
     } else {
+        // The origin is told, and closes first: it is the one that can afford to wait for stragglers.
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
         Home::Nowhere
     };
 
@@ -303,7 +307,7 @@ impl Sending {
 }
 
 /// `Authorization: Negotiate` and `NTLM` authenticate the connection, not the request.
-fn is_connection_bound(value: &http::HeaderValue) -> bool {
+fn is_connection_bound(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     [&b"negotiate"[..], b"ntlm"].iter().any(|scheme| {
         value
@@ -349,6 +353,8 @@ pub(crate) struct Conn {
     sender: SendRequest<OutgoingBody>,
     task: AbortHandle,
     idle_since: Instant,
+    /// For how long the origin keeps it, as far as it said.
+    idle_time_max: Duration,
     signs: Arc<Signs>,
 }
 
@@ -361,8 +367,36 @@ impl Drop for Conn {
 
 impl Conn {
     fn is_usable(&self, limits: &Limits) -> bool {
-        self.sender.is_ready() && self.idle_since.elapsed() < limits.origin_idle_time_max
+        self.sender.is_ready()
+            && self.idle_since.elapsed() < limits.origin_idle_time_max.min(self.idle_time_max)
     }
+
+    /// Whether it has been silent for so long after its last response that nothing more of that can be
+    /// on its way. What comes in that time closes it.
+    fn is_silent(&self) -> bool {
+        const SILENCE_MIN: Duration = Duration::from_secs(1);
+        self.idle_since.elapsed() >= SILENCE_MIN
+    }
+}
+
+/// How long an origin says that it keeps an idle connection, less a moment for a request that is on
+/// its way when it closes.
+fn kept_alive(headers: &HeaderMap) -> Duration {
+    const ON_ITS_WAY: Duration = Duration::from_secs(1);
+    let value = headers
+        .get("keep-alive")
+        .and_then(|value| value.to_str().ok());
+    let seconds = value.and_then(|value| {
+        value.split(',').find_map(|parameter| {
+            let (name, seconds) = parameter.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("timeout")
+                .then(|| seconds.trim().parse().ok())?
+        })
+    });
+    seconds.map_or(Duration::MAX, |seconds| {
+        Duration::from_secs(seconds).saturating_sub(ON_ITS_WAY)
+    })
 }
 
 async fn connect(
@@ -396,6 +430,7 @@ async fn connect(
         sender,
         task: task.abort_handle(),
         idle_since: Instant::now(),
+        idle_time_max: Duration::MAX,
         signs: Arc::default(),
     })
 }
@@ -420,9 +455,9 @@ impl Pool {
         let conns = idle.get_mut(place)?;
         // The youngest first: the others grow old and are closed.
         loop {
-            let at = conns
-                .iter()
-                .rposition(|(carried, _)| carried.as_ref() == key || pools_mixed())?;
+            let at = conns.iter().rposition(|(carried, conn)| {
+                carried.as_ref() == key || conn.is_silent() || pools_mixed()
+            })?;
             let (_, conn) = conns.remove(at)?;
             if conn.is_usable(limits) {
                 return Some(conn);
@@ -559,12 +594,13 @@ impl Home {
 }
 
 fn received(
-    conn: Conn,
+    mut conn: Conn,
     response: hyper::Response<Incoming>,
     home: &Home,
     limits: &Limits,
 ) -> Response {
     let (parts, body) = response.into_parts();
+    conn.idle_time_max = kept_alive(&parts.headers);
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
     // Two ways to tell where it ends are two messages to somebody (RFC 9112 6.3).

@@ -11,8 +11,8 @@ use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal,
-    Refused, RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, Pass, Personal, Refused,
+    RequestHead, Reuse, Scheme, Sharing, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -194,12 +194,8 @@ impl Asked<'_> {
             Ok(Joined::Waits(mut waiting)) => {
                 let outcome = timeout(limits.waiting_time_max, waiting.outcome()).await;
                 drop(waiting);
-                self.waited(
-                    sharing,
-                    outcome.unwrap_or(Outcome::Not("waited-too-long")),
-                    stale,
-                )
-                .await
+                self.waited(sharing, outcome.unwrap_or(Outcome::Running), stale)
+                    .await
             }
             Ok(Joined::Leads(leading)) => {
                 let (leader, led) = oneshot::channel();
@@ -365,7 +361,8 @@ impl Asked<'_> {
         outcome: Outcome,
         stale: Option<(Arc<Object>, bool)>,
     ) -> Response<OutBody> {
-        let why = match outcome {
+        // Why it is not shared; whether a stale copy may stand in; the failure that everybody gets.
+        let (why, stands_in, failed) = match outcome {
             Outcome::Shared(object) => match self.judge(&sharing, object) {
                 Found::Fresh(object, ttl) => {
                     count(&self.worker.node().counters.collapsed);
@@ -382,10 +379,14 @@ impl Asked<'_> {
                         .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
                         .await;
                 }
-                _ => "not-usable",
+                _ => ("not-usable", false, None),
             },
-            Outcome::Not(why) => why,
-            Outcome::Running => "our-failure",
+            Outcome::Not(why) => (why, false, None),
+            Outcome::Failed(why) => (why, true, None),
+            // That the origin gives no answer to a key is no secret of anybody's: all who waited for
+            // it are told, instead of asking one after another what does not answer.
+            Outcome::NoAnswer(status, why) => (why, true, Some(status)),
+            Outcome::Running => ("waited-too-long", true, None),
             #[cfg(feature = "seeded-faults")]
             Outcome::Unadmitted(status, headers, body) => {
                 return self.finish(
@@ -396,13 +397,18 @@ impl Asked<'_> {
                 );
             }
         };
-        let failed = why == NotShared::OriginFailed.name();
-        match self.stand_in(&sharing, stale.filter(|_| failed)) {
+        match self.stand_in(&sharing, stale.filter(|_| stands_in)) {
             Some(object) => self.hit(&object, None),
-            None => {
-                self.pass(sharing.into_pass(Personal::Waited(why)), None)
-                    .await
-            }
+            None => match failed {
+                Some(status) => {
+                    count(&self.worker.node().counters.failures);
+                    answer::failed(status, why, self.worker.node().now())
+                }
+                None => {
+                    self.pass(sharing.into_pass(Personal::Waited(why)), None)
+                        .await
+                }
+            },
         }
     }
 
@@ -520,9 +526,8 @@ impl Asked<'_> {
 
     fn failed(&self, fault: &OriginFault) -> Response<OutBody> {
         let node = self.worker.node();
-        count(&node.counters.failures);
-        tracing::warn!(%fault, "an origin failed");
-        answer::failed(fault, node.now())
+        node.note_failure(fault);
+        answer::failed(fault.status(), fault.name(), node.now())
     }
 
     /// The request goes to the origin as itself, and its answer to its sender alone.
@@ -548,9 +553,8 @@ impl Asked<'_> {
                 if let Some(why) = turn.refused() {
                     return refuse(node, why);
                 }
-                count(&node.counters.failures);
-                tracing::warn!(%fault, "an origin failed");
-                return answer::failed(&fault, node.now());
+                node.note_failure(&fault);
+                return answer::failed(fault.status(), fault.name(), node.now());
             }
         };
         if let Some(parts) = again {
@@ -632,6 +636,8 @@ fn invalidate(
     for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
         if node.may_invalidate(stance.rules.limits()) {
             node.purges.invalidate(&invalidation.uri);
+        } else {
+            count(&node.counters.invalidations_dropped);
         }
     }
 }

@@ -269,6 +269,37 @@ async fn a_failing_origin_is_stood_in_for_by_a_stale_copy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stale_copy_stands_in_for_those_who_waited_too() {
+    const ERROR: &str = "503 Service Unavailable\r\nContent-Type: text/css";
+    let failures: [fn() -> world::Reply; 3] = [
+        || reply(ERROR, "down"),
+        || raw("").closing(),
+        || {
+            raw("HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\nbo").closing()
+        },
+    ];
+    for failing in failures {
+        let node = TestNode::with(rules(PAGES), move |asked| {
+            if asked.contains("if-none-match") {
+                failing().after(S)
+            } else if asked.contains("sid=") {
+                reply(ERROR, "down")
+            } else {
+                reply(CSS, "body{}")
+            }
+        });
+        node.get("/a", "").await;
+        tokio::time::sleep(120 * S).await;
+        let all = futures(20, || node.get("/a", "Cookie: sid=1\r\n")).await;
+        assert_eq!(all.len(), 20);
+        for answer in all {
+            assert_eq!((answer.status, answer.body.as_str()), (200, "body{}"));
+        }
+        assert_eq!(node.asked(), 2, "nobody asks a failing origin again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_serves_at_once_and_refreshes_behind() {
     let head =
         "200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60, stale-while-revalidate=600";
@@ -403,9 +434,16 @@ async fn shared_fetches_and_passes_never_meet_on_a_connection() {
         }
     });
     let mut client = node.client();
-    for path in ["/", "/a.css", "/x", "/b.css", "/a.css"] {
-        // Nothing is fresh any more; the connections still are.
-        tokio::time::sleep(2 * S).await;
+    let at_once = Duration::ZERO;
+    for (path, pause) in [
+        ("/", at_once),
+        ("/a.css", at_once),
+        ("/x", at_once),
+        ("/b.css", at_once),
+        ("/a.css", 2 * S),
+        ("/c.css", 2 * S),
+    ] {
+        tokio::time::sleep(pause).await;
         client.send(&get(path, "Cookie: sid=alice\r\n")).await;
         assert_eq!(client.answer().await.status, 200);
     }
@@ -419,17 +457,21 @@ async fn shared_fetches_and_passes_never_meet_on_a_connection() {
         }
         .push(seen.connection);
     }
-    assert_eq!((passes.len(), shared.len()), (2, 3));
+    assert_eq!((passes.len(), shared.len()), (2, 4));
     assert_eq!(
         passes[0], passes[1],
-        "the positive control: pass connections are used again"
+        "pass connections are used again: the positive control"
     );
-    assert_eq!(
-        shared[0], shared[2],
-        "and so are shared ones, for the same key"
+    assert_ne!(
+        shared[0], shared[1],
+        "shared ones not at once for another key"
     );
-    assert_ne!(shared[0], shared[1], "but not for another");
-    assert!(!passes.contains(&shared[0]));
+    assert!(
+        shared[..2].contains(&shared[2]),
+        "but for the same, or after a silence"
+    );
+    assert!(shared[..2].contains(&shared[3]), "then for any");
+    assert!(!passes.iter().any(|pass| shared.contains(pass)));
 }
 
 #[tokio::test(start_paused = true)]
