@@ -11,7 +11,6 @@ use shikiri_partition::Refused;
 use shikiri_record::UnixMillis;
 
 use crate::body::OutBody;
-use crate::origin::OriginFault;
 
 /// The value of `Date`.
 pub(crate) fn date(now: UnixMillis) -> HeaderValue {
@@ -49,13 +48,11 @@ pub(crate) fn options(now: UnixMillis) -> Response<OutBody> {
 const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
-/// The answer when an origin failed.
-pub(crate) fn failed(fault: &OriginFault, now: UnixMillis) -> Response<OutBody> {
-    let mut response = plain(fault.status(), fault.name(), now);
-    if matches!(
-        fault,
-        OriginFault::ClientBody | OriginFault::ClientBodyTooLarge
-    ) {
+/// The answer when an origin, or the client's own body, failed: the status and the reason's name.
+pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Response<OutBody> {
+    let mut response = plain(status, name, now);
+    if status.is_client_error() {
+        // What is left of the client's body is on the connection.
         response
             .headers_mut()
             .insert(CONNECTION, HeaderValue::from_static("close"));

@@ -194,7 +194,8 @@ impl Growing {
         let mut inner = self.lock();
         inner.state = State::Complete;
         let whole = match inner.chunks.as_slice() {
-            [one] => one.clone(),
+            // Not the slice itself: it would keep the whole read buffer that it came in.
+            [one] => Bytes::copy_from_slice(one),
             chunks => {
                 let mut whole = BytesMut::with_capacity(inner.len);
                 for chunk in chunks {
@@ -414,5 +415,24 @@ impl Body for InBody {
 
     fn size_hint(&self) -> SizeHint {
         self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_whole_body_does_not_keep_the_read_buffer_that_it_came_in() {
+        let buffer = Bytes::from(vec![b'x'; 8192]);
+        for chunks in [1, 2] {
+            let growing = Growing::new();
+            for _ in 0..chunks {
+                growing.push(buffer.slice(0..3));
+            }
+            let whole = growing.complete();
+            assert_eq!(whole.len(), 3 * chunks);
+            assert!(!buffer.as_ptr_range().contains(&whole.as_ptr()), "{chunks}");
+        }
     }
 }

@@ -178,7 +178,7 @@ fn status(node: &Node) -> String {
     let c = node.counts();
     format!(
         "rules {}\nepoch {}\nrequests {}\nrunning {}\nhits {}\nstale {}\ncollapsed {}\nfills {}\nrelays {}\n\
-         passes {}\nrefused {}\nfailures {}\nobjects {}\nbytes {}\nfilling {}\n",
+         passes {}\nrefused {}\nfailures {}\ninvalidations-dropped {}\nobjects {}\nbytes {}\nfilling {}\n",
         stance.rules.digest(),
         stance.epoch,
         c.requests,
@@ -191,6 +191,7 @@ fn status(node: &Node) -> String {
         c.passes,
         c.refused,
         c.failures,
+        c.invalidations_dropped,
         c.objects,
         c.bytes,
         c.filling,

@@ -4,6 +4,7 @@
 //! what was admitted. What was not admitted goes to the one who led, or to nobody.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
@@ -13,6 +14,7 @@ use shikiri_partition::{
     SharedFetch, Sniff,
 };
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use crate::answer;
 use crate::body::{Growing, OutBody};
@@ -21,6 +23,10 @@ use crate::node::{FillPermit, Worker, count, in_force};
 use crate::origin::{self, OriginBody, OriginFault};
 use crate::purge::Standing;
 use crate::store::Object;
+
+/// How long a body may take that others wait for. A stalled one ends sooner; this is for one that
+/// drips.
+const FILL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// What a fill gives to the request that leads it.
 pub(crate) enum Led {
@@ -114,7 +120,7 @@ impl Running {
             Ok(response) => response,
             Err(fault) => {
                 self.leading
-                    .tell(Outcome::Not(NotShared::OriginFailed.name()));
+                    .tell(Outcome::NoAnswer(fault.status(), fault.name()));
                 self.lead(Led::Failed(fault));
                 return;
             }
@@ -192,6 +198,19 @@ impl Running {
             .as_ref()
             .expect("a 304 refreshes what was asked about");
         let object = stored.refreshed(head).expect("what is stored is whole");
+        // The body is as old as its own fill: a purge that came after the lookup, and before this fill
+        // had its place in the order, is about it too.
+        let standing = self
+            .worker
+            .node()
+            .purges
+            .standing(stored.uri(), stored.head().order());
+        if standing == Standing::Dead {
+            let why = NotShared::PurgedMeanwhile;
+            self.refuse(&why);
+            self.lead(Led::Refused { why, relayed: None });
+            return;
+        }
         self.share(&object);
         self.lead(Led::Object { object, forwarded });
     }
@@ -219,7 +238,12 @@ impl Running {
             });
             return;
         }
-        self.refuse(&why);
+        self.note_refusal(&why);
+        self.leading.tell(if is_failure(status) {
+            Outcome::Failed(why.name())
+        } else {
+            Outcome::Not(why.name())
+        });
         if status == StatusCode::NOT_MODIFIED || status == StatusCode::PARTIAL_CONTENT {
             // It answers what nobody asked: no viewer could use it, and what it was compared with is
             // in doubt.
@@ -240,6 +264,12 @@ impl Running {
     }
 
     fn refuse(&self, why: &NotShared) {
+        self.note_refusal(why);
+        self.leading.tell(Outcome::Not(why.name()));
+    }
+
+    /// What a refusal means for what is stored, and for requests to come.
+    fn note_refusal(&self, why: &NotShared) {
         let node = self.worker.node();
         let key = self.leading.key();
         if why.prohibits() {
@@ -250,7 +280,6 @@ impl Running {
             node.remembered.remember(key, until, why.name());
         }
         tracing::debug!(reason = why.name(), "not shared");
-        self.leading.tell(Outcome::Not(why.name()));
     }
 
     /// The head was admitted; the first bytes decide.
@@ -329,7 +358,7 @@ impl Running {
     /// Nothing of the body has left yet: the leader gets a clean failure.
     fn broke(&mut self, fault: OriginFault) {
         self.leading
-            .tell(Outcome::Not(NotShared::Incomplete.name()));
+            .tell(Outcome::NoAnswer(fault.status(), fault.name()));
         self.lead(Led::Failed(fault));
     }
 
@@ -341,6 +370,7 @@ impl Running {
         room: &mut FillPermit,
         bytes_max: u64,
     ) -> Gathered {
+        let deadline = Instant::now() + FILL_TIME_MAX;
         loop {
             let len = u64::try_from(growing.len()).expect("a length fits 64 bits");
             if len > bytes_max || !room.grow(len, &self.order.limits) {
@@ -348,15 +378,20 @@ impl Running {
                 growing.hand_over(body);
                 return Gathered::TooLarge;
             }
-            match body.frame().await {
-                None => return Gathered::Whole(growing.complete()),
-                Some(Ok(frame)) => {
+            match timeout_at(deadline, body.frame()).await {
+                Ok(None) => return Gathered::Whole(growing.complete()),
+                Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         growing.push(data);
                     }
                 }
-                Some(Err(fault)) => {
+                Ok(Some(Err(fault))) => {
                     tracing::debug!(%fault, "a fill broke off");
+                    growing.breaks();
+                    return Gathered::Broken;
+                }
+                Err(_) => {
+                    tracing::debug!("a fill took too long");
                     growing.breaks();
                     return Gathered::Broken;
                 }
@@ -402,6 +437,16 @@ impl Running {
             Gathered::Broken => return self.broke(OriginFault::Body("it ended early".into())),
         };
         let forwarded = first.status();
+        // The second copy and what both decode to take memory too.
+        let both = u64::try_from(whole.len()).expect("fits").saturating_mul(4);
+        if !room.grow(both, &self.order.limits) {
+            self.refuse(&NotShared::NoRoom);
+            self.lead(Led::Refused {
+                why: NotShared::NoRoom,
+                relayed: None,
+            });
+            return;
+        }
         match self.second(first, &whole, bytes_max).await {
             Ok(head) => {
                 let object = Object::whole(head, whole);

@@ -22,6 +22,10 @@ pub(crate) enum Outcome {
     Shared(Arc<Object>),
     /// Not admitted: the reason's name.
     Not(&'static str),
+    /// The origin failed: the reason's name. An older copy may stand in (RFC 5861 4).
+    Failed(&'static str),
+    /// The origin gave no response at all: the status that says so, and the reason's name.
+    NoAnswer(http::StatusCode, &'static str),
     /// What only a seeded fault would hand to a waiter.
     #[cfg(feature = "seeded-faults")]
     Unadmitted(http::StatusCode, http::HeaderMap, bytes::Bytes),
@@ -53,7 +57,7 @@ pub(crate) enum Joined {
     Leads(Leading),
     /// Another runs it.
     Waits(Waiting),
-    /// Too many wait already.
+    /// Too many wait for it, or too many fills run, already.
     Full,
 }
 
@@ -70,11 +74,13 @@ impl Flights {
     }
 
     /// Joins the fill of a key, or begins one. `look_again` runs under the lock: a fill that ended
-    /// between the lookup and now has left something in the store.
+    /// between the lookup and now has left something in the store. At most `running_max` fills run:
+    /// they outlive the requests that led them, whose own bound does not hold them.
     pub(crate) fn join<T>(
         self: &Arc<Self>,
         key: &Key,
         waiting_max: usize,
+        running_max: usize,
         look_again: impl FnOnce() -> Option<T>,
     ) -> Result<Joined, T> {
         let mut running = self.lock();
@@ -90,6 +96,9 @@ impl Flights {
         if let Some(found) = look_again() {
             return Err(found);
         }
+        if running.len() >= running_max {
+            return Ok(Joined::Full);
+        }
         let flight = Arc::new(Flight {
             outcome: Mutex::new(Outcome::Running),
             told: Notify::new(),
@@ -104,8 +113,8 @@ impl Flights {
     }
 
     /// Begins a fill unless one runs.
-    pub(crate) fn lead(self: &Arc<Self>, key: &Key) -> Option<Leading> {
-        match self.join(key, 0, || None::<()>) {
+    pub(crate) fn lead(self: &Arc<Self>, key: &Key, running_max: usize) -> Option<Leading> {
+        match self.join(key, 0, running_max, || None::<()>) {
             Ok(Joined::Leads(leading)) => Some(leading),
             _ => None,
         }

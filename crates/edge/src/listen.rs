@@ -42,6 +42,9 @@ pub enum ListenFault {
 
 /// Listens on every address, with so many workers.
 ///
+/// When this returns, a connection to any of the addresses is taken: whoever is told where we listen
+/// may connect at once.
+///
 /// # Errors
 /// When an address cannot be bound, or a thread not started. Nothing listens then.
 pub fn listen(
@@ -51,6 +54,9 @@ pub fn listen(
 ) -> Result<Listening, ListenFault> {
     let (stop, stopped) = watch::channel(false);
     let connections = Arc::new(AtomicUsize::new(0));
+    for address in addresses {
+        is_free(*address).map_err(|e| ListenFault::Address(*address, e))?;
+    }
     // A port of 0 is chosen once, and then shared by all workers.
     let mut bound = Vec::new();
     let mut first = Vec::new();
@@ -76,9 +82,23 @@ pub fn listen(
             .enable_all()
             .build()
             .map_err(ListenFault::Worker)?;
+        let listeners = {
+            // A listener belongs to the runtime in which it began.
+            let _entered = runtime.enter();
+            let listening = bound
+                .iter()
+                .zip(sockets)
+                .map(|(address, socket)| {
+                    let listener = socket.listen(BACKLOG);
+                    listener.map_err(|e| ListenFault::Address(*address, e))
+                })
+                .collect::<Result<Vec<_>, _>>();
+            listening?
+        };
         let (node, stopped, connections) =
             (Arc::clone(node), stopped.clone(), Arc::clone(&connections));
-        let run = move || runtime.block_on(work(Worker::new(node), sockets, stopped, connections));
+        let run =
+            move || runtime.block_on(work(Worker::new(node), listeners, stopped, connections));
         let handle = thread::Builder::new()
             .name(format!("shikiri-{n}"))
             .spawn(run);
@@ -91,15 +111,27 @@ pub fn listen(
     })
 }
 
+/// Whether nobody listens there. Our own sockets share their port, and so they would with another
+/// node of the same user: two nodes, perhaps of different policies, would each get a part of the
+/// connections, and nobody would be told.
+fn is_free(address: SocketAddr) -> io::Result<()> {
+    socket(address)?.bind(address)
+}
+
 fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = socket(address)?;
+    socket.set_reuseport(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?
     } else {
         TcpSocket::new_v6()?
     };
     socket.set_reuseaddr(true)?;
-    socket.set_reuseport(true)?;
-    socket.bind(address)?;
     Ok(socket)
 }
 
@@ -124,20 +156,13 @@ impl Listening {
 /// One worker, until it is told to stop.
 async fn work(
     worker: Arc<Worker>,
-    sockets: Vec<TcpSocket>,
+    listeners: Vec<TcpListener>,
     mut stopped: watch::Receiver<bool>,
     connections: Arc<AtomicUsize>,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
-    for socket in sockets {
-        let listener = match socket.listen(BACKLOG) {
-            Ok(listener) => listener,
-            Err(error) => {
-                tracing::error!(%error, "cannot listen");
-                return;
-            }
-        };
+    for listener in listeners {
         accepting.spawn(accept(
             Arc::clone(&worker),
             listener,
@@ -227,4 +252,33 @@ impl Drop for Counted {
 #[must_use]
 pub fn may_trust_loopback(address: &str) -> bool {
     address == "localhost" || address.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use shikiri_partition::policy;
+
+    use super::*;
+    use crate::{Config, RealWorld};
+
+    #[test]
+    fn a_port_that_another_node_listens_on_is_not_shared() {
+        let node = || {
+            let origin = policy::origin("http://127.0.0.1:1").unwrap();
+            let config = Config {
+                name: "edge".into(),
+                trusted: Vec::new(),
+            };
+            let rules = policy::compile(None, Some(origin)).unwrap();
+            Node::new(config, rules, Arc::new(RealWorld::new()))
+        };
+        let first = listen(&node(), &["127.0.0.1:0".parse().unwrap()], 2).unwrap();
+        let taken = first.addresses().to_vec();
+        let second = listen(&node(), &taken, 2);
+        assert!(
+            matches!(&second, Err(ListenFault::Address(_, e)) if e.kind() == io::ErrorKind::AddrInUse)
+        );
+        first.shut_down();
+        listen(&node(), &taken, 2).unwrap().shut_down();
+    }
 }

@@ -9,7 +9,7 @@ use shikiri_partition::{Constants, Key, Limits, Rules};
 use shikiri_record::{Epoch, FillId, UnixMillis};
 
 use crate::flight::Flights;
-use crate::origin::Pool;
+use crate::origin::{OriginFault, Pool};
 use crate::purge::{Purges, Standing};
 use crate::remembered::Remembered;
 use crate::store::{Object, Store};
@@ -93,6 +93,8 @@ pub struct Node {
     requests: AtomicUsize,
     filling: AtomicU64,
     invalidations: Mutex<(u64, u32)>,
+    /// The second in which an origin's failure was last logged.
+    failure_logged: AtomicU64,
 }
 
 /// Counts since the node began.
@@ -107,6 +109,7 @@ pub(crate) struct Counters {
     pub(crate) relays: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failures: AtomicU64,
+    pub(crate) invalidations_dropped: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -134,6 +137,8 @@ pub struct Counts {
     pub refused: u64,
     /// Origin failures shown to a client.
     pub failures: u64,
+    /// Invalidations by unsafe methods that came too fast to be honoured.
+    pub invalidations_dropped: u64,
     /// Objects stored now.
     pub objects: u64,
     /// Bytes that they take.
@@ -166,6 +171,7 @@ impl Node {
             requests: AtomicUsize::new(0),
             filling: AtomicU64::new(0),
             invalidations: Mutex::new((0, 0)),
+            failure_logged: AtomicU64::new(0),
             world,
         })
     }
@@ -264,6 +270,16 @@ impl Node {
         permit.grow(bytes, limits).then_some(permit)
     }
 
+    /// Counts an origin's failure, and logs it: at most once a second, since an origin that is down
+    /// fails for everybody.
+    pub(crate) fn note_failure(&self, fault: &OriginFault) {
+        let failures = self.counters.failures.fetch_add(1, Ordering::Relaxed) + 1;
+        let second = self.now().seconds();
+        if self.failure_logged.swap(second, Ordering::Relaxed) != second {
+            tracing::warn!(%fault, failures, "an origin failed");
+        }
+    }
+
     /// Whether an unsafe method may still invalidate in this second.
     pub(crate) fn may_invalidate(&self, limits: &Limits) -> bool {
         let second = self.now().seconds();
@@ -305,6 +321,7 @@ impl Node {
             relays: read(&c.relays),
             refused: read(&c.refused),
             failures: read(&c.failures),
+            invalidations_dropped: read(&c.invalidations_dropped),
             objects: wide(self.store.objects()),
             bytes: self.store.bytes(),
             running: wide(self.requests.load(Ordering::Relaxed)),

@@ -3,10 +3,12 @@
 //! This is the part that types cannot prove, so it is small and the simulator aims at it. Two kinds
 //! of connection never mix:
 //!
-//! - **Shared** ones carry shared fetches alone. [`shared`] takes an [`Outbound`], which was rendered
-//!   from a key; it never sees a request.
+//! - **Shared** ones carry shared fetches alone; of one key, or of another after a second's silence: an
+//!   origin that answers twice, late, then answers the same key. [`shared`] takes an [`Outbound`], which was rendered from a key; it never
+//!   sees a request.
 //! - **Pass** ones belong to one client connection and one set of credentials. An origin that answers
-//!   twice, late, or to the wrong request can then confuse nobody but the member who asked.
+//!   twice, late, or to the wrong request can then confuse nobody but the member who asked. A request
+//!   that names nobody, or has a body, has a connection of its own.
 //!
 //! A connection is used again only after a response that ended where it said it would, with nothing
 //! unread and no surprise on the way.
@@ -19,14 +21,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, WWW_AUTHENTICATE};
-use http::{HeaderMap, Request, StatusCode, Version};
+use http::header::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, WWW_AUTHENTICATE,
+};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use shikiri_partition::{Limits, Outbound, PassRequest};
+use shikiri_partition::{Key, Limits, Outbound, PassRequest};
 use shikiri_record::Digest;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -116,13 +120,14 @@ pub(crate) async fn shared(
         host: host.to_owned(),
         port,
     };
+    let key = outbound.key().clone();
     let (method, target, headers) = outbound.into_parts();
     let mut request = Request::new(OutgoingBody::Empty);
     *request.method_mut() = method;
     *request.uri_mut() = target.parse().expect("a key's target came from a request");
     *request.headers_mut() = headers;
     let sending = Sending {
-        home: Home::Shared(Arc::downgrade(worker), place.clone()),
+        home: Home::Shared(Arc::downgrade(worker), place.clone(), key.clone()),
         place,
         limits,
         signs: Arc::default(),
@@ -131,7 +136,7 @@ pub(crate) async fn shared(
     };
     sending
         .send(worker, request, |sending| {
-            worker.pool().checkout(&sending.place, &limits)
+            worker.pool().checkout(&sending.place, Some(&key), &limits)
         })
         .await
 }
@@ -151,10 +156,11 @@ pub(crate) async fn pass(
     };
     let credentials = request.credentials();
     let names_its_sender = request.names_its_sender();
-    let (method, target, headers) = request.into_parts();
-    // Without credentials that name the sender, whatever carried a body may have carried a secret:
-    // such a connection is not used for the next request.
-    let reusable = names_its_sender || method.is_safe();
+    let (method, target, mut headers) = request.into_parts();
+    // Without credentials nobody knows who sent it, and a body may hold what makes somebody out of
+    // anybody (a login): what is late on such a connection is shown to no other.
+    let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+    let reusable = names_its_sender && !has_body;
     let tied = headers
         .get_all(AUTHORIZATION)
         .iter()
@@ -167,6 +173,8 @@ pub(crate) async fn pass(
             credentials,
         )
     } else {
+        // The origin is told, and closes first: it is the one that can afford to wait for stragglers.
+        headers.append(CONNECTION, HeaderValue::from_static("close"));
         Home::Nowhere
     };
 
@@ -299,7 +307,7 @@ impl Sending {
 }
 
 /// `Authorization: Negotiate` and `NTLM` authenticate the connection, not the request.
-fn is_connection_bound(value: &http::HeaderValue) -> bool {
+fn is_connection_bound(value: &HeaderValue) -> bool {
     let value = value.as_bytes();
     [&b"negotiate"[..], b"ntlm"].iter().any(|scheme| {
         value
@@ -345,6 +353,8 @@ pub(crate) struct Conn {
     sender: SendRequest<OutgoingBody>,
     task: AbortHandle,
     idle_since: Instant,
+    /// For how long the origin keeps it, as far as it said.
+    idle_time_max: Duration,
     signs: Arc<Signs>,
 }
 
@@ -357,8 +367,36 @@ impl Drop for Conn {
 
 impl Conn {
     fn is_usable(&self, limits: &Limits) -> bool {
-        self.sender.is_ready() && self.idle_since.elapsed() < limits.origin_idle_time_max
+        self.sender.is_ready()
+            && self.idle_since.elapsed() < limits.origin_idle_time_max.min(self.idle_time_max)
     }
+
+    /// Whether it has been silent for so long after its last response that nothing more of that can be
+    /// on its way. What comes in that time closes it.
+    fn is_silent(&self) -> bool {
+        const SILENCE_MIN: Duration = Duration::from_secs(1);
+        self.idle_since.elapsed() >= SILENCE_MIN
+    }
+}
+
+/// How long an origin says that it keeps an idle connection, less a moment for a request that is on
+/// its way when it closes.
+fn kept_alive(headers: &HeaderMap) -> Duration {
+    const ON_ITS_WAY: Duration = Duration::from_secs(1);
+    let value = headers
+        .get("keep-alive")
+        .and_then(|value| value.to_str().ok());
+    let seconds = value.and_then(|value| {
+        value.split(',').find_map(|parameter| {
+            let (name, seconds) = parameter.split_once('=')?;
+            name.trim()
+                .eq_ignore_ascii_case("timeout")
+                .then(|| seconds.trim().parse().ok())?
+        })
+    });
+    seconds.map_or(Duration::MAX, |seconds| {
+        Duration::from_secs(seconds).saturating_sub(ON_ITS_WAY)
+    })
 }
 
 async fn connect(
@@ -392,50 +430,71 @@ async fn connect(
         sender,
         task: task.abort_handle(),
         idle_since: Instant::now(),
+        idle_time_max: Duration::MAX,
         signs: Arc::default(),
     })
 }
 
-/// Idle connections for shared fetches, of one worker.
+/// Idle connections to one place, the oldest first.
+type Carried = VecDeque<(Option<Key>, Conn)>;
+
+/// Idle connections for shared fetches, of one worker, each with the key that it carried. `None` is
+/// for a planted fault alone.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: Mutex<BTreeMap<Place, Vec<Conn>>>,
+    idle: Mutex<BTreeMap<Place, Carried>>,
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Vec<Conn>>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Carried>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn checkout(&self, place: &Place, limits: &Limits) -> Option<Conn> {
+    fn checkout(&self, place: &Place, key: Option<&Key>, limits: &Limits) -> Option<Conn> {
         let mut idle = self.lock();
         let conns = idle.get_mut(place)?;
         // The youngest first: the others grow old and are closed.
-        while let Some(conn) = conns.pop() {
+        loop {
+            let at = conns.iter().rposition(|(carried, conn)| {
+                carried.as_ref() == key || conn.is_silent() || pools_mixed()
+            })?;
+            let (_, conn) = conns.remove(at)?;
             if conn.is_usable(limits) {
                 return Some(conn);
             }
         }
-        None
     }
 
-    fn checkin(&self, place: &Place, conn: Conn, limits: &Limits) {
+    fn checkin(&self, place: &Place, key: Option<Key>, conn: Conn, limits: &Limits) {
         let mut idle = self.lock();
         let conns = idle.entry(place.clone()).or_default();
-        if conns.len() < limits.origin_idle_max {
-            conns.push(conn);
+        // The next use of a key comes soon (the second copy of a document) or late: the oldest goes.
+        while conns.len() >= limits.origin_idle_max.max(1) {
+            drop(conns.pop_front());
         }
+        conns.push_back((key, conn));
     }
 
     /// Closes what has been idle for too long.
     pub(crate) fn sweep(&self, limits: &Limits) {
         self.lock().retain(|_, conns| {
-            conns.retain(|conn| {
+            conns.retain(|(_, conn)| {
                 !conn.sender.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max
             });
             !conns.is_empty()
         });
     }
+}
+
+/// Whether a planted fault has the pools mixed.
+#[cfg(feature = "seeded-faults")]
+fn pools_mixed() -> bool {
+    shikiri_partition::fault::is(shikiri_partition::fault::Fault::PoolsMixed)
+}
+
+#[cfg(not(feature = "seeded-faults"))]
+const fn pools_mixed() -> bool {
+    false
 }
 
 /// Idle connections for passes, of one client connection.
@@ -490,7 +549,7 @@ impl Connection {
     ) -> Option<Conn> {
         #[cfg(feature = "seeded-faults")]
         if shikiri_partition::fault::is(shikiri_partition::fault::Fault::PoolsMixed) {
-            return worker.pool().checkout(place, limits);
+            return worker.pool().checkout(place, None, limits);
         }
         let _ = worker;
         self.passes().checkout(place, credentials, limits)
@@ -500,7 +559,7 @@ impl Connection {
 /// Where a connection goes when its response has ended well.
 #[derive(Clone)]
 enum Home {
-    Shared(Weak<Worker>, Place),
+    Shared(Weak<Worker>, Place, Key),
     Viewer(Weak<Connection>, Weak<Worker>, Place, Option<Digest>),
     Nowhere,
 }
@@ -509,16 +568,18 @@ impl Home {
     fn take_back(&self, mut conn: Conn, limits: &Limits) {
         conn.idle_since = Instant::now();
         match self {
-            Self::Shared(worker, place) => {
+            Self::Shared(worker, place, key) => {
                 if let Some(worker) = worker.upgrade() {
-                    worker.pool().checkin(place, conn, limits);
+                    worker
+                        .pool()
+                        .checkin(place, Some(key.clone()), conn, limits);
                 }
             }
             Self::Viewer(connection, worker, place, credentials) => {
                 #[cfg(feature = "seeded-faults")]
                 if shikiri_partition::fault::is(shikiri_partition::fault::Fault::PoolsMixed) {
                     if let Some(worker) = worker.upgrade() {
-                        worker.pool().checkin(place, conn, limits);
+                        worker.pool().checkin(place, None, conn, limits);
                     }
                     return;
                 }
@@ -533,12 +594,13 @@ impl Home {
 }
 
 fn received(
-    conn: Conn,
+    mut conn: Conn,
     response: hyper::Response<Incoming>,
     home: &Home,
     limits: &Limits,
 ) -> Response {
     let (parts, body) = response.into_parts();
+    conn.idle_time_max = kept_alive(&parts.headers);
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
     // Two ways to tell where it ends are two messages to somebody (RFC 9112 6.3).
@@ -549,11 +611,15 @@ fn received(
         .iter()
         .any(is_connection_bound);
     let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
-    let lease = (clear_framing && !tied).then(|| (conn, home.clone()));
+    let home = if clear_framing && !tied {
+        home.clone()
+    } else {
+        Home::Nowhere
+    };
     let mut body = OriginBody {
         inner: body,
         pushed_back: VecDeque::new(),
-        lease,
+        lease: Some((conn, home)),
         limits: *limits,
         stall: Box::pin(tokio::time::sleep(limits.stall_time_max)),
         ended: false,
@@ -574,7 +640,7 @@ pub(crate) struct OriginBody {
     inner: Incoming,
     /// What was read already and given back: it comes first.
     pushed_back: VecDeque<Bytes>,
-    /// `None`: the connection is not used again after this.
+    /// Held until the body ends: a connection that is dropped takes the rest of its body with it.
     lease: Option<(Conn, Home)>,
     limits: Limits,
     stall: Pin<Box<Sleep>>,

@@ -5,7 +5,8 @@
 //! purge is complete however many variants a URI has, and nothing comes back after it.
 //!
 //! Bounded: when there are too many marks, they are forgotten by raising a floor under everything
-//! older. That kills more than was asked for, never less.
+//! older. That makes more stale, or dead, than was asked for, never less. Invalidations come from
+//! anybody who may send an unsafe method, so their overflow only makes stale.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -13,7 +14,10 @@ use std::sync::{PoisonError, RwLock};
 
 use shikiri_record::Order;
 
-/// Marks kept at most; a mark takes some 200 bytes.
+/// Bytes that the marks' URIs may take.
+const URI_BYTES_MAX: usize = 16 << 20;
+
+/// Marks kept at most, beside what their URIs take.
 const MARKS_MAX: usize = 65_536;
 
 /// What an object's place in the order means for it.
@@ -32,21 +36,54 @@ struct Mark {
     invalidated: Option<Order>,
 }
 
+#[derive(Default)]
+struct Marks {
+    by_uri: BTreeMap<Box<str>, Mark>,
+    uri_bytes: usize,
+}
+
+impl Marks {
+    fn is_full_for(&self, uri: &str) -> bool {
+        !self.by_uri.contains_key(uri)
+            && (self.by_uri.len() >= MARKS_MAX || self.uri_bytes + uri.len() > URI_BYTES_MAX)
+    }
+
+    fn retain(&mut self, keep: impl Fn(&Mark) -> bool) {
+        let bytes = &mut self.uri_bytes;
+        self.by_uri.retain(|uri, mark| {
+            let stays = keep(mark);
+            if !stays {
+                *bytes -= uri.len();
+            }
+            stays
+        });
+    }
+
+    fn of(&mut self, uri: &str) -> &mut Mark {
+        if !self.by_uri.contains_key(uri) {
+            self.uri_bytes += uri.len();
+        }
+        self.by_uri.entry(uri.into()).or_default()
+    }
+}
+
 /// All marks, and the order.
 pub(crate) struct Purges {
     next: AtomicU64,
-    marks: RwLock<BTreeMap<Box<str>, Mark>>,
+    marks: RwLock<Marks>,
     len: AtomicUsize,
-    floor: AtomicU64,
+    dead_floor: AtomicU64,
+    stale_floor: AtomicU64,
 }
 
 impl Purges {
-    pub(crate) const fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             next: AtomicU64::new(1),
-            marks: RwLock::new(BTreeMap::new()),
+            marks: RwLock::default(),
             len: AtomicUsize::new(0),
-            floor: AtomicU64::new(0),
+            dead_floor: AtomicU64::new(0),
+            stale_floor: AtomicU64::new(0),
         }
     }
 
@@ -57,49 +94,57 @@ impl Purges {
 
     /// What was begun at `order` for `uri` is worth now.
     pub(crate) fn standing(&self, uri: &str, order: Order) -> Standing {
-        if order.0 <= self.floor.load(Ordering::SeqCst) {
+        if order.0 <= self.dead_floor.load(Ordering::SeqCst) {
             return Standing::Dead;
         }
-        if self.len.load(Ordering::SeqCst) == 0 {
-            return Standing::Live;
-        }
-        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-        match marks.get(uri) {
+        let mark = if self.len.load(Ordering::SeqCst) == 0 {
+            None
+        } else {
+            let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
+            marks.by_uri.get(uri).copied()
+        };
+        match mark {
             Some(Mark {
                 purged: Some(at), ..
-            }) if *at > order => Standing::Dead,
+            }) if at > order => Standing::Dead,
             Some(Mark {
                 invalidated: Some(at),
                 ..
-            }) if *at > order => Standing::Stale,
+            }) if at > order => Standing::Stale,
+            _ if order.0 <= self.stale_floor.load(Ordering::SeqCst) => Standing::Stale,
             _ => Standing::Live,
         }
     }
 
     pub(crate) fn purge(&self, uri: &str) {
-        self.mark(uri, |mark, at| mark.purged = Some(at));
+        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        if marks.is_full_for(uri) {
+            self.dead_floor.store(self.place().0, Ordering::SeqCst);
+            marks.retain(|_| false);
+        }
+        marks.of(uri).purged = Some(self.place());
+        self.len.store(marks.by_uri.len(), Ordering::SeqCst);
     }
 
     pub(crate) fn invalidate(&self, uri: &str) {
-        self.mark(uri, |mark, at| mark.invalidated = Some(at));
-    }
-
-    fn mark(&self, uri: &str, set: impl FnOnce(&mut Mark, Order)) {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        if marks.len() >= MARKS_MAX && !marks.contains_key(uri) {
-            self.floor.store(self.place().0, Ordering::SeqCst);
-            marks.clear();
+        if marks.is_full_for(uri) {
+            self.stale_floor.store(self.place().0, Ordering::SeqCst);
+            marks.retain(|mark| mark.purged.is_some());
         }
-        let at = self.place();
-        set(marks.entry(uri.into()).or_default(), at);
-        self.len.store(marks.len(), Ordering::SeqCst);
+        if marks.is_full_for(uri) {
+            // Full of purges: the floor has made this one stale, with all the others.
+            return;
+        }
+        marks.of(uri).invalidated = Some(self.place());
+        self.len.store(marks.by_uri.len(), Ordering::SeqCst);
     }
 
     /// Everything begun so far is dead.
     pub(crate) fn purge_all(&self) {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        self.floor.store(self.place().0, Ordering::SeqCst);
-        marks.clear();
+        self.dead_floor.store(self.place().0, Ordering::SeqCst);
+        marks.retain(|_| false);
         self.len.store(0, Ordering::SeqCst);
     }
 }
@@ -137,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn too_many_marks_kill_more_never_less() {
+    fn too_many_purges_kill_more_never_less() {
         let purges = Purges::new();
         let before = purges.place();
         for n in 0..=MARKS_MAX {
@@ -148,6 +193,29 @@ mod tests {
         assert_eq!(
             purges.standing("never marked", purges.place()),
             Standing::Live
+        );
+    }
+
+    #[test]
+    fn too_many_invalidations_make_stale_and_forget_no_purge() {
+        let purges = Purges::new();
+        let before = purges.place();
+        purges.purge("purged");
+        let long = "x".repeat(8 << 10);
+        for n in 0..5000 {
+            purges.invalidate(&format!("{long}{n}"));
+        }
+        assert_eq!(purges.standing("purged", before), Standing::Dead);
+        assert_eq!(purges.standing("never marked", before), Standing::Stale);
+        assert_eq!(
+            purges.standing("never marked", purges.place()),
+            Standing::Live
+        );
+        let marks = purges.marks.read().unwrap();
+        assert!(marks.uri_bytes <= URI_BYTES_MAX);
+        assert_eq!(
+            marks.uri_bytes,
+            marks.by_uri.keys().map(|uri| uri.len()).sum::<usize>()
         );
     }
 }

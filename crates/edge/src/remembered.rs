@@ -4,7 +4,7 @@
 //! tells nobody anything about anybody.
 
 use quick_cache::sync::{Cache, DefaultLifecycle};
-use quick_cache::{OptionsBuilder, UnitWeighter};
+use quick_cache::{OptionsBuilder, Weighter};
 use shikiri_partition::Key;
 use shikiri_record::UnixMillis;
 
@@ -13,25 +13,34 @@ type Refusal = (UnixMillis, &'static str);
 
 type Hasher = foldhash::quality::FixedState;
 
+#[derive(Clone, Copy)]
+struct Bytewise;
+
+impl Weighter<Key, Refusal> for Bytewise {
+    fn weight(&self, key: &Key, _: &Refusal) -> u64 {
+        u64::try_from(key.weight() + size_of::<Refusal>()).expect("a length fits 64 bits")
+    }
+}
+
 /// The keys.
 pub(crate) struct Remembered {
-    keys: Cache<Key, Refusal, UnitWeighter, Hasher, DefaultLifecycle<Key, Refusal>>,
+    keys: Cache<Key, Refusal, Bytewise, Hasher, DefaultLifecycle<Key, Refusal>>,
 }
 
 impl Remembered {
-    /// Keys kept at most.
-    const KEYS_MAX: u64 = 16_384;
+    /// Bytes that the keys may take.
+    const BYTES_MAX: u64 = 8 << 20;
 
     pub(crate) fn new(seed: u64) -> Self {
         let options = OptionsBuilder::new()
             .shards(1)
             .estimated_items_capacity(1024)
-            .weight_capacity(Self::KEYS_MAX)
+            .weight_capacity(Self::BYTES_MAX)
             .build()
             .expect("all options are given");
         let hasher = Hasher::with_seed(seed);
         Self {
-            keys: Cache::with_options(options, UnitWeighter, hasher, DefaultLifecycle::default()),
+            keys: Cache::with_options(options, Bytewise, hasher, DefaultLifecycle::default()),
         }
     }
 

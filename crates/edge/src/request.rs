@@ -7,12 +7,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, MAX_FORWARDS, VIA};
+use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use hyper::body::Incoming;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, NotShared, Pass, Personal,
-    Refused, RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, Pass, Personal, Refused,
+    RequestHead, Reuse, Scheme, Sharing, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -176,12 +176,15 @@ impl Asked<'_> {
         }
         // Flight: one leader; waiting is not sharing.
         let limits = *self.stance.rules.limits();
-        let joined = node.flights.join(sharing.key(), limits.waiting_max, || {
-            match self.look(&sharing) {
+        let joined = node.flights.join(
+            sharing.key(),
+            limits.waiting_max,
+            limits.requests_max,
+            || match self.look(&sharing) {
                 Found::Fresh(object, ttl) => Some((object, ttl)),
                 _ => None,
-            }
-        });
+            },
+        );
         match joined {
             Err((object, ttl)) => self.hit(&object, Some(ttl)),
             Ok(Joined::Full) => {
@@ -191,20 +194,27 @@ impl Asked<'_> {
             Ok(Joined::Waits(mut waiting)) => {
                 let outcome = timeout(limits.waiting_time_max, waiting.outcome()).await;
                 drop(waiting);
-                self.waited(
-                    sharing,
-                    outcome.unwrap_or(Outcome::Not("waited-too-long")),
-                    stale,
-                )
-                .await
+                self.waited(sharing, outcome.unwrap_or(Outcome::Running), stale)
+                    .await
             }
             Ok(Joined::Leads(leading)) => {
                 let (leader, led) = oneshot::channel();
                 let order = self.order(&sharing, &limits, stale.as_ref().map(|(object, _)| object));
                 fill::start(self.worker, leading, order, Some(leader));
-                match led.await {
-                    Ok(led) => self.led(sharing, led, stale).await,
-                    Err(_) => refuse(node, Refused::Busy),
+                // Who carries something is shown nothing before all of it is admitted, and waits no
+                // longer than any other: a body may never end.
+                let led = if carries(&sharing) {
+                    timeout(limits.waiting_time_max, led).await
+                } else {
+                    Ok(led.await)
+                };
+                match led {
+                    Ok(Ok(led)) => self.led(sharing, led, stale).await,
+                    Ok(Err(_)) => refuse(node, Refused::Busy),
+                    Err(_) => {
+                        let why = Personal::Waited("waited-too-long");
+                        self.pass(sharing.into_pass(why), None).await
+                    }
                 }
             }
         }
@@ -267,13 +277,18 @@ impl Asked<'_> {
             stored: stored.cloned(),
             leader_carries: carries(sharing),
             #[cfg(feature = "seeded-faults")]
-            cookie: self.parts.headers.get(http::header::COOKIE).cloned(),
+            cookie: self.parts.headers.get(COOKIE).cloned(),
         }
     }
 
     fn refresh_behind(&self, sharing: &Sharing, object: &Arc<Object>) {
         let limits = *self.stance.rules.limits();
-        if let Some(leading) = self.worker.node().flights.lead(sharing.key()) {
+        if let Some(leading) = self
+            .worker
+            .node()
+            .flights
+            .lead(sharing.key(), limits.requests_max)
+        {
             fill::start(
                 self.worker,
                 leading,
@@ -346,7 +361,8 @@ impl Asked<'_> {
         outcome: Outcome,
         stale: Option<(Arc<Object>, bool)>,
     ) -> Response<OutBody> {
-        let why = match outcome {
+        // Why it is not shared; whether a stale copy may stand in; the failure that everybody gets.
+        let (why, stands_in, failed) = match outcome {
             Outcome::Shared(object) => match self.judge(&sharing, object) {
                 Found::Fresh(object, ttl) => {
                     count(&self.worker.node().counters.collapsed);
@@ -363,10 +379,14 @@ impl Asked<'_> {
                         .pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
                         .await;
                 }
-                _ => "not-usable",
+                _ => ("not-usable", false, None),
             },
-            Outcome::Not(why) => why,
-            Outcome::Running => "our-failure",
+            Outcome::Not(why) => (why, false, None),
+            Outcome::Failed(why) => (why, true, None),
+            // That the origin gives no answer to a key is no secret of anybody's: all who waited for
+            // it are told, instead of asking one after another what does not answer.
+            Outcome::NoAnswer(status, why) => (why, true, Some(status)),
+            Outcome::Running => ("waited-too-long", true, None),
             #[cfg(feature = "seeded-faults")]
             Outcome::Unadmitted(status, headers, body) => {
                 return self.finish(
@@ -377,14 +397,34 @@ impl Asked<'_> {
                 );
             }
         };
-        match stale {
-            Some((object, true)) if why == NotShared::OriginFailed.name() => {
-                self.hit(&object, None)
-            }
-            _ => {
-                self.pass(sharing.into_pass(Personal::Waited(why)), None)
-                    .await
-            }
+        match self.stand_in(&sharing, stale.filter(|_| stands_in)) {
+            Some(object) => self.hit(&object, None),
+            None => match failed {
+                Some(status) => {
+                    count(&self.worker.node().counters.failures);
+                    answer::failed(status, why, self.worker.node().now())
+                }
+                None => {
+                    self.pass(sharing.into_pass(Personal::Waited(why)), None)
+                        .await
+                }
+            },
+        }
+    }
+
+    /// A stale object that may stand in for a failing origin: judged again, since a purge or much time
+    /// may have come between.
+    fn stand_in(
+        &self,
+        sharing: &Sharing,
+        stale: Option<(Arc<Object>, bool)>,
+    ) -> Option<Arc<Object>> {
+        let (object, _) = stale?;
+        match self.judge(sharing, object) {
+            Found::Fresh(object, _)
+            | Found::WhileRevalidating(object)
+            | Found::Stale(object, true) => Some(object),
+            Found::Stale(_, false) | Found::OnlyWithout(_) | Found::Absent => None,
         }
     }
 
@@ -401,9 +441,6 @@ impl Asked<'_> {
         } else {
             Forwarded::UriMiss
         };
-        let on_error = stale
-            .filter(|(_, on_error)| *on_error)
-            .map(|(object, _)| object);
         let status = |origin: StatusCode, stored: bool| CacheStatus {
             forwarded: Some(forwarded),
             forwarded_status: Some(origin.as_u16()),
@@ -444,13 +481,15 @@ impl Asked<'_> {
                 &status(origin, false),
             ),
             Led::Refused { why, relayed } => {
-                if let (Some(object), Some(relayed)) = (&on_error, &relayed)
-                    && fill::is_failure(relayed.status)
-                {
-                    return self.hit(object, None);
+                let failed = !why.prohibits()
+                    && relayed
+                        .as_ref()
+                        .is_some_and(|relayed| fill::is_failure(relayed.status));
+                if let Some(object) = self.stand_in(&sharing, stale.filter(|_| failed)) {
+                    return self.hit(&object, None);
                 }
                 match relayed {
-                    Some(relayed) if !carries(&sharing) => {
+                    Some(relayed) if !carries(&sharing) && !self.would_lose_cookie(&relayed) => {
                         count(&node.counters.relays);
                         let detail = Some(why.name().to_owned());
                         let status = CacheStatus {
@@ -465,11 +504,17 @@ impl Asked<'_> {
                     }
                 }
             }
-            Led::Failed(fault) => match on_error {
+            Led::Failed(fault) => match self.stand_in(&sharing, stale) {
                 Some(object) => self.hit(&object, None),
                 None => self.failed(&fault),
             },
         }
+    }
+
+    /// Whether a cookie is set on a request whose own cookies did not travel, even such as policy
+    /// calls ignorable: the origin took it for a newcomer's.
+    fn would_lose_cookie(&self, relayed: &Relayed) -> bool {
+        relayed.headers.contains_key(SET_COOKIE) && self.parts.headers.contains_key(COOKIE)
     }
 
     /// A response to a shared fetch that is for this requester alone.
@@ -481,9 +526,8 @@ impl Asked<'_> {
 
     fn failed(&self, fault: &OriginFault) -> Response<OutBody> {
         let node = self.worker.node();
-        count(&node.counters.failures);
-        tracing::warn!(%fault, "an origin failed");
-        answer::failed(fault, node.now())
+        node.note_failure(fault);
+        answer::failed(fault.status(), fault.name(), node.now())
     }
 
     /// The request goes to the origin as itself, and its answer to its sender alone.
@@ -494,37 +538,23 @@ impl Asked<'_> {
         let unsafe_method = !self.parts.method.is_safe();
         // An unsafe method's head is needed again when the answer is there.
         let again = unsafe_method.then(|| self.parts.clone());
-        let head = match self.head() {
-            Ok(head) => head,
-            Err(why) => return refuse(node, why),
-        };
-        let (authority, target) = (head.authority.clone(), head.target());
-        let Some(origin) = self.stance.rules.origin_for(head.host()) else {
-            return refuse(node, Refused::UnknownHost);
-        };
         let mut hop = self.connection.hop();
         hop.scheme = self.scheme();
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn) = (self.stance, self.turn);
-        let request = pass.outbound(
-            self.parts,
-            authority,
-            target,
-            origin,
-            &hop,
-            node.constants(),
-            stance.rules.session(),
-        );
+        let request = match pass.outbound(self.parts, &stance.rules, &hop, node.constants()) {
+            Ok(request) => request,
+            Err(why) => return refuse(node, why),
+        };
         let mut response = match origin::pass(worker, connection, request, body).await {
             Ok(response) => response,
             Err(fault) => {
                 if let Some(why) = turn.refused() {
                     return refuse(node, why);
                 }
-                count(&node.counters.failures);
-                tracing::warn!(%fault, "an origin failed");
-                return answer::failed(&fault, node.now());
+                node.note_failure(&fault);
+                return answer::failed(fault.status(), fault.name(), node.now());
             }
         };
         if let Some(parts) = again {
@@ -606,6 +636,8 @@ fn invalidate(
     for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
         if node.may_invalidate(stance.rules.limits()) {
             node.purges.invalidate(&invalidation.uri);
+        } else {
+            count(&node.counters.invalidations_dropped);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The node as a client and an origin see it. Time is simulated; bytes are real.
 
+mod attacks;
 mod world;
 
 use std::time::Duration;
@@ -268,6 +269,37 @@ async fn a_failing_origin_is_stood_in_for_by_a_stale_copy() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stale_copy_stands_in_for_those_who_waited_too() {
+    const ERROR: &str = "503 Service Unavailable\r\nContent-Type: text/css";
+    let failures: [fn() -> world::Reply; 3] = [
+        || reply(ERROR, "down"),
+        || raw("").closing(),
+        || {
+            raw("HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\nContent-Length: 9\r\n\r\nbo").closing()
+        },
+    ];
+    for failing in failures {
+        let node = TestNode::with(rules(PAGES), move |asked| {
+            if asked.contains("if-none-match") {
+                failing().after(S)
+            } else if asked.contains("sid=") {
+                reply(ERROR, "down")
+            } else {
+                reply(CSS, "body{}")
+            }
+        });
+        node.get("/a", "").await;
+        tokio::time::sleep(120 * S).await;
+        let all = futures(20, || node.get("/a", "Cookie: sid=1\r\n")).await;
+        assert_eq!(all.len(), 20);
+        for answer in all {
+            assert_eq!((answer.status, answer.body.as_str()), (200, "body{}"));
+        }
+        assert_eq!(node.asked(), 2, "nobody asks a failing origin again");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn stale_while_revalidate_serves_at_once_and_refreshes_behind() {
     let head =
         "200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60, stale-while-revalidate=600";
@@ -393,13 +425,25 @@ async fn an_origin_that_answers_twice_confuses_nobody_else() {
 async fn shared_fetches_and_passes_never_meet_on_a_connection() {
     let node = TestNode::new("", |asked| {
         if asked.contains(".css") {
-            reply(CSS, "body{}")
+            reply(
+                "200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=1",
+                "body{}",
+            )
         } else {
             reply("200 OK", "page")
         }
     });
     let mut client = node.client();
-    for path in ["/", "/a.css", "/x", "/b.css", "/c.css"] {
+    let at_once = Duration::ZERO;
+    for (path, pause) in [
+        ("/", at_once),
+        ("/a.css", at_once),
+        ("/x", at_once),
+        ("/b.css", at_once),
+        ("/a.css", 2 * S),
+        ("/c.css", 2 * S),
+    ] {
+        tokio::time::sleep(pause).await;
         client.send(&get(path, "Cookie: sid=alice\r\n")).await;
         assert_eq!(client.answer().await.status, 200);
     }
@@ -413,13 +457,21 @@ async fn shared_fetches_and_passes_never_meet_on_a_connection() {
         }
         .push(seen.connection);
     }
-    assert_eq!((passes.len(), shared.len()), (2, 3));
+    assert_eq!((passes.len(), shared.len()), (2, 4));
     assert_eq!(
         passes[0], passes[1],
-        "the positive control: pass connections are used again"
+        "pass connections are used again: the positive control"
     );
-    assert_eq!(shared[0], shared[2], "and so are shared ones");
-    assert!(!passes.contains(&shared[0]));
+    assert_ne!(
+        shared[0], shared[1],
+        "shared ones not at once for another key"
+    );
+    assert!(
+        shared[..2].contains(&shared[2]),
+        "but for the same, or after a silence"
+    );
+    assert!(shared[..2].contains(&shared[3]), "then for any");
+    assert!(!passes.iter().any(|pass| shared.contains(pass)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -451,6 +503,55 @@ async fn bodies_stream_both_ways_with_trailers() {
         "{:?}",
         node.seen()
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_not_used_again_still_brings_its_whole_body() {
+    let css = "Content-Type: text/css\r\nCache-Control: max-age=60";
+    for (head, framed, path) in [
+        // A length under HTTP/1.0, which promises no second request.
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x",
+        ),
+        (
+            format!("HTTP/1.0 200 OK\r\n{css}\r\nContent-Length: 10"),
+            true,
+            "/x.css",
+        ),
+        // A body that ends with its connection (RFC 9112 6.3).
+        (format!("HTTP/1.1 200 OK\r\n{css}"), false, "/x"),
+        (format!("HTTP/1.0 200 OK\r\n{css}"), false, "/x.css"),
+        // A connection that is authenticated itself.
+        (
+            "HTTP/1.1 401 Unauthorized\r\nWWW-Authenticate: NTLM\r\nContent-Length: 10".into(),
+            true,
+            "/x",
+        ),
+    ] {
+        let start = format!("{head}\r\n\r\nbody{{");
+        let node = TestNode::new("", move |_| {
+            let reply = raw(&start).then("late}");
+            if framed { reply } else { reply.closing() }
+        });
+        for request in 1..=2 {
+            let answer = node.get(path, "").await;
+            let case = format!("{head} {path}, request {request}");
+            assert_eq!(
+                (answer.body.as_str(), answer.cut),
+                ("body{late}", false),
+                "{case}"
+            );
+        }
+        let connections: std::collections::BTreeSet<u64> =
+            node.seen().iter().map(|seen| seen.connection).collect();
+        assert_eq!(
+            connections.len(),
+            node.asked(),
+            "{head}: none is used again"
+        );
+    }
 }
 
 #[tokio::test(start_paused = true)]

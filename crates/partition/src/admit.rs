@@ -853,8 +853,9 @@ fn content_length(headers: &HeaderMap) -> Result<Option<u64>, NotShared> {
 /// - HTML and XHTML always. Any other type that is text and may be made for one visitor likewise: JSON,
 ///   XML, plain text and every `text/*` but style sheets, scripts and captions; playlists, whose URLs
 ///   may be signed.
-/// - A script that has no validator: a file has one, what is generated on request mostly has not, and
-///   "here is your token" is as likely a script as a page.
+/// - A script without `Last-Modified`: a file has one, what is generated on request mostly has not (an
+///   entity tag says nothing, frameworks hash one over every answer), and "here is your token" is as
+///   likely a script as a page.
 /// - Whatever has a `Location`, which may carry a token.
 ///
 /// SVG counts as an image: as a file it is the same for all.
@@ -871,7 +872,7 @@ fn is_document(essence: Option<&str>, headers: &HeaderMap) -> bool {
         | sniff::Kind::Json
         | sniff::Kind::Xml
         | sniff::Kind::Playlist => true,
-        sniff::Kind::Script => !headers.contains_key(ETAG) && !headers.contains_key(LAST_MODIFIED),
+        sniff::Kind::Script => !headers.contains_key(LAST_MODIFIED),
         _ => false,
     }
 }
@@ -938,6 +939,10 @@ fn of_the_page(mut headers: HeaderMap, received: UnixMillis) -> HeaderMap {
     if one_date(&headers, &DATE).is_none() {
         let date = HeaderValue::try_from(imf_fixdate(received)).expect("a date is printable ASCII");
         headers.insert(DATE, date);
+    }
+    // What came from a socket is a slice of its read buffer, and would keep all of that in memory.
+    for value in headers.values_mut() {
+        *value = HeaderValue::from_bytes(value.as_bytes()).expect("it was a header value before");
     }
     headers
 }
@@ -1321,7 +1326,7 @@ mod tests {
             ("content-type: text/csv", true),
             ("content-type: application/x-mpegurl", true),
             ("content-type: text/javascript", true),
-            ("content-type: text/javascript\n etag: \"1\"", false),
+            ("content-type: text/javascript\n etag: \"1\"", true),
             (
                 "content-type: text/javascript\n last-modified: Sun, 06 Nov 1994 08:00:00 GMT",
                 false,

@@ -37,12 +37,16 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
         .filter_map(|token| token.parse().ok())
         .collect();
     for name in named {
-        // A sender cannot make us drop what says where the message goes, how long it is, or that it
-        // is private.
+        // A sender cannot make us drop what says where the message goes, how it is to be read, or that
+        // it is private.
         if !matches!(
             name.as_str(),
             "host"
-                | "content-length"
+                | "location"
+                | "etag"
+                | "last-modified"
+                | "x-content-type-options"
+                | "x-frame-options"
                 | "cache-control"
                 | "set-cookie"
                 | "cookie"
@@ -53,7 +57,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 | "vary"
                 | "age"
                 | "expires"
-        ) {
+        ) && !name.as_str().starts_with("content-")
+        {
             headers.remove(name);
         }
     }
@@ -76,6 +81,8 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
 
 /// Request headers that only a trusted hop before us may set. Removed from every other client.
 pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
+    // Gateways that turn names into variables take `X_Forwarded_For` for `X-Forwarded-For`.
+    let name = name.as_str().replace('_', "-");
     let name = name.as_str();
     name == "forwarded"
         || name.starts_with("x-forwarded-")
@@ -141,6 +148,12 @@ pub(crate) fn says_nothing_of_its_sender(name: &HeaderName) -> bool {
             | "via"
             | "cdn-loop"
             | "x-requested-with"
+            | "traceparent"
+            | "tracestate"
+            | "x-request-id"
+            | "x-correlation-id"
+            | "x-amzn-trace-id"
+            | "x-cloud-trace-context"
             | "x-forwarded-proto"
             | "x-forwarded-host"
             | "x-forwarded-port"
@@ -255,4 +268,53 @@ pub(crate) fn is_not_of_the_page(name: &HeaderName) -> bool {
         || name.starts_with("x-b3-")
         || name.starts_with("x-forwarded-")
         || name.starts_with("shikiri-")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::headers;
+
+    #[test]
+    fn claims_of_a_hop_in_every_spelling_that_gateways_fold() {
+        for (name, expected) in [
+            ("forwarded", true),
+            ("x-forwarded-for", true),
+            ("x_forwarded_for", true),
+            ("x-forwarded_proto", true),
+            ("x_real_ip", true),
+            ("client_cert", true),
+            ("shikiri_viewer", true),
+            ("true_client_ip", true),
+            ("x-forward", false),
+            ("accept", false),
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            assert_eq!(is_hop_claim(&name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_takes_away_nothing_that_says_how_to_read_a_message() {
+        let mut fields = headers(
+            "connection: content-type, content-encoding, content-security-policy, x-hop, set-cookie
+             content-type: text/css
+             content-encoding: gzip
+             content-security-policy: sandbox
+             set-cookie: a=b
+             x-hop: 1",
+        );
+        strip_hop_by_hop(&mut fields);
+        let mut left: Vec<&str> = fields.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(
+            left,
+            [
+                "content-encoding",
+                "content-security-policy",
+                "content-type",
+                "set-cookie"
+            ]
+        );
+    }
 }

@@ -278,6 +278,7 @@ pub struct SharedFetch {
 /// A shared fetch as it goes on the wire. It has no body.
 #[derive(Debug)]
 pub struct Outbound {
+    key: Key,
     method: Method,
     target: Box<str>,
     headers: HeaderMap,
@@ -285,6 +286,12 @@ pub struct Outbound {
 }
 
 impl Outbound {
+    /// The key that it was rendered from. A connection that carried it carries nothing of another key.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        &self.key
+    }
+
     /// The method: always GET.
     #[must_use]
     pub const fn method(&self) -> &Method {
@@ -392,6 +399,7 @@ fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbou
         }
     }
     Outbound {
+        key: key.clone(),
         method: Method::GET,
         target: parts.target.clone(),
         headers,

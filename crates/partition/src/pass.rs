@@ -6,16 +6,16 @@
 
 use std::net::IpAddr;
 
-use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, TE, VIA};
+use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, REFERER, TE, VIA};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 
 use crate::directives::Directives;
 use crate::hop;
 use crate::identity;
 use crate::key::Constants;
-use crate::reason::Personal;
+use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
-use crate::rules::{Origin, OriginHost, Session};
+use crate::rules::{OriginHost, Rules, Session};
 
 /// The permission to send one request as itself.
 #[must_use]
@@ -35,22 +35,29 @@ impl Pass {
         &self.why
     }
 
-    /// The request as it goes to the origin. `head` is what [`RequestHead::parse`] made of `parts`.
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "each is a different thing, and all are needed"
-    )]
+    /// The request as it goes to the origin.
+    ///
+    /// # Errors
+    /// [`Refused`] for a head that [`RequestHead::parse`] refuses, and for a host that no origin
+    /// answers for.
     pub fn outbound(
         self,
         parts: request::Parts,
-        authority: String,
-        target: String,
-        origin: &Origin,
+        rules: &Rules,
         hop: &Hop,
         constants: &Constants,
-        session: &Session,
-    ) -> PassRequest {
-        let (credentials, names_its_sender) = sender(&parts.headers, &target, session);
+    ) -> Result<PassRequest, Refused> {
+        let request::Parts {
+            version,
+            method,
+            uri,
+            headers,
+            ..
+        } = &parts;
+        let head = RequestHead::parse(hop.scheme, *version, method, uri, headers)?;
+        let origin = rules.origin_for(head.host()).ok_or(Refused::UnknownHost)?;
+        let (authority, target) = (head.authority.clone(), head.target());
+        let (credentials, names_its_sender) = sender(&parts.headers, &target, rules.session());
         let mut headers = parts.headers;
         let takes_trailers =
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
@@ -108,7 +115,7 @@ impl Pass {
         }
         headers.append(VIA, constants.via.clone());
         headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());
-        PassRequest {
+        Ok(PassRequest {
             why: self.why,
             method: parts.method,
             target,
@@ -116,7 +123,7 @@ impl Pass {
             credentials,
             names_its_sender,
             origin: (origin.address.clone(), origin.port),
-        }
+        })
     }
 }
 
@@ -189,9 +196,15 @@ fn sender(
     session: &Session,
 ) -> (Option<shikiri_record::Digest>, bool) {
     let mut canonical = shikiri_record::Canonical::new("shikiri credentials 2");
-    let (mut any, mut named) = (false, false);
+    let (mut any, mut named, mut referer) = (false, false, None);
     for (name, value) in headers {
         if !hop::says_nothing_of_its_sender(name) {
+            // Where somebody came from changes with every page. It tells senders apart only where
+            // nothing else does.
+            if *name == REFERER {
+                referer = Some(value);
+                continue;
+            }
             any = true;
             named |= hop::is_credential(name) || session.headers.contains(name);
             canonical.text(name.as_str()).bytes(value.as_bytes());
@@ -203,6 +216,10 @@ fn sender(
     if identity::path(path, session).is_err() || identity::query(query, session).is_err() {
         any = true;
         canonical.text(target);
+    }
+    if let Some(referer) = referer.filter(|_| !named) {
+        any = true;
+        canonical.text(REFERER.as_str()).bytes(referer.as_bytes());
     }
     (any.then(|| canonical.digest()), named)
 }

@@ -446,6 +446,11 @@ impl NotShared {
             Self::AllowsOneOrigin => {
                 "Answer `Access-Control-Allow-Origin: *` without credentials.".into()
             }
+            Self::Status(status @ (429 | 500..)) => {
+                format!(
+                    "The origin failed with {status}: mend that first. Failures are not worth storing."
+                )
+            }
             Self::Status(status) => format!("Add {status} to the class's `statuses`."),
             Self::NoType => "Send a `Content-Type`.".into(),
             Self::Type(essence) => format!("Add `{essence}` to the class's `types`."),

@@ -70,6 +70,10 @@ impl<'a> RequestHead<'a> {
         if method == Method::CONNECT {
             return Err(Refused::Connect);
         }
+        // The authority form is CONNECT's alone (RFC 9112 3.2.3).
+        if uri.authority().is_some() && uri.scheme().is_none() {
+            return Err(Refused::Target);
+        }
         let authority = one_authority(scheme, version, uri, headers)?;
         if uri.scheme_str().is_some_and(|s| s != scheme.as_str()) {
             return Err(Refused::AuthorityMismatch);
@@ -280,5 +284,6 @@ mod tests {
         check("GET", "/a", &["[::1"], Err(Refused::Host));
         check("GET", "/a", &[""], Err(Refused::Host));
         check("GET", "*", &["a.test"], Err(Refused::Target));
+        check("GET", "a.test:80", &["a.test"], Err(Refused::Target));
     }
 }

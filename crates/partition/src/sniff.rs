@@ -137,13 +137,22 @@ pub(crate) fn agrees(essence: &str, coding: Coding, prefix: &[u8]) -> Result<(),
         Kind::Pdf => looks_like == Look::Pdf,
         Kind::Zip => looks_like == Look::Zip,
         Kind::Gzip => looks_like == Look::Gzip,
-        Kind::Opaque => !matches!(looks_like, Look::Html),
+        // Its parts may be anything, pages too.
+        Kind::Opaque if is_composite(essence) => false,
+        // Text of a type that we know nothing of may be made for one visitor like any other, and has
+        // not been compared.
+        Kind::Opaque => !looks_like.is_text(),
     };
     if agrees {
         Ok(())
     } else {
         Err(sniffed(looks_like.name()))
     }
+}
+
+/// Whether a type is of messages within a message (RFC 2046 5).
+fn is_composite(essence: &str) -> bool {
+    essence.starts_with("multipart/") || essence.starts_with("message/")
 }
 
 /// A whole body without its content coding.

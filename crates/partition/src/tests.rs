@@ -135,3 +135,18 @@ pub(crate) fn refused(class: &Class, status: u16, lines: &str) -> Option<NotShar
         Judged::Sniff(_) | Judged::Copy(_) | Judged::Refreshed(_) => None,
     }
 }
+
+#[test]
+fn a_stored_head_does_not_keep_the_read_buffer_that_it_came_in() {
+    let buffer = bytes::Bytes::from_static(b"etag: \"1\"");
+    let mut fields = headers("content-type: image/png\ncache-control: max-age=60");
+    let etag = HeaderValue::from_maybe_shared(buffer.slice(6..)).expect("a header value");
+    assert!(buffer.as_ptr_range().contains(&etag.as_bytes().as_ptr()));
+    fields.insert(http::header::ETAG, etag);
+    let Judged::Sniff(sniff) = fill(&class(), None).judge(StatusCode::OK, fields, true, NOW) else {
+        panic!("a picture is sniffed");
+    };
+    let head = sniff.judge(b"\x89PNG\r\n\x1a\n").expect("a PNG is a PNG");
+    let stored = head.etag().expect("it has one");
+    assert!(!buffer.as_ptr_range().contains(&stored.as_bytes().as_ptr()));
+}

@@ -21,7 +21,7 @@ impl Edge {
     /// # Errors
     /// It does not build, or ends before it says where it listens.
     pub(crate) fn start(origin: SocketAddr) -> Result<Self, Failure> {
-        run(&mut line("cargo build --quiet -p shikiri"))?;
+        build()?;
         let mut command = Command::new(root().join("target/debug/shikiri"));
         command.args(["edge", "--origin", &format!("http://{origin}")]);
         command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
@@ -49,6 +49,11 @@ impl Edge {
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
         Ok(Self { child, address })
     }
+}
+
+/// Builds the binary, by itself: what else is built with it could turn on features in it.
+pub(crate) fn build() -> Result<(), Failure> {
+    run(&mut line("cargo build --quiet --locked -p shikiri"))
 }
 
 impl Drop for Edge {

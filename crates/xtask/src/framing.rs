@@ -22,8 +22,8 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::new("framing takes no arguments"));
     }
-    let corpus = setup::request_corpus_folder()?;
-    run_command(line(CORPUS_TESTS).env("SHIKIRI_DESYNC_CORPUS", corpus))?;
+    setup::request_corpus_is_there()?;
+    run_command(&mut line(CORPUS_TESTS))?;
     prober()
 }
 
@@ -144,6 +144,7 @@ fn head(stream: &mut TcpStream) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&head).to_ascii_lowercase())
 }
 
+/// `.cargo/config.toml` tells them where the corpus is.
 const CORPUS_TESTS: &str = "cargo test --locked -p shikiri-edge --test guard";
 const PAGE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n";

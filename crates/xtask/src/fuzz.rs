@@ -1,12 +1,14 @@
 //! `cargo xtask fuzz`: every target of `fuzz/`, for a while each, two at a time.
 //!
-//! Never needs another toolchain: `fuzz/README.md` says how the targets are instrumented.
+//! Never needs another toolchain, nor `cargo fuzz`: it sets the flags that this would set.
 
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Mutex;
 use std::time::Duration;
 
-use crate::process::{Doing, Failure, line, root, run as run_command, run_within};
+use crate::process::{Doing, Failure, line, output, root, run as run_command, run_within};
 
 /// # Errors
 /// A target could not be built, found a fault, or hung.
@@ -20,7 +22,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         )));
     }
     let wanted = if named.is_empty() { known } else { named };
-    run_command(line(BUILD).env("RUSTFLAGS", INSTRUMENTED))?;
+    let programs = build()?;
 
     let waiting = Mutex::new(wanted.into_iter());
     let failures = Mutex::new(Vec::new());
@@ -34,7 +36,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
                 while let Some(target) = next() {
-                    if let Err(failure) = fuzz(&target, seconds) {
+                    if let Err(failure) = fuzz(&programs, &target, seconds) {
                         let mut failures = failures.lock().expect("no thread panics while it adds");
                         failures.push(format!("{target}: {failure}"));
                     }
@@ -93,15 +95,30 @@ fn targets() -> Result<Vec<String>, Failure> {
     Ok(names)
 }
 
-fn fuzz(target: &str, seconds: u64) -> Result<(), Failure> {
+/// Builds all targets and says where they are.
+fn build() -> Result<PathBuf, Failure> {
+    let host = output(&mut line("rustc --print host-tuple"))?;
+    let host = String::from_utf8_lossy(&host).trim().to_owned();
+    // With a target named, build scripts and macros are built for the host: without these flags.
+    run_command(
+        line(BUILD)
+            .args(["--target", &host])
+            .env("RUSTFLAGS", INSTRUMENTED),
+    )?;
+    Ok(root().join("fuzz/target").join(host).join("release"))
+}
+
+fn fuzz(programs: &Path, target: &str, seconds: u64) -> Result<(), Failure> {
     // A corpus of this machine makes the next run start where this one stopped.
     let corpus = root().join("fuzz/corpus").join(target);
     let artifacts = root().join("fuzz/artifacts").join(target);
     for folder in [&corpus, &artifacts] {
         fs::create_dir_all(folder).doing(format_args!("making {}", folder.display()))?;
     }
-    let mut command = line(&format!("fuzz/target/release/{target}"));
+    let mut command = Command::new(programs.join(target));
     command.arg(&corpus);
+    // Where a fresh machine starts: a minute from nothing finds little.
+    command.arg(root().join("fuzz/seeds").join(target));
     command.args([
         format!("-max_total_time={seconds}"),
         "-timeout=10".to_owned(),

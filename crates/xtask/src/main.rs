@@ -14,6 +14,7 @@ mod apps;
 mod edge;
 mod framing;
 mod fuzz;
+mod leaks;
 mod process;
 mod setup;
 mod sim;
@@ -64,6 +65,12 @@ const TASKS: &[Task] = &[
         run: framing::run,
     },
     Task {
+        name: "leaks",
+        operands: "[ARGUMENT...]",
+        about: "re-enact the published leaks (tests/leaks) against the edge",
+        run: leaks::run,
+    },
+    Task {
         name: "sim",
         operands: "[ARGUMENT...]",
         about: "the simulator, optimised: arguments go to shikiri-sim",
@@ -91,7 +98,9 @@ fn main() -> ExitCode {
         eprint!("xtask: no command is called {name:?}\n\n{}", help());
         return ExitCode::from(2);
     };
-    if rest.iter().any(|argument| argument == "--help") && task.name != "sim" {
+    // Those that take arguments of their own explain them themselves.
+    let explains = ["leaks", "sim"].contains(&task.name);
+    if rest.iter().any(|argument| argument == "--help") && !explains {
         print!("{}", usage(task));
         return ExitCode::SUCCESS;
     }

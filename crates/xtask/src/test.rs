@@ -31,7 +31,7 @@ use Step::{Fails, Passes};
 const PARTS: &[Part] = &[
     Part {
         name: "setup",
-        budget_s: 240,
+        budget_s: 210,
         steps: &[Passes("cargo xtask setup")],
     },
     Part {
@@ -77,11 +77,11 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "docs",
-        budget_s: 60,
+        budget_s: 40,
         steps: &[
             Passes(
-                "RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps --workspace \
-                 --exclude shikiri-sim",
+                "RUSTDOCFLAGS=-Dwarnings cargo doc --quiet --locked --no-deps \
+                 --document-private-items --workspace --exclude shikiri-sim",
             ),
             Passes(
                 "cargo rustdoc --quiet --locked -p shikiri-record -- -D warnings -D missing_docs",
@@ -97,16 +97,19 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask framing")],
     },
     Part {
+        name: "leaks",
+        budget_s: 90,
+        steps: &[Passes("cargo xtask leaks")],
+    },
+    Part {
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],
     },
     Part {
         name: "two-run",
-        budget_s: 300,
-        steps: &[Passes(
-            "cargo xtask sim two-run --schedules 100000 --threads 2",
-        )],
+        budget_s: 270,
+        steps: &[Passes("cargo xtask sim run --schedules 100000 --threads 2")],
     },
     Part {
         name: "faults",

@@ -13,6 +13,9 @@ use crate::server::exchange;
 
 /// Names the folder of the corpus's YAML files.
 const FOLDER: &str = "SHIKIRI_DESYNC_CORPUS";
+const WHAT_TO_DO: &str = "`cargo xtask setup` places the corpus where this test looks; by hand, set \
+     SHIKIRI_DESYNC_CORPUS to the `tests` folder of the sources of the package \
+     http_desync_guardian 0.1.3.";
 
 /// Ambiguous to the corpus, sound to us: a body on GET and HEAD. Its end is declared once, in one
 /// way, and such a request is never shared.
@@ -50,13 +53,9 @@ enum Fate {
 
 #[tokio::test(start_paused = true)]
 async fn every_severe_case_is_refused() {
-    let folder = std::env::var_os(FOLDER).map(PathBuf::from).unwrap_or_else(|| {
-        panic!(
-            "{FOLDER} is not set. `cargo xtask setup` places the corpus, and `cargo xtask test` \
-             names it to this test; by hand, set it to the `tests` folder of the sources of the \
-             package http_desync_guardian 0.1.3."
-        )
-    });
+    let folder = PathBuf::from(
+        std::env::var_os(FOLDER).unwrap_or_else(|| panic!("{FOLDER} is not set. {WHAT_TO_DO}")),
+    );
     let mut severe = 0;
     let mut wrong = Vec::new();
     for case in cases(&folder) {
@@ -117,7 +116,7 @@ struct Case {
 
 fn cases(folder: &Path) -> Vec<Case> {
     let mut files: Vec<PathBuf> = std::fs::read_dir(folder)
-        .unwrap_or_else(|error| panic!("{}: {error}", folder.display()))
+        .unwrap_or_else(|error| panic!("{}: {error}. {WHAT_TO_DO}", folder.display()))
         .map(|entry| entry.expect("a folder that can be listed").path())
         .filter(|path| {
             path.extension()

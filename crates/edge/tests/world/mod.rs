@@ -20,6 +20,8 @@ pub(crate) struct Reply {
     pub(crate) delay: Duration,
     /// Written a moment after the first bytes.
     pub(crate) later: Vec<u8>,
+    /// So many more chunks, ten seconds apart.
+    pub(crate) ticks: u32,
     pub(crate) close: bool,
 }
 
@@ -37,6 +39,7 @@ pub(crate) fn raw(bytes: &str) -> Reply {
         bytes: bytes.into(),
         delay: Duration::ZERO,
         later: Vec::new(),
+        ticks: 0,
         close: false,
     }
 }
@@ -126,6 +129,12 @@ async fn origin(
         if !reply.later.is_empty() {
             sleep(Duration::from_millis(200)).await;
             if wire.write_all(&reply.later).await.is_err() {
+                return;
+            }
+        }
+        for _ in 0..reply.ticks {
+            sleep(Duration::from_secs(10)).await;
+            if wire.write_all(b"6\r\ndata:\n\r\n").await.is_err() {
                 return;
             }
         }

@@ -91,4 +91,4 @@ fn shown(path: &Path) -> String {
         .to_string()
 }
 
-const ROUNDS: usize = 60;
+const ROUNDS: usize = 50;

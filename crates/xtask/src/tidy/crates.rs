@@ -101,9 +101,14 @@ pub(super) fn violations(members: &[Member]) -> Vec<String> {
 
 fn allowed(package: &str) -> Option<&'static [&'static str]> {
     // Packages are named for their folders, so that nobody has to look one up.
-    let prefixed = package.starts_with("shikiri-") != (package == "shikiri");
-    let row = ARROWS.iter().find(|(name, _)| *name == short(package));
-    row.filter(|_| prefixed).map(|(_, allowed)| *allowed)
+    let named = |folder: &str| match folder {
+        "shikiri" => package == folder,
+        _ => package.strip_prefix("shikiri-") == Some(folder),
+    };
+    ARROWS
+        .iter()
+        .find(|(folder, _)| named(folder))
+        .map(|(_, allowed)| *allowed)
 }
 
 fn short(package: &str) -> &str {

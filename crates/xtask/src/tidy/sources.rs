@@ -38,7 +38,9 @@ const REGISTRIES: &[&str] = &[
 pub(super) fn violations(path: &str, text: &str) -> Vec<String> {
     let mut found = Vec::new();
     let rust = path.ends_with(".rs");
-    if rust && !text.starts_with("//!") && needs_header(path) {
+    let mut lines = text.lines().skip_while(|line| line.starts_with("#!["));
+    let opens = lines.next().is_some_and(|line| line.starts_with("//!"));
+    if rust && !opens && needs_header(path) {
         found.push(format!(
             "{path}:1: a source opens with what it is for (`//!`)"
         ));
@@ -134,6 +136,8 @@ mod tests {
             ("crates/a/src/lib.rs", "use std::fs;", 1),
             ("crates/a/src/lib.rs", "", 1),
             ("crates/a/src/lib.rs", "//! A.\nuse std::fs;", 0),
+            ("fuzz/fuzz_targets/a.rs", "#![no_main]\n//! A.", 0),
+            ("fuzz/fuzz_targets/a.rs", "#![no_main]\nuse std::fs;", 1),
             ("crates/a/tests/fail/forge.rs", "fn main() {}", 0),
             ("crates/a/build.rs", "fn main() {}", 0),
             ("docs/a.md", "# A", 0),

@@ -1,0 +1,209 @@
+//! The caches that scripts are run against.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use super::script::Script;
+
+/// A cache that can be put in front of an origin. Each cell has one of its own.
+pub(crate) trait Cache: Sync {
+    /// Its name, as scripts give it policies.
+    fn name(&self) -> &'static str;
+
+    /// Starts it under a policy of the script's.
+    ///
+    /// # Errors
+    /// Why it does not serve.
+    fn start(
+        &self,
+        origin: SocketAddr,
+        script: &Script,
+        policy: &str,
+    ) -> Result<Box<dyn Running>, String>;
+}
+
+/// A cache that serves; it ends when dropped.
+pub(crate) trait Running {
+    fn address(&self) -> SocketAddr;
+
+    /// Puts another policy in force, with all that is stored left as it is.
+    ///
+    /// # Errors
+    /// Why it is not in force.
+    fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String>;
+}
+
+/// Our own edge, as a process.
+pub(crate) struct Ours {
+    pub(crate) binary: PathBuf,
+}
+
+/// The most careless policy that the language can say: everything, to everybody, whatever its type
+/// and status, with no cookie known to be a session's.
+pub(crate) const CARELESS: &str = r#"version = 1
+
+[session]
+cookies = ["no_such_cookie"]
+
+[builtin]
+assets = false
+
+[[class]]
+name = "everything"
+match = { paths = ["/**"] }
+to = "everyone"
+types = ["*/*", "text/html", "application/xhtml+xml"]
+statuses = [
+    200, 203, 204, 300, 301, 302, 303, 307, 308, 400, 402, 403, 404, 405, 410, 413, 414, 422, 429,
+    451, 500, 501, 502, 503, 504,
+]
+key_encoding = false
+lifetime = { default = "1h", max = "1h", stale_while_revalidate = "1h", stale_if_error = "1h" }
+
+[limits]
+remember_pass_time = "1ms"
+"#;
+
+/// A policy that says nothing: what holds without one.
+const NOTHING: &str = "version = 1\n";
+
+impl Ours {
+    fn text(&self, script: &Script, policy: &str) -> Result<String, String> {
+        match policy {
+            "default" => Ok(NOTHING.to_owned()),
+            "careless" => Ok(CARELESS.to_owned()),
+            own => script
+                .policies
+                .iter()
+                .find(|p| p.name == own)
+                .and_then(|p| p.texts.iter().find(|(cache, _)| cache == self.name()))
+                .map(|(_, text)| text.clone())
+                .ok_or_else(|| format!("the policy `{own}` has no text for {}", self.name())),
+        }
+    }
+}
+
+struct Process {
+    child: Child,
+    address: SocketAddr,
+    folder: PathBuf,
+    binary: PathBuf,
+    texts: Ours,
+}
+
+impl Cache for Ours {
+    fn name(&self) -> &'static str {
+        "shikiri"
+    }
+
+    fn start(
+        &self,
+        origin: SocketAddr,
+        script: &Script,
+        policy: &str,
+    ) -> Result<Box<dyn Running>, String> {
+        static STARTED: AtomicU64 = AtomicU64::new(0);
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let folder = std::env::temp_dir().join(format!("leaks-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
+        let text = self.text(script, policy)?;
+        let mut command = Command::new(&self.binary);
+        command
+            .args([
+                "edge",
+                "--origin",
+                &format!("http://{origin}"),
+                "--listen",
+                "127.0.0.1:0",
+            ])
+            .args(["--log", "warn", "--control"])
+            .arg(folder.join("control"));
+        // Without a file where the script needs none: that is what `default` means.
+        let reloads = super::script::reloads(&script.steps);
+        if policy != "default" || !reloads.is_empty() {
+            std::fs::write(folder.join("policy.toml"), text).map_err(|e| e.to_string())?;
+            command.arg("--policy").arg(folder.join("policy.toml"));
+        }
+        let log = std::fs::File::create(folder.join("log")).map_err(|e| e.to_string())?;
+        let mut child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(log)
+            .spawn()
+            .map_err(|e| {
+                format!(
+                    "{}: {e}; build it with `cargo build -p shikiri`",
+                    self.binary.display()
+                )
+            })?;
+        let output = child.stdout.take().expect("its output is piped");
+        let (ready, is_ready) = mpsc::channel();
+        thread::spawn(move || {
+            let mut output = BufReader::new(output);
+            let mut line = String::new();
+            if output.read_line(&mut line).is_ok() && ready.send(line).is_ok() {
+                // What else it says is not ours, but must not block it.
+                std::io::copy(&mut output.by_ref(), &mut std::io::sink()).ok();
+            }
+        });
+        let line = is_ready
+            .recv_timeout(Duration::from_secs(20))
+            .unwrap_or_default();
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .and_then(|a| a.parse().ok());
+        let Some(address) = address else {
+            child.kill().ok();
+            child.wait().ok();
+            let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
+            return Err(format!("the edge does not listen: {line}{log}"));
+        };
+        let texts = Self {
+            binary: self.binary.clone(),
+        };
+        Ok(Box::new(Process {
+            child,
+            address,
+            folder,
+            binary: self.binary.clone(),
+            texts,
+        }))
+    }
+}
+
+impl Running for Process {
+    fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String> {
+        let text = self.texts.text(script, policy)?;
+        std::fs::write(self.folder.join("policy.toml"), text).map_err(|e| e.to_string())?;
+        let said = Command::new(&self.binary)
+            .args(["reload", "--control"])
+            .arg(self.folder.join("control"))
+            .output()
+            .map_err(|e| e.to_string())?;
+        if said.status.success() {
+            Ok(())
+        } else {
+            Err(String::from_utf8_lossy(&said.stderr).into_owned())
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // Nothing of it is worth an orderly end.
+        self.child.kill().ok();
+        self.child.wait().ok();
+        std::fs::remove_dir_all(&self.folder).ok();
+    }
+}

@@ -1,0 +1,294 @@
+//! One cell: one script, one cache, one policy, one way.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::cache::{Cache, Running};
+use super::client::{Connections, Delivered, Viewers};
+use super::judge::{Leak, judge};
+use super::origin::{Origin, Seen};
+use super::script::{Ask, Control, Identity, Script, Step};
+use super::token;
+
+/// In which way a script's requests come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// One after another, each viewer on a connection of its own.
+    Sequential,
+    /// At the same time.
+    Overlapping,
+    /// One after another, all viewers on one connection, as behind a proxy that pools.
+    SameConnection,
+}
+
+impl Way {
+    pub(crate) const ALL: [Self; 3] = [Self::Sequential, Self::Overlapping, Self::SameConnection];
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Sequential => "a",
+            Self::Overlapping => "b",
+            Self::SameConnection => "c",
+        })
+    }
+}
+
+/// What became of a cell.
+#[derive(Clone, Debug)]
+pub(crate) enum Verdict {
+    Safe,
+    Leak(Vec<Leak>),
+    /// The cell says nothing, and why.
+    Void(String),
+    /// The way makes no sense for the script.
+    NotApplicable,
+}
+
+/// A cell that was run, with its traffic.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) delivered: Vec<Delivered>,
+    pub(crate) seen: Vec<Seen>,
+}
+
+/// Between the requests of an overlapping group, and for how long the origin holds every answer
+/// then: several requests are always waiting together.
+const STAGGER: Duration = Duration::from_millis(25);
+const HELD: Duration = Duration::from_millis(160);
+/// How often a control is asked at most before it is no hit.
+const CONTROLS: usize = 6;
+
+/// Runs a cell.
+pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) -> Outcome {
+    let void = |why: String| Outcome {
+        verdict: Verdict::Void(why),
+        delivered: Vec::new(),
+        seen: Vec::new(),
+    };
+    // On one connection everybody has one address, and the origin is right to see one person.
+    if way == Way::SameConnection && script.identities.contains(&Identity::Address) {
+        return Outcome {
+            verdict: Verdict::NotApplicable,
+            ..void(String::new())
+        };
+    }
+    let nonce = token::nonce();
+    let mut names = viewers_of(&script.steps);
+    names.extend(["visitor1".to_owned(), "visitor2".to_owned()]);
+    let viewers = Viewers::new(script, names, &nonce);
+    let by_address: HashMap<_, _> = viewers
+        .addresses
+        .iter()
+        .filter(|(name, _)| script.members.contains(name))
+        .map(|(name, address)| (*address, name.clone()))
+        .collect();
+    let origin = match Origin::start(script, &nonce, by_address) {
+        Ok(origin) => origin,
+        Err(error) => return void(format!("no origin: {error}")),
+    };
+    let mut cache = match cache.start(origin.address, script, policy) {
+        Ok(cache) => cache,
+        Err(why) => return void(why),
+    };
+    let mut delivered = Vec::new();
+    for control in script
+        .controls
+        .iter()
+        .filter(|c| c.under.is_empty() || c.under.iter().any(|p| p == policy))
+    {
+        if let Err(why) = control_hits(control, &origin, &viewers, cache.address(), &mut delivered)
+        {
+            return Outcome {
+                verdict: Verdict::Void(why),
+                delivered,
+                seen: origin.log(),
+            };
+        }
+    }
+    if way == Way::Overlapping {
+        origin.floor(HELD);
+    }
+    let mut play = Play {
+        script,
+        viewers: &viewers,
+        origin: &origin,
+        way,
+        too_old: 0,
+        connections: Connections::new(cache.address(), &viewers),
+        last_connection: String::new(),
+        delivered,
+    };
+    let played = play.steps(&script.steps, &mut *cache);
+    let delivered = play.delivered;
+    let leaks = judge(&nonce, &delivered);
+    let unanswered = delivered.iter().find(|d| d.status.is_none() && !d.may_fail);
+    let verdict = if !leaks.is_empty() {
+        Verdict::Leak(leaks)
+    } else if let Err(why) = played {
+        Verdict::Void(why)
+    } else if let Some(d) = unanswered {
+        Verdict::Void(format!(
+            "{} got no whole answer to line {}",
+            d.viewer, d.line
+        ))
+    } else {
+        Verdict::Safe
+    };
+    Outcome {
+        verdict,
+        delivered,
+        seen: origin.log(),
+    }
+}
+
+fn viewers_of(steps: &[Step]) -> Vec<String> {
+    let mut names = Vec::new();
+    for step in steps {
+        match step {
+            Step::Ask(ask) => names.push(ask.viewer.clone()),
+            Step::Overlap(asks) => names.extend(asks.iter().map(|ask| ask.viewer.clone())),
+            Step::Repeat(_, inner) => names.extend(viewers_of(inner)),
+            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
+        }
+    }
+    names
+}
+
+/// Asks for something public until the origin is asked less often than we ask: otherwise the cache
+/// caches nothing, and its silence proves nothing.
+fn control_hits(
+    control: &Control,
+    origin: &Origin,
+    viewers: &Viewers,
+    cache: std::net::SocketAddr,
+    delivered: &mut Vec<Delivered>,
+) -> Result<(), String> {
+    let mut connections = Connections::new(cache, viewers);
+    let asked_before = origin.last_number();
+    for n in 1..=CONTROLS {
+        let ask = Ask {
+            viewer: format!("visitor{}", 1 + n % 2),
+            method: control.method.clone(),
+            target: control.target.clone(),
+            host: control.host.clone(),
+            ..Ask::default()
+        };
+        let exchange = connections.ask(&ask.viewer, &[&ask], 0);
+        let status = exchange.first().and_then(|e| e.status);
+        delivered.extend(exchange);
+        if status.is_none_or(|s| s == 502 || s == 504) {
+            return Err(format!("the control {} got {status:?}", control.target));
+        }
+        if origin.last_number() - asked_before < u64::try_from(n).unwrap_or(u64::MAX) {
+            return Ok(());
+        }
+        // A cache may store after it has answered.
+        thread::sleep(Duration::from_millis(20));
+    }
+    Err(format!("the control {} is never a hit", control.target))
+}
+
+/// A script being played.
+struct Play<'a> {
+    script: &'a Script,
+    viewers: &'a Viewers,
+    origin: &'a Origin,
+    way: Way,
+    too_old: u64,
+    connections: Connections<'a>,
+    last_connection: String,
+    delivered: Vec<Delivered>,
+}
+
+impl Play<'_> {
+    fn steps(&mut self, steps: &[Step], cache: &mut dyn Running) -> Result<(), String> {
+        let mut group: Vec<&Ask> = Vec::new();
+        for step in steps {
+            if let Step::Ask(ask) = step {
+                group.push(ask);
+                continue;
+            }
+            self.group(&std::mem::take(&mut group), cache);
+            match step {
+                Step::Ask(_) | Step::Then => {}
+                Step::Overlap(asks) => {
+                    let asks: Vec<&Ask> = asks.iter().collect();
+                    self.overlap(&asks, cache);
+                }
+                Step::Wait(time) => thread::sleep(*time),
+                Step::Phase(phase) => {
+                    self.origin.phase(phase);
+                    self.too_old = self.origin.change();
+                }
+                Step::Reload(policy) => {
+                    cache.reload(self.script, policy)?;
+                    self.too_old = self.origin.change();
+                }
+                Step::Repeat(times, inner) => {
+                    for _ in 0..*times {
+                        self.steps(inner, cache)?;
+                    }
+                }
+            }
+        }
+        self.group(&group, cache);
+        Ok(())
+    }
+
+    /// Requests with nothing between them.
+    fn group(&mut self, asks: &[&Ask], cache: &dyn Running) {
+        if self.way == Way::Overlapping && asks.len() > 1 {
+            self.overlap(asks, cache);
+            return;
+        }
+        for ask in asks {
+            let name = if ask.same_connection {
+                self.last_connection.clone()
+            } else if ask.raw.is_some() || ask.abort.is_some() {
+                // It leaves its connection in a state that no one shares.
+                format!("{} alone", ask.viewer)
+            } else if self.way == Way::SameConnection {
+                "shared".to_owned()
+            } else {
+                ask.viewer.clone()
+            };
+            self.delivered
+                .extend(self.connections.ask(&name, &[ask], self.too_old));
+            self.last_connection = name;
+        }
+    }
+
+    /// Requests at once: each on a connection of its own or, on one connection, pipelined.
+    fn overlap(&mut self, asks: &[&Ask], cache: &dyn Running) {
+        let alone = |ask: &&Ask| ask.raw.is_some() || ask.abort.is_some();
+        if self.way == Way::SameConnection && !asks.iter().any(alone) {
+            self.delivered
+                .extend(self.connections.ask("shared", asks, self.too_old));
+            return;
+        }
+        let (address, viewers, too_old) = (cache.address(), self.viewers, self.too_old);
+        let begun = Instant::now();
+        let mut exchanges = Vec::new();
+        thread::scope(|scope| {
+            let mut running = Vec::new();
+            for (n, ask) in asks.iter().enumerate() {
+                let n = u32::try_from(n).expect("a script has few steps");
+                let starts = begun + ask.offset.unwrap_or(STAGGER * n);
+                running.push(scope.spawn(move || {
+                    thread::sleep(starts.saturating_duration_since(Instant::now()));
+                    Connections::new(address, viewers).ask("own", &[ask], too_old)
+                }));
+            }
+            for client in running {
+                // A client that is lost must not pass for one that was shown nothing.
+                exchanges.extend(client.join().expect("a client does not panic"));
+            }
+        });
+        self.delivered.extend(exchanges);
+    }
+}
