@@ -267,12 +267,18 @@ impl<'a> Judge<'a> {
                 return Err(finding("purges", what));
             }
             // A request may wait for its turn on its connection, and is then taken up under later rules.
-            let before = self.in_force_at(asked.at.min(exchange.at));
-            let later = self.schedule.controls.iter().any(|control| {
-                control.at > exchange.at
-                    && matches!(control.what, What::Reload(n) if self.schedule.policies[n].salt == before.salt)
-            });
-            if before.salt != in_force.salt && !later {
+            let is_of = |salt: u64| {
+                salt == in_force.salt
+                    || self.schedule.controls.iter().any(|control| {
+                        control.at > exchange.at
+                            && matches!(control.what, What::Reload(n) if self.schedule.policies[n].salt == salt)
+                    })
+            };
+            let editions = &self.by_stamp[&asked.stamp];
+            if !editions
+                .iter()
+                .any(|asked| is_of(self.in_force_at(asked.at.min(exchange.at)).salt))
+            {
                 let what = format!(
                     "request {} of {} got what was asked under other rules: {asked:?}",
                     exchange.request.id, exchange.at

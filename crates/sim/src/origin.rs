@@ -111,7 +111,8 @@ impl Origins {
         let mut after_surplus = false;
         while let Some(head) = wire.head().await {
             let request = Incoming::of(&head);
-            if request.expects && !self.hurried && hash(self.seed, &masked(&head)).is_multiple_of(3)
+            if request.expects
+                && (self.hurried || hash(self.seed, &masked(&head)).is_multiple_of(3))
             {
                 // It asks for the body before it says what it thinks of it.
                 if wire.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_none() {
@@ -360,7 +361,7 @@ const OF_A: [Framing; 12] = [
     Framing::Http10,
 ];
 
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 12] = [
     "public, max-age=60",
     "max-age=3600",
     "s-maxage=30, max-age=5",
@@ -370,6 +371,9 @@ const SHARED: [&str; 9] = [
     "",
     "max-age=\"60\"",
     "max-age=5, stale-if-error=9999",
+    "public, max-age=600",
+    "max-age=120",
+    "max-age=86400",
 ];
 const FORBIDDEN: [&str; 14] = [
     "private",
@@ -414,10 +418,10 @@ struct Making<'a> {
 impl Making<'_> {
     fn run(mut self, path: &str, count: u32, all: &[u8]) -> Answer {
         let route = match self.route.below(20) {
-            0..12 => Route::Public,
-            12..15 => Route::Page,
-            15..17 => Route::Personal,
-            17 => Route::Redirect,
+            0..13 => Route::Public,
+            13..16 => Route::Page,
+            16..18 => Route::Personal,
+            18 => Route::Redirect,
             _ => Route::Chaos,
         };
         let framing = self.framing();
@@ -569,8 +573,8 @@ impl Making<'_> {
         ]);
         let size = self.route.pick(&[0_usize, 40, 300, 900, 3_000, 20_000]);
         let kind = kind_of(path, route, &mut self.route);
-        let mints = self.route.percent(15);
-        let has_span = self.route.percent(20);
+        let mints = self.route.percent(8);
+        let has_span = self.route.percent(10);
 
         let confirms =
             self.request.if_none_match && has_etag && status == 200 && self.outline.percent(80);

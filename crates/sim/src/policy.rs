@@ -128,7 +128,7 @@ fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
     if rng.percent(40) {
         say(format_args!("key_encoding = true"));
     }
-    let default = rng.pick(&["none", "1s", "20s", "1h"]);
+    let default = rng.pick(&["none", "1s", "20s", "1h", "1h"]);
     let max = rng.pick(&["1h", "10h", "1d"]);
     let swr = rng.pick(&["0s", "10s", "1h"]);
     let sie = rng.pick(&["0s", "10s", "1d"]);

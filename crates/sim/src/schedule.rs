@@ -332,7 +332,7 @@ impl Maker {
         } else {
             rng.pick(&["GET", "GET", "GET", "GET", "GET", "GET", "HEAD"])
         };
-        let url = if rng.percent(65) {
+        let url = if rng.percent(80) {
             self.urls[0]
         } else {
             rng.pick(&self.urls)

@@ -28,9 +28,9 @@ pub(crate) enum Kind {
     Body,
 }
 
-/// How every secret begins. The rest is hexadecimal too: 32 digits in all, so that the edge's
-/// entropy rule knows one in a URL.
-const START: &[u8] = b"5ec2e7";
+/// How every secret begins; hexadecimal digits follow, 32 characters in all. Mixed as it is, the edge's
+/// entropy rule knows one in a URL, and no stamp or secret holds another's beginning by chance.
+const START: &[u8] = b"Zq5ecR";
 /// How every stamp begins; sixteen hexadecimal digits follow.
 const STAMP: &[u8] = b"st4mp";
 
@@ -51,7 +51,7 @@ impl Secrets {
         };
         let mut rng = Rng::new(seed ^ (kind as u64) << 8);
         let (high, low) = (rng.next(), rng.next() >> 32);
-        format!("5ec2e7{owner}{}{high:016x}{low:08x}", kind as u8)
+        format!("Zq5ecR{owner}{}{high:016x}{low:08x}", kind as u8)
     }
 }
 

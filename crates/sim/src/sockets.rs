@@ -149,19 +149,21 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
                 Action::Abort => drop(connections.remove(&client)),
                 Action::HalfClose | Action::Body { .. } => {}
                 Action::Send(request) => {
-                    if connections
-                        .get(&client)
-                        .is_none_or(|connection| connection.ended)
-                    {
+                    if !connections.contains_key(&client) {
                         let stream = TcpStream::connect(address).await.map_err(network)?;
                         connections.insert(client, Connection::new(stream));
                     }
                     let connection = connections.get_mut(&client).expect("it was just made");
+                    let response = connection.exchange(request, secrets).await?;
+                    if connection.ended {
+                        // The edge lingers for a while on a connection that its client keeps.
+                        connections.remove(&client);
+                    }
                     exchanges.push(Exchange {
                         client,
                         at,
                         request,
-                        response: connection.exchange(request, secrets).await?,
+                        response,
                     });
                 }
             },
