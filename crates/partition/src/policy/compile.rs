@@ -704,6 +704,8 @@ fn key_headers(said: &ClassText, session: &Session, faults: &mut Faults<'_>) -> 
             "it is a credential, and what a credential selects is one person's"
         } else if hop::is_hop_claim(&name) {
             "it says whose request this is, or claims to"
+        } else if hop::names_a_credential(&name) {
+            "it says by its name that it is a credential or a token, and what one selects is one person's"
         } else if name == http::header::ACCEPT_ENCODING {
             "`key_encoding = true` puts a normal form of it there"
         } else if !hop::never_in_a_key(&name) {
