@@ -80,13 +80,7 @@ impl Pass {
             HeaderValue::try_from(text).expect("an authority or address is a header value")
         };
         headers.insert(HOST, text(host));
-        let forwarded_for = match headers
-            .get(hop::X_FORWARDED_FOR)
-            .and_then(|v| v.to_str().ok())
-        {
-            Some(before) => format!("{before}, {}", hop.client),
-            None => hop.client.to_string(),
-        };
+        let forwarded_for = forwarded_for(&headers, hop.client);
         let client = match hop.client {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
@@ -99,7 +93,7 @@ impl Pass {
             )),
         );
         headers.insert(hop::X_REAL_IP, text(hop.client.to_string()));
-        headers.insert(hop::X_FORWARDED_FOR, text(forwarded_for));
+        headers.insert(hop::X_FORWARDED_FOR, forwarded_for);
         if !headers.contains_key(hop::X_FORWARDED_PROTO) {
             headers.insert(
                 hop::X_FORWARDED_PROTO,
@@ -125,6 +119,22 @@ impl Pass {
             origin: (origin.address.clone(), origin.port),
         })
     }
+}
+
+/// What a trusted hop said in all its lines, one list (RFC 9110 5.3), and the hop itself at the end.
+/// Whoever counts hops from the end must find each where it belongs, so nothing is left out, readable
+/// or not.
+fn forwarded_for(headers: &HeaderMap, client: IpAddr) -> HeaderValue {
+    let mut list = Vec::new();
+    for line in headers.get_all(hop::X_FORWARDED_FOR) {
+        let line = line.as_bytes().trim_ascii();
+        if !line.is_empty() {
+            list.extend_from_slice(line);
+            list.extend_from_slice(b", ");
+        }
+    }
+    list.extend_from_slice(client.to_string().as_bytes());
+    HeaderValue::from_bytes(&list).expect("header values joined by commas are a header value")
 }
 
 /// The hop before us.
@@ -272,6 +282,7 @@ impl RequestHead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::{headers, rules};
 
     /// Whether two requests may follow each other on one origin connection.
     fn check(one: (&[(&str, &str)], &str), other: (&[(&str, &str)], &str), expected: bool) {
@@ -327,6 +338,58 @@ mod tests {
         );
         check((&[], "/reset?token=a"), (&[], "/reset?token=b"), false);
         check((&[], "/news?page=1"), (&[], "/news?page=2"), true);
+    }
+
+    /// What of the hops before goes to the origin.
+    fn told(trusted: bool, lines: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let mut parts = http::Request::get("/").body(()).unwrap().into_parts().0;
+        parts.headers = headers(&format!("host: shop.test\n{lines}"));
+        let hop = Hop {
+            client: "192.0.2.1".parse().unwrap(),
+            trusted,
+            scheme: Scheme::Http,
+        };
+        let (_, _, fields) = Pass::new(Personal::NoClass)
+            .outbound(parts, &rules(Vec::new()), &hop, &Constants::new("edge"))
+            .unwrap()
+            .into_parts();
+        let of = |name: HeaderName| -> Vec<Vec<u8>> {
+            let values = fields.get_all(name).iter();
+            values.map(|value| value.as_bytes().to_vec()).collect()
+        };
+        (of(hop::X_FORWARDED_FOR), of(http::header::FORWARDED))
+    }
+
+    #[test]
+    fn all_that_a_trusted_hop_says_of_those_before_it_is_told() {
+        let own = "for=192.0.2.1;host=\"shop.test\";proto=http";
+        let lines =
+            "x-forwarded-for: 198.51.100.9, 10.0.0.1\n x-forwarded-for:\n x-forwarded-for: ü\n
+                     x-forwarded-for: 10.0.0.2\n forwarded: for=a\n forwarded: for=b";
+        for (trusted, lines, joined, forwarded) in [
+            (true, "", "192.0.2.1", vec![own]),
+            (
+                true,
+                "x-forwarded-for: 10.0.0.1",
+                "10.0.0.1, 192.0.2.1",
+                vec![own],
+            ),
+            (
+                true,
+                lines,
+                "198.51.100.9, 10.0.0.1, ü, 10.0.0.2, 192.0.2.1",
+                vec!["for=a", "for=b", own],
+            ),
+            (false, lines, "192.0.2.1", vec![own]),
+        ] {
+            let bytes = |text: &str| text.as_bytes().to_vec();
+            let forwarded = forwarded.into_iter().map(bytes).collect();
+            assert_eq!(
+                told(trusted, lines),
+                (vec![bytes(joined)], forwarded),
+                "{lines}"
+            );
+        }
     }
 
     #[test]
