@@ -4,8 +4,8 @@
 //! stripped from a pass.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, EXPECT, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName};
 
@@ -217,6 +217,58 @@ fn is_of_the_head_alone(name: &HeaderName) -> bool {
                 | "content-encoding"
                 | "date"
         )
+}
+
+/// What no trailer of a request may say (RFC 9110 6.5.1). As in [`is_hop_claim`], an underscore is as
+/// good as a hyphen.
+pub(crate) fn is_of_a_request_head_alone(name: &HeaderName) -> bool {
+    let folded = name.as_str().replace('_', "-");
+    let folded = folded.parse().unwrap_or_else(|_| name.clone());
+    is_hop_claim(&folded)
+        || is_credential(&folded)
+        || is_of_the_head_alone(&folded)
+        || folded == CONTENT_RANGE
+}
+
+/// What no trailer of a response may say (RFC 9110 6.5.1): framing, cookies, what caches go by.
+pub(crate) fn is_of_a_response_head_alone(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "set-cookie"
+            | "set-cookie2"
+            | "cache-control"
+            | "pragma"
+            | "expires"
+            | "age"
+            | "date"
+            | "vary"
+            | "location"
+            | "retry-after"
+            | "trailer"
+            | "transfer-encoding"
+            | "content-length"
+            | "content-encoding"
+            | "content-type"
+            | "content-range"
+            | "clear-site-data"
+            | "www-authenticate"
+            | "strict-transport-security"
+            | "via"
+            | "cdn-loop"
+    )
+}
+
+/// Response headers that a cache or gateway before us would take for its own, with `Alt-Svc`, which
+/// leads around the edge, and what is between the origin and us.
+pub(crate) fn speaks_to_caches_before_us(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("surrogate-")
+        || name.starts_with("x-accel-")
+        || name.starts_with("shikiri-")
+        || name == "alt-svc"
+        || name.ends_with("-cache-control")
+        || name == "edge-control"
+        || name == "cache-status"
 }
 
 /// Response headers that do not speak of the page and so do not leave with a shared copy:

@@ -63,14 +63,7 @@ impl Pass {
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         hop::strip_hop_by_hop(&mut headers);
         if !hop.trusted {
-            let claims: Vec<HeaderName> = headers
-                .keys()
-                .filter(|name| hop::is_hop_claim(name))
-                .cloned()
-                .collect();
-            for name in claims {
-                headers.remove(name);
-            }
+            remove(&mut headers, hop::is_hop_claim);
         }
         let host = match origin.host_header {
             OriginHost::Client => authority.clone(),
@@ -239,23 +232,7 @@ fn sender(
 /// do for its own user stays.
 pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     hop::strip_hop_by_hop(headers);
-    let surrogate: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with("surrogate-")
-                || name.starts_with("x-accel-")
-                || name.starts_with("shikiri-")
-                || name == "alt-svc"
-                || name.ends_with("-cache-control")
-                || name == "edge-control"
-                || name == "cache-status"
-        })
-        .cloned()
-        .collect();
-    for name in surrogate {
-        headers.remove(name);
-    }
+    remove(headers, hop::speaks_to_caches_before_us);
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let private = directives.as_private();
     // Where the origin said nothing of caching, a browser would guess; `private` changes no more
@@ -265,6 +242,34 @@ pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     headers.remove(PRAGMA);
     if !headers.contains_key(DATE) {
         headers.insert(DATE, now.clone());
+    }
+}
+
+/// What of a client's trailers goes on to an origin: not what only a head may say (RFC 9110 6.5.1),
+/// credentials and claims of a hop among it. A head is judged before it goes, and an origin that takes
+/// trailers into its head would be told afterwards what we took away.
+pub fn keep_request_trailers(trailers: &mut HeaderMap) {
+    hop::strip_hop_by_hop(trailers);
+    remove(trailers, hop::is_of_a_request_head_alone);
+}
+
+/// What of an origin's trailers goes on to the one viewer of a pass: not what only a head may say
+/// (RFC 9110 6.5.1), cookies and what caches go by among it.
+pub fn keep_response_trailers(trailers: &mut HeaderMap) {
+    hop::strip_hop_by_hop(trailers);
+    remove(trailers, |name| {
+        hop::speaks_to_caches_before_us(name) || hop::is_of_a_response_head_alone(name)
+    });
+}
+
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwanted(name))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
@@ -390,6 +395,79 @@ mod tests {
                 "{lines}"
             );
         }
+    }
+
+    #[track_caller]
+    fn trailers(keep: fn(&mut HeaderMap), name: &str, kept: bool) {
+        let mut fields = HeaderMap::new();
+        fields.insert(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_static("1"),
+        );
+        keep(&mut fields);
+        assert_eq!(!fields.is_empty(), kept, "{name}");
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_only_a_head_may() {
+        for name in [
+            "cookie",
+            "authorization",
+            "proxy-authorization",
+            "proxy_authorization",
+            "client-cert",
+            "forwarded",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-real-ip",
+            "shikiri-viewer",
+            "connection",
+            "keep-alive",
+            "te",
+            "upgrade",
+            "host",
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "transfer_encoding",
+            "trailer",
+            "expect",
+            "range",
+            "if-none-match",
+            "cache-control",
+            "via",
+            "cdn-loop",
+        ] {
+            trailers(keep_request_trailers, name, false);
+        }
+        for name in [
+            "set-cookie",
+            "cache-control",
+            "cdn-cache-control",
+            "surrogate-control",
+            "surrogate-key",
+            "shikiri-owner",
+            "alt-svc",
+            "cache-status",
+            "x-accel-expires",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "vary",
+        ] {
+            trailers(keep_response_trailers, name, false);
+        }
+        for name in [
+            "x-checksum",
+            "content-digest",
+            "x-amz-trailer-signature",
+            "grpc-status",
+        ] {
+            trailers(keep_request_trailers, name, true);
+            trailers(keep_response_trailers, name, true);
+        }
+        trailers(keep_response_trailers, "server-timing", true);
+        trailers(keep_response_trailers, "authentication-info", true);
     }
 
     #[test]
