@@ -196,7 +196,8 @@ pub struct Lifetimes {
     pub stale_if_error: Duration,
 }
 
-/// The marks around a span that may differ between two copies: the literal texts before and after.
+/// The marks around a span that may differ between two copies: the literal texts before and after. A
+/// span of more than 4 KiB may not, and what tells of a token may not differ in any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanMarks {
     /// The text just before the span.

@@ -822,6 +822,17 @@ fn volatile(said: &ClassText, faults: &mut Faults<'_>) -> Vec<SpanMarks> {
                     format!("Write the text that stands there in every copy, up to {MARK_BYTES_MAX} bytes."),
                 );
             }
+            let lower = text.to_ascii_lowercase();
+            if let Some(whole) = ["<body", "<html"]
+                .into_iter()
+                .find(|tag| lower.contains(tag))
+            {
+                faults.add(
+                    mark.map_or(marks.at, |mark| mark.at),
+                    format!("the mark `{key}` contains `{whole}`, and would make the whole page volatile"),
+                    "Write the texts just before and after what differs, as `<!-- generated ` and ` -->`.",
+                );
+            }
             text.to_owned()
         };
         let from = mark("from", marks.from.as_ref());

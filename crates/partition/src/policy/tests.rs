@@ -594,6 +594,14 @@ fn faults_of_a_class() {
         &[(9, 13, "`to` is empty")],
     );
     check(
+        &format!("{at}\nvolatile = [{{ from = \"<BODY>\", to = \"</body>\" }}]"),
+        &[(9, 22, "`from` contains `<body`")],
+    );
+    check(
+        &format!("{at}\nvolatile = [{{ from = \"a\", to = \"<html lang\" }}]"),
+        &[(9, 32, "`to` contains `<html`")],
+    );
+    check(
         &format!("{at}\nobject_bytes_max = 0"),
         &[(9, 20, "at least \"1 B\"")],
     );
