@@ -5,6 +5,7 @@
 //! since a real network would decide ties anew each time. The simulated world has that.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -149,11 +150,13 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
                 Action::Abort => drop(connections.remove(&client)),
                 Action::HalfClose | Action::Body { .. } => {}
                 Action::Send(request) => {
-                    if !connections.contains_key(&client) {
-                        let stream = TcpStream::connect(address).await.map_err(network)?;
-                        connections.insert(client, Connection::new(stream));
-                    }
-                    let connection = connections.get_mut(&client).expect("it was just made");
+                    let connection = match connections.entry(client) {
+                        Entry::Occupied(open) => open.into_mut(),
+                        Entry::Vacant(none) => {
+                            let stream = TcpStream::connect(address).await.map_err(network)?;
+                            none.insert(Connection::new(stream))
+                        }
+                    };
                     let response = connection.exchange(request, secrets).await?;
                     if connection.ended {
                         // The edge lingers for a while on a connection that its client keeps.
