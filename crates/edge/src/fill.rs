@@ -296,16 +296,18 @@ impl Running {
         };
         let wanted = sniff.bytes_wanted();
         let mut first = Vec::new();
+        let deadline = Instant::now() + FILL_TIME_MAX;
         while growing.len() < wanted {
-            match body.frame().await {
-                None => break,
-                Some(Ok(frame)) => {
+            match timeout_at(deadline, body.frame()).await {
+                Ok(None) => break,
+                Ok(Some(Ok(frame))) => {
                     if let Ok(data) = frame.into_data() {
                         first.push(data.clone());
                         growing.push(data);
                     }
                 }
-                Some(Err(fault)) => return self.broke(OriginFault::Body(fault.to_string())),
+                Ok(Some(Err(fault))) => return self.broke(OriginFault::Body(fault.to_string())),
+                Err(_) => return self.broke(OriginFault::Body("it took too long".into())),
             }
         }
         let head = match sniff.judge(&growing.prefix(wanted)) {

@@ -60,19 +60,17 @@ impl Table {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let uri: Uri = args
-        .url
-        .parse()
-        .map_err(|_| format!("`{}` is no URL", args.url))?;
+    let wrong = || {
+        format!(
+            "`{}`: write http://host/path or https://host/path",
+            args.url
+        )
+    };
+    let uri: Uri = args.url.parse().map_err(|_| wrong())?;
     let scheme = match uri.scheme_str() {
         Some("http") => Scheme::Http,
         Some("https") => Scheme::Https,
-        _ => {
-            return Err(format!(
-                "`{}`: write http://host/path or https://host/path",
-                args.url
-            ));
-        }
+        _ => return Err(wrong()),
     };
     let origin = match files::origin(args.origin.as_deref())? {
         None if args.policy.is_none() => {

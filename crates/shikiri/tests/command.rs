@@ -1,0 +1,441 @@
+//! The command as an operator meets it: the built binary, real sockets on loopback, bad input.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// A folder of one test's own, gone when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("shikiri-{test}-{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, text: &str) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, text).unwrap();
+        path.display().to_string()
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn shikiri(arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_shikiri")));
+    command
+        .args(arguments)
+        .stdin(Stdio::null())
+        .env_remove("SHIKIRI_CONTROL");
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    shikiri(arguments).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// A running edge; ended when dropped.
+struct Edge {
+    child: Child,
+    address: String,
+    errors: BufReader<ChildStderr>,
+}
+
+impl Edge {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = shikiri(&["edge", "--listen", "127.0.0.1:0"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line
+            .trim()
+            .strip_prefix("listening on http://")
+            .expect(&line)
+            .to_owned();
+        let errors = BufReader::new(child.stderr.take().unwrap());
+        Self {
+            child,
+            address,
+            errors,
+        }
+    }
+
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream
+            .set_read_timeout(Some(Duration::from_secs(20)))
+            .unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        text(&answer)
+    }
+
+    fn get(&self, host: &str, path: &str) -> String {
+        self.ask(&format!(
+            "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
+        ))
+    }
+
+    fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        assert!(
+            Command::new("kill")
+                .args(["-s", name, &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+
+    /// Reads what it logs until a line holds this.
+    fn logs(&mut self, what: &str) -> String {
+        let mut all = String::new();
+        loop {
+            let before = all.len();
+            assert!(
+                self.errors.read_line(&mut all).unwrap() > 0,
+                "no `{what}` in:\n{all}"
+            );
+            if all.get(before..).is_some_and(|line| line.contains(what)) {
+                return all;
+            }
+        }
+    }
+}
+
+impl Drop for Edge {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// An origin that answers every request with its path, as a style sheet.
+fn origin() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(first)) = lines.next() else {
+                    return;
+                };
+                for line in lines {
+                    if line.is_ok_and(|line| line.is_empty()) {
+                        break;
+                    }
+                }
+                let path = first.split(' ').nth(1).unwrap().to_owned();
+                let answer = format!(
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{path}",
+                    path.len()
+                );
+                drop(stream.write_all(answer.as_bytes()));
+            });
+        }
+    });
+    format!("http://{address}")
+}
+
+#[test]
+fn bad_policies_are_refused_at_start_with_place_and_advice() {
+    let folder = Folder::new("policies");
+    for (policy, said) in [
+        ("versoin = 1\n", "p.toml:1:1"),
+        (
+            "version = 1\n[[class]]\nname = \"a\"\nmtach = {}\n",
+            "`match`",
+        ),
+        ("version = 1\n[limits]\nrequests_max = 0\n", "p.toml:3:16"),
+        ("version = 1\n[session\n", "p.toml:2"),
+        (
+            "version = 1\n[[class]]\nname = \"pages\"\nto = \"everyone\"\nmatch = { paths = [\"/\"] }\n\
+             [[class]]\nname = \"pages\"\nto = \"anonymous\"\nmatch = { paths = [\"/x\"] }\n",
+            "pages",
+        ),
+    ] {
+        let file = folder.file("p.toml", policy);
+        let output = run(&[
+            "edge",
+            "--origin",
+            "http://127.0.0.1:1",
+            "--listen",
+            "127.0.0.1:0",
+            "--policy",
+            &file,
+        ]);
+        let errors = text(&output.stderr);
+        assert!(
+            !output.status.success() && errors.contains(said),
+            "{policy}\n{errors}"
+        );
+        assert!(text(&output.stdout).is_empty(), "it never listened");
+    }
+    let output = run(&[
+        "edge",
+        "--origin",
+        "http://127.0.0.1:1",
+        "--policy",
+        &folder.path("none.toml"),
+    ]);
+    assert!(
+        text(&output.stderr).contains("none.toml: No such file"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
+#[test]
+fn bad_flags_say_what_to_write() {
+    for (arguments, said) in [
+        (&["edge"][..], "--origin <URL>"),
+        (&["edge", "--origin", "https://a.test"], "TLS"),
+        (&["edge", "--origin", "a.test:80"], "http://"),
+        (
+            &["edge", "--origin", "http://a.test", "--listen", "8080"],
+            "127.0.0.1:8080",
+        ),
+        (
+            &["edge", "--origin", "http://a.test", "--trust", "everyone"],
+            "192.0.2.0/24",
+        ),
+        (&["explain", "shop.example.test/x"], "http://host/path"),
+        (
+            &["purge", "--control", "/nonexistent/socket", "--all"],
+            "--control",
+        ),
+    ] {
+        let output = run(arguments);
+        let errors = text(&output.stderr);
+        assert!(
+            !output.status.success() && errors.contains(said),
+            "{arguments:?}\n{errors}"
+        );
+    }
+    for command in [
+        &["--help"][..],
+        &["edge", "--help"],
+        &["explain", "--help"],
+        &["purge", "--help"],
+    ] {
+        assert!(
+            text(&run(command).stdout).contains("Examples:"),
+            "{command:?}"
+        );
+    }
+}
+
+#[test]
+fn a_local_or_absent_origin_is_spoken_of_at_start() {
+    let mut edge = Edge::start(&["--origin", "http://127.0.0.1:1"]);
+    let said = edge.logs("cannot be reached");
+    assert!(said.contains("trusts 127.0.0.1"), "{said}");
+    assert!(edge.get("a.test", "/").starts_with("HTTP/1.1 502 "));
+    assert!(edge.get("a.test", "/a.css").starts_with("HTTP/1.1 502 "));
+}
+
+#[test]
+fn floods_and_strangers_get_their_own_statuses() {
+    let folder = Folder::new("floods");
+    let origin = origin();
+    let policy = folder.file(
+        "p.toml",
+        &format!("version = 1\n[[origin]]\nhosts = [\"a.test\"]\nurl = \"{origin}\"\n[limits]\nhead_time_max = \"300ms\"\n"),
+    );
+    let edge = Edge::start(&["--policy", &policy]);
+    assert!(edge.get("a.test", "/x").ends_with("\r\n\r\n/x"));
+    assert!(edge.get("b.test", "/x").starts_with("HTTP/1.1 421 "));
+    let flood = "X-Flood: 1\r\n".repeat(1000);
+    let flooded = edge.ask(&format!("GET / HTTP/1.1\r\nHost: a.test\r\n{flood}\r\n"));
+    assert!(flooded.starts_with("HTTP/1.1 431 "), "{flooded}");
+    let slow = edge.ask("GET / HTTP/1.1\r\nHost: a.test\r\n");
+    assert!(slow.starts_with("HTTP/1.1 408 "), "{slow}");
+}
+
+#[test]
+fn reasons_are_for_trusted_addresses_alone() {
+    let origin = origin();
+    let line = |edge: &Edge| {
+        let answer = edge.get("a.test", "/account").to_ascii_lowercase();
+        answer
+            .lines()
+            .find(|line| line.starts_with("cache-status"))
+            .unwrap()
+            .to_owned()
+    };
+    let stranger = Edge::start(&["--origin", &origin]);
+    assert_eq!(
+        line(&stranger),
+        "cache-status: shikiri; fwd=bypass; fwd-status=200"
+    );
+    let trusted = Edge::start(&["--origin", &origin, "--trust", "127.0.0.0/8"]);
+    assert_eq!(
+        line(&trusted),
+        "cache-status: shikiri; fwd=bypass; fwd-status=200; detail=no-class"
+    );
+}
+
+#[test]
+fn a_running_edge_is_purged_reloaded_and_stopped() {
+    let folder = Folder::new("control");
+    let origin = origin();
+    let policy = folder.file("p.toml", "version = 1\n");
+    let control = folder.path("control.sock");
+    let mut edge = Edge::start(&[
+        "--origin",
+        &origin,
+        "--policy",
+        &policy,
+        "--control",
+        &control,
+    ]);
+    let status = || text(&run(&["status", "--control", &control]).stdout);
+    let field = |name: &str| {
+        let status = status();
+        let line = status
+            .lines()
+            .find(|line| line.starts_with(name))
+            .unwrap()
+            .to_owned();
+        line.rsplit_once(' ').unwrap().1.to_owned()
+    };
+    edge.get("a.test", "/a.css");
+    edge.get("a.test", "/a.css");
+    assert_eq!(
+        (field("fills"), field("hits"), field("objects")),
+        ("1".into(), "1".into(), "1".into())
+    );
+
+    let purged = text(&run(&["purge", "--control", &control, "http://a.test/a.css"]).stdout);
+    assert!(
+        purged.contains("purged http://a.test/a.css") && purged.contains("1 stored objects freed"),
+        "{purged}"
+    );
+    let wrong = run(&["purge", "--control", &control, "a.css"]);
+    assert!(!wrong.status.success() && text(&wrong.stderr).contains("http://host/path"));
+    edge.get("a.test", "/a.css");
+    assert_eq!(field("fills"), "2");
+    assert!(text(&run(&["purge", "--control", &control, "--all"]).stdout).contains("epoch 2"));
+    assert_eq!(field("objects"), "0");
+
+    // A policy with a fault: the old one stays in force, by command and by signal.
+    let digest = field("rules");
+    folder.file("p.toml", "version = 1\n[builtin]\nassets = \"no\"\n");
+    let refused = run(&["reload", "--control", &control]);
+    assert!(!refused.status.success());
+    let said = text(&refused.stderr);
+    assert!(
+        said.contains("p.toml:3:10") && said.contains("the old one stays"),
+        "{said}"
+    );
+    edge.signal("HUP");
+    edge.logs("the old one stays in force");
+    assert_eq!(field("rules"), digest);
+    edge.get("a.test", "/a.css");
+
+    folder.file("p.toml", "version = 1\n[builtin]\nassets = false\n");
+    assert!(run(&["reload", "--control", &control]).status.success());
+    assert_ne!(field("rules"), digest);
+    let passes = field("passes");
+    edge.get("a.test", "/a.css");
+    assert_ne!(
+        field("passes"),
+        passes,
+        "nothing is shared under the new one"
+    );
+
+    // The socket is its owner's alone, and a second node does not take it away.
+    let mode = fs::metadata(&control).unwrap().permissions();
+    assert_eq!(
+        std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777,
+        0o600
+    );
+    let second = run(&[
+        "edge",
+        "--origin",
+        &origin,
+        "--listen",
+        "127.0.0.1:0",
+        "--control",
+        &control,
+    ]);
+    assert!(
+        text(&second.stderr).contains("another node"),
+        "{}",
+        text(&second.stderr)
+    );
+
+    edge.signal("TERM");
+    let began = Instant::now();
+    assert!(edge.child.wait().unwrap().success());
+    assert!(began.elapsed() < Duration::from_secs(10));
+    assert!(!Path::new(&control).exists());
+}
+
+#[test]
+fn explain_tells_the_whole_decision() {
+    let folder = Folder::new("explain");
+    let origin = origin();
+    let said = |arguments: &[&str]| {
+        let output = run(&[&["explain"], arguments].concat());
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let shared = said(&[
+        "http://a.test/a.css",
+        "--origin",
+        &origin,
+        "-H",
+        "Cookie: sid=secret",
+    ]);
+    for part in [
+        "assets (to everyone)",
+        "GET /a.css HTTP/1.1",
+        "verdict     shared, fresh for",
+    ] {
+        assert!(shared.contains(part), "{part} in\n{shared}");
+    }
+    assert!(!shared.contains("secret"), "the origin is asked with a key");
+    let personal = said(&["http://a.test/account", "--origin", &origin]);
+    assert!(
+        personal.contains("(no-class)") && personal.contains("cure"),
+        "{personal}"
+    );
+    let policy = folder.file(
+        "p.toml",
+        &format!("version = 1\n[[origin]]\nhosts = [\"a.test\"]\nurl = \"{origin}\"\n"),
+    );
+    let unknown = said(&["http://b.test/", "--policy", &policy]);
+    assert!(
+        unknown.contains("421") && unknown.contains("[[origin]]"),
+        "{unknown}"
+    );
+    let offline = said(&["http://a.test/a.css", "--policy", &policy, "--offline"]);
+    assert!(offline.contains("not asked"), "{offline}");
+}
