@@ -149,15 +149,16 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
                 Action::Abort => drop(connections.remove(&client)),
                 Action::HalfClose | Action::Body { .. } => {}
                 Action::Send(request) => {
-                    if !connections.contains_key(&client) {
-                        let stream = TcpStream::connect(address).await.map_err(network)?;
-                        connections.insert(client, Connection::new(stream));
-                    }
-                    let connection = connections.get_mut(&client).expect("it was just made");
+                    let mut connection = match connections.remove(&client) {
+                        Some(connection) => connection,
+                        None => {
+                            Connection::new(TcpStream::connect(address).await.map_err(network)?)
+                        }
+                    };
                     let response = connection.exchange(request, secrets).await?;
-                    if connection.ended {
-                        // The edge lingers for a while on a connection that its client keeps.
-                        connections.remove(&client);
+                    // The edge lingers for a while on a connection that its client keeps.
+                    if !connection.ended {
+                        connections.insert(client, connection);
                     }
                     exchanges.push(Exchange {
                         client,
