@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
+use shikiri_partition::{keep_request_trailers, keep_response_trailers};
 
 use crate::guard::Turn;
 use crate::node::RequestPermit;
@@ -103,7 +105,12 @@ impl Body for OutBody {
                 }
                 Polled::Cut(why) => Poll::Ready(Some(Err(BodyFault::Origin(why.into())))),
             },
-            Source::Origin(body) => Pin::new(&mut **body).poll_frame(cx),
+            Source::Origin(body) => loop {
+                let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
+                if let Some(frame) = kept(frame, keep_response_trailers) {
+                    return Poll::Ready(frame);
+                }
+            },
         }
     }
 
@@ -128,6 +135,23 @@ impl Body for OutBody {
             Source::Origin(body) => body.size_hint(),
         }
     }
+}
+
+/// A frame with those of its trailers that go on; `None` when it was of trailers and none does.
+fn kept<E>(
+    frame: Option<Result<Frame<Bytes>, E>>,
+    keep: fn(&mut HeaderMap),
+) -> Option<Option<Result<Frame<Bytes>, E>>> {
+    let Some(Ok(mut frame)) = frame else {
+        return Some(frame);
+    };
+    if let Some(trailers) = frame.trailers_mut() {
+        keep(trailers);
+        if trailers.is_empty() {
+            return None;
+        }
+    }
+    Some(Some(Ok(frame)))
 }
 
 /// A body that grows while a fill runs, and that any number of readers follow.
@@ -387,11 +411,15 @@ impl Body for InBody {
             ready!(gate.as_mut().poll(cx));
             self.gate = None;
         }
-        let frame = match ready!(Pin::new(&mut self.inner).poll_frame(cx)) {
-            None => return Poll::Ready(None),
-            Some(Ok(frame)) => frame,
-            Some(Err(_)) => {
-                return Poll::Ready(Some(Err(self.fault(BodyFault::Client, Progress::CLIENT))));
+        let frame = loop {
+            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+            match kept(frame, keep_request_trailers) {
+                Some(None) => return Poll::Ready(None),
+                Some(Some(Ok(frame))) => break frame,
+                Some(Some(Err(_))) => {
+                    return Poll::Ready(Some(Err(self.fault(BodyFault::Client, Progress::CLIENT))));
+                }
+                None => {}
             }
         };
         if let Some(data) = frame.data_ref() {

@@ -506,6 +506,61 @@ async fn bodies_stream_both_ways_with_trailers() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn trailers_carry_nothing_around_the_judgement_of_a_head() {
+    const ASKED: [&str; 6] = [
+        "Cookie: sid=mallory",
+        "X-Forwarded-For: 10.0.0.1",
+        "X_Real_IP: 10.0.0.1",
+        "Shikiri-Viewer: mallory",
+        "Client-Cert: mallory",
+        "Via: 1.1 mallory",
+    ];
+    const ANSWERED: [&str; 6] = [
+        "X-Sum: 7",
+        "CDN-Cache-Control: max-age=9",
+        "Surrogate-Key: trailed",
+        "Shikiri-Owner: trailed",
+        "Alt-Svc: trailed",
+        "Set-Cookie2: trailed",
+    ];
+    let names = |fields: &[&str]| -> String {
+        let names: Vec<&str> = fields
+            .iter()
+            .map(|f| f.split(':').next().unwrap())
+            .collect();
+        names.join(", ")
+    };
+    // With and without one that stays: an empty section of trailers must still end the body.
+    for kept in [&["X-In: 1"][..], &[]] {
+        let answered = names(&ANSWERED);
+        let node = TestNode::new("", move |_| {
+            raw(&format!(
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: {answered}\r\n\r\n\
+                 5\r\nworld\r\n0\r\n{}\r\n\r\n",
+                ANSWERED.join("\r\n")
+            ))
+        });
+        let fields = [kept, &ASKED[..]].concat();
+        let mut client = node.client();
+        client
+            .send(&format!(
+                "POST /up HTTP/1.1\r\nHost: site.test\r\nTransfer-Encoding: chunked\r\nTE: trailers\r\n\
+                 Connection: close, te\r\nTrailer: {}\r\n\r\n5\r\nhello\r\n0\r\n{}\r\n\r\n",
+                names(&fields),
+                fields.join("\r\n")
+            ))
+            .await;
+        let text = client.rest().await.to_ascii_lowercase();
+        let (_, trailers) = text.split_once("\r\n0\r\n").expect("a last chunk");
+        assert_eq!(trailers, "x-sum: 7\r\n\r\n");
+        let asked = node.seen()[0].text.to_ascii_lowercase();
+        let (_, trailers) = asked.split_once("\r\n0\r\n").expect("a last chunk");
+        let expected = kept.iter().map(|f| f.to_ascii_lowercase() + "\r\n");
+        assert_eq!(trailers, expected.collect::<String>() + "\r\n");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_connection_that_is_not_used_again_still_brings_its_whole_body() {
     let css = "Content-Type: text/css\r\nCache-Control: max-age=60";
     for (head, framed, path) in [

@@ -248,6 +248,15 @@ impl Fill {
                 merged.append(name.clone(), value.clone());
             }
         }
+        // What the stored body was said to depend on, it depends on still: a 304 that says less of it
+        // speaks of another answer, or of none. The stricter of both holds.
+        for name in hop::tokens(&stored.0.headers, &VARY) {
+            let said = hop::tokens(&merged, &VARY).any(|said| said.eq_ignore_ascii_case(name));
+            if !said {
+                let name = HeaderValue::from_str(name).expect("part of a header value is one");
+                merged.append(VARY, name);
+            }
+        }
         let found = find(
             &self.key,
             &self.class,
@@ -1573,6 +1582,49 @@ mod tests {
         // What the 304 does not say stays as it was, and its own date counts from now.
         let object = refresh(stored, "").unwrap();
         assert_eq!(object.ttl(later), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_304_takes_back_nothing_of_what_the_stored_body_varies_on() {
+        let cookie = Requester {
+            credentials: false,
+            cookie: true,
+            authorization: false,
+            origin: true,
+        };
+        for (stored, lines, vary, excluded) in [
+            ("Cookie", "", &["Cookie"][..], Some("cookie")),
+            (
+                "Cookie",
+                "vary: Accept-Encoding",
+                &["Accept-Encoding", "Cookie"],
+                Some("cookie"),
+            ),
+            (
+                "Accept-Encoding, cookie",
+                "vary: Cookie",
+                &["Cookie", "Accept-Encoding"],
+                Some("cookie"),
+            ),
+            ("Cookie", "vary:", &["", "Cookie"], Some("cookie")),
+            (
+                "Accept-Encoding",
+                "vary: Origin",
+                &["Origin", "Accept-Encoding"],
+                Some("origin"),
+            ),
+            ("Accept-Encoding", "", &["Accept-Encoding"], None),
+        ] {
+            let stored = format!("cache-control: max-age=60\n etag: \"1\"\n vary: {stored}");
+            let object = refresh(&stored, lines).unwrap();
+            assert_eq!(
+                object.only_without().excludes(cookie),
+                excluded,
+                "{stored} / {lines}"
+            );
+            let shown: Vec<&HeaderValue> = object.stored_headers().get_all(VARY).iter().collect();
+            assert_eq!(shown, vary, "{stored} / {lines}");
+        }
     }
 
     #[test]

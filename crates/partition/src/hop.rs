@@ -4,10 +4,12 @@
 //! stripped from a pass.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, COOKIE, EXPECT, HOST,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::{HeaderMap, HeaderName};
+
+use crate::mint;
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -161,23 +163,37 @@ pub(crate) fn says_nothing_of_its_sender(name: &HeaderName) -> bool {
         || name.starts_with("sec-ch-")
 }
 
+/// Whether a request header is a credential, or says by its name that it is one: `X-Api-Key`,
+/// `X-Csrf-Token`. A name too many costs a class; one too few puts one person's page under a key.
+pub(crate) fn names_a_credential(name: &HeaderName) -> bool {
+    is_credential(name)
+        || mint::names_a_token(name.as_str())
+        || ["auth", "session", "secret", "password"]
+            .iter()
+            .any(|word| name.as_str().contains(word))
+}
+
 /// What no policy can put into a key: credentials, framing, conditions, the hop's own, and what
 /// only an attacker would want keyed.
 pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
-    is_credential(name)
-        || is_hop_claim(name)
-        || [
-            HOST,
-            CONTENT_LENGTH,
-            TRANSFER_ENCODING,
-            CONNECTION,
-            TE,
-            TRAILER,
-            UPGRADE,
-            EXPECT,
-            VIA,
-        ]
-        .contains(name)
+    names_a_credential(name) || is_hop_claim(name) || is_of_the_head_alone(name)
+}
+
+/// Request headers that frame, route or condition a message, or describe its content
+/// (RFC 9110 6.5.1), and those that clients choose freely: no page may depend on them.
+fn is_of_the_head_alone(name: &HeaderName) -> bool {
+    [
+        HOST,
+        CONTENT_LENGTH,
+        TRANSFER_ENCODING,
+        CONNECTION,
+        TE,
+        TRAILER,
+        UPGRADE,
+        EXPECT,
+        VIA,
+    ]
+    .contains(name)
         || matches!(
             name.as_str(),
             "range"
@@ -201,6 +217,58 @@ pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
                 | "content-encoding"
                 | "date"
         )
+}
+
+/// What no trailer of a request may say (RFC 9110 6.5.1). As in [`is_hop_claim`], an underscore is as
+/// good as a hyphen.
+pub(crate) fn is_of_a_request_head_alone(name: &HeaderName) -> bool {
+    let folded = name.as_str().replace('_', "-");
+    let folded = folded.parse().unwrap_or_else(|_| name.clone());
+    is_hop_claim(&folded)
+        || is_credential(&folded)
+        || is_of_the_head_alone(&folded)
+        || folded == CONTENT_RANGE
+}
+
+/// What no trailer of a response may say (RFC 9110 6.5.1): framing, cookies, what caches go by.
+pub(crate) fn is_of_a_response_head_alone(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "set-cookie"
+            | "set-cookie2"
+            | "cache-control"
+            | "pragma"
+            | "expires"
+            | "age"
+            | "date"
+            | "vary"
+            | "location"
+            | "retry-after"
+            | "trailer"
+            | "transfer-encoding"
+            | "content-length"
+            | "content-encoding"
+            | "content-type"
+            | "content-range"
+            | "clear-site-data"
+            | "www-authenticate"
+            | "strict-transport-security"
+            | "via"
+            | "cdn-loop"
+    )
+}
+
+/// Response headers that a cache or gateway before us would take for its own, with `Alt-Svc`, which
+/// leads around the edge, and what is between the origin and us.
+pub(crate) fn speaks_to_caches_before_us(name: &HeaderName) -> bool {
+    let name = name.as_str();
+    name.starts_with("surrogate-")
+        || name.starts_with("x-accel-")
+        || name.starts_with("shikiri-")
+        || name == "alt-svc"
+        || name.ends_with("-cache-control")
+        || name == "edge-control"
+        || name == "cache-status"
 }
 
 /// Response headers that do not speak of the page and so do not leave with a shared copy:
@@ -291,6 +359,30 @@ mod tests {
         ] {
             let name: HeaderName = name.parse().unwrap();
             assert_eq!(is_hop_claim(&name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_names_a_credential_is_in_no_key() {
+        for (name, expected) in [
+            ("x-api-key", true),
+            ("x-auth-token", true),
+            ("x-csrf-token", true),
+            ("x-authenticated-user", true),
+            ("x-session", true),
+            ("x-client-secret", true),
+            ("x-password-hash", true),
+            ("x-user-jwt", true),
+            ("cookie", true),
+            ("range", true),
+            ("accept-language", false),
+            ("accept", false),
+            ("x-country", false),
+            ("sec-ch-ua-mobile", false),
+            ("save-data", false),
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            assert_eq!(never_in_a_key(&name), expected, "{name}");
         }
     }
 

@@ -416,7 +416,7 @@ fn is_address(text: &str) -> bool {
 }
 
 /// Whether some text, which is no file's name, holds what looks like a token.
-fn holds_token(text: &str) -> bool {
+pub(crate) fn holds_token(text: &str) -> bool {
     holds_jwt(text)
         || words(text).any(|word| is_uuid(word) || is_scattered(word))
         || runs(text).any(|run| {

@@ -38,7 +38,9 @@ pub use classify::{Classified, Requester, Sharing};
 pub use freshness::Reuse;
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
-pub use pass::{Hop, Pass, PassRequest, leave_as_private};
+pub use pass::{
+    Hop, Pass, PassRequest, keep_request_trailers, keep_response_trailers, leave_as_private,
+};
 pub use reason::{NotShared, Personal, Refused};
 pub use request::{RequestHead, Scheme};
 pub use respond::{Answer, Conditions};

@@ -7,7 +7,8 @@
 //! is a nuisance; a wrong verdict is a leak, and the verdict is equality of bytes.
 //!
 //! Two things are refused in one copy alone, even where both agree or a span is volatile: a nonce of a
-//! content security policy, and a session in a link.
+//! content security policy, and a session in a link. A volatile span may hold a clock; what tells of a
+//! token may not differ there either ([`spans`]).
 //!
 //! Not found here: a token that both copies hold because it changes by the hour and not by the
 //! visitor. It is the same for every anonymous visitor, stored or not.
@@ -24,6 +25,8 @@ use crate::hop::CDN_CACHE_CONTROL;
 use crate::reason::NotShared;
 use crate::rules::SpanMarks;
 use crate::sniff::Kind;
+
+mod spans;
 
 /// Whether the heads of two copies, as they would be stored, are one.
 ///
@@ -93,7 +96,7 @@ fn header_differs(
 }
 
 /// Whether two decoded bodies are one outside the volatile spans, and hold nothing of one visitor's
-/// alone.
+/// alone, within the spans neither.
 ///
 /// # Errors
 /// What differs, by the name of the worst difference found.
@@ -103,12 +106,16 @@ pub(crate) fn bodies_agree(
     first: &[u8],
     second: &[u8],
 ) -> Result<(), NotShared> {
-    let is_markup = matches!(Kind::of(essence), Kind::Html | Kind::Xml | Kind::Svg);
+    let kind = Kind::of(essence);
+    let is_markup = matches!(kind, Kind::Html | Kind::Xml | Kind::Svg);
     alone(is_markup, first)?;
+    if first == second {
+        return Ok(());
+    }
     alone(is_markup, second)?;
     let (one, other) = (Outside::of(first, volatile), Outside::of(second, volatile));
     if one.text == other.text {
-        return Ok(());
+        return spans::agree(kind, one.spanned(first), other.spanned(second));
     }
     let mut tags = Tags::of(if is_markup { &one.text } else { &[] });
     let mut worst: Option<NotShared> = None;
@@ -146,56 +153,88 @@ fn carries_nonce(tag: &Tag<'_>) -> bool {
     })
 }
 
+/// A longer span is not volatile: a clock or a counter is short, and a mark that closes far down would
+/// hide the page.
+const SPAN_BYTES_MAX: usize = 4 << 10;
+
 /// A body without its volatile spans. The marks stay.
 struct Outside {
     text: Vec<u8>,
     /// For each piece: where it starts here, and where in the body.
     pieces: Vec<(usize, usize)>,
+    /// Where the spans are in the body.
+    spans: Vec<Range<usize>>,
+}
+
+/// Marks, and where in a body they are met next.
+struct Met<'a> {
+    from: &'a [u8],
+    to: &'a [u8],
+    /// The next opening mark; `None` when there is no more, or none that closes.
+    opens: Option<usize>,
+    /// The last closing mark looked for. Each is looked for once, however many open before it.
+    closes: Option<usize>,
 }
 
 impl Outside {
-    /// A span is what stands between its two marks. One that is never closed is not volatile: else a
-    /// mark at the top would hide the page.
+    /// A span is what stands between its two marks. One that is never closed is not volatile, nor is one
+    /// that is long: else a mark at the top would hide the page. No mark both closes and opens.
     fn of(body: &[u8], volatile: &[SpanMarks]) -> Self {
         let mut outside = Self {
             text: Vec::with_capacity(body.len()),
             pieces: vec![(0, 0)],
+            spans: Vec::new(),
         };
-        // The next place of each opening mark; `None` when there is no more of it, or none that closes.
-        let mut next: Vec<Option<usize>> = volatile
+        let mut met: Vec<Met<'_>> = volatile
             .iter()
-            .map(|marks| {
-                if marks.from.is_empty() || marks.to.is_empty() {
-                    None
-                } else {
-                    find(body, marks.from.as_bytes(), 0)
-                }
+            .filter(|marks| !marks.from.is_empty() && !marks.to.is_empty())
+            .map(|marks| Met {
+                from: marks.from.as_bytes(),
+                to: marks.to.as_bytes(),
+                opens: find(body, marks.from.as_bytes(), 0),
+                closes: None,
             })
             .collect();
-        let mut at = 0;
+        let (mut at, mut unmarked) = (0, 0);
         loop {
-            for (marks, place) in volatile.iter().zip(&mut next) {
-                if place.is_some_and(|place| place < at) {
-                    *place = find(body, marks.from.as_bytes(), at);
+            for marks in &mut met {
+                if marks.opens.is_some_and(|opens| opens < unmarked) {
+                    marks.opens = find(body, marks.from, unmarked);
                 }
             }
-            let earliest = (0..next.len())
-                .filter_map(|i| next[i].map(|place| (place, i)))
-                .min();
-            let Some((place, i)) = earliest else {
+            let earliest = met
+                .iter_mut()
+                .filter_map(|marks| Some((marks.opens?, marks)))
+                .min_by_key(|(opens, _)| *opens);
+            let Some((opens, marks)) = earliest else {
                 break;
             };
-            let start = place + volatile[i].from.len();
-            let Some(end) = find(body, volatile[i].to.as_bytes(), start) else {
-                next[i] = None;
+            let start = opens + marks.from.len();
+            if marks.closes.is_none_or(|closes| closes < start) {
+                marks.closes = find(body, marks.to, start);
+            }
+            let Some(end) = marks.closes else {
+                marks.opens = None;
                 continue;
             };
+            if end - start > SPAN_BYTES_MAX {
+                marks.opens = find(body, marks.from, start);
+                continue;
+            }
             outside.text.extend_from_slice(&body[at..start]);
             outside.pieces.push((outside.text.len(), end));
-            at = end;
+            outside.spans.push(start..end);
+            (at, unmarked) = (end, end + marks.to.len());
         }
         outside.text.extend_from_slice(&body[at..]);
         outside
+    }
+
+    const fn spanned<'a>(&'a self, body: &'a [u8]) -> spans::Spanned<'a> {
+        spans::Spanned {
+            body,
+            spans: self.spans.as_slice(),
+        }
     }
 
     /// The place in the body of a place outside.
@@ -679,8 +718,14 @@ impl<'a> Iterator for Tags<'a> {
         loop {
             let start = find(self.text, b"<", self.at)?;
             if self.text[start..].starts_with(b"<!--") {
-                // `<!-->` is a whole comment.
-                self.at = find(self.text, b"-->", start + 2)? + 3;
+                // `<!-->` is a whole comment, and `--!>` ends one too.
+                let end = find(self.text, b"-->", start + 2).map(|end| end + 3);
+                let odd = find(
+                    &self.text[..end.unwrap_or(self.text.len())],
+                    b"--!>",
+                    start + 4,
+                );
+                self.at = odd.map(|odd| odd + 4).or(end)?;
                 continue;
             }
             let Some(tag) = self.tag(start) else {

@@ -63,14 +63,7 @@ impl Pass {
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         hop::strip_hop_by_hop(&mut headers);
         if !hop.trusted {
-            let claims: Vec<HeaderName> = headers
-                .keys()
-                .filter(|name| hop::is_hop_claim(name))
-                .cloned()
-                .collect();
-            for name in claims {
-                headers.remove(name);
-            }
+            remove(&mut headers, hop::is_hop_claim);
         }
         let host = match origin.host_header {
             OriginHost::Client => authority.clone(),
@@ -80,13 +73,7 @@ impl Pass {
             HeaderValue::try_from(text).expect("an authority or address is a header value")
         };
         headers.insert(HOST, text(host));
-        let forwarded_for = match headers
-            .get(hop::X_FORWARDED_FOR)
-            .and_then(|v| v.to_str().ok())
-        {
-            Some(before) => format!("{before}, {}", hop.client),
-            None => hop.client.to_string(),
-        };
+        let forwarded_for = forwarded_for(&headers, hop.client);
         let client = match hop.client {
             IpAddr::V4(v4) => v4.to_string(),
             IpAddr::V6(v6) => format!("\"[{v6}]\""),
@@ -99,7 +86,7 @@ impl Pass {
             )),
         );
         headers.insert(hop::X_REAL_IP, text(hop.client.to_string()));
-        headers.insert(hop::X_FORWARDED_FOR, text(forwarded_for));
+        headers.insert(hop::X_FORWARDED_FOR, forwarded_for);
         if !headers.contains_key(hop::X_FORWARDED_PROTO) {
             headers.insert(
                 hop::X_FORWARDED_PROTO,
@@ -125,6 +112,22 @@ impl Pass {
             origin: (origin.address.clone(), origin.port),
         })
     }
+}
+
+/// What a trusted hop said in all its lines, one list (RFC 9110 5.3), and the hop itself at the end.
+/// Whoever counts hops from the end must find each where it belongs, so nothing is left out, readable
+/// or not.
+fn forwarded_for(headers: &HeaderMap, client: IpAddr) -> HeaderValue {
+    let mut list = Vec::new();
+    for line in headers.get_all(hop::X_FORWARDED_FOR) {
+        let line = line.as_bytes().trim_ascii();
+        if !line.is_empty() {
+            list.extend_from_slice(line);
+            list.extend_from_slice(b", ");
+        }
+    }
+    list.extend_from_slice(client.to_string().as_bytes());
+    HeaderValue::from_bytes(&list).expect("header values joined by commas are a header value")
 }
 
 /// The hop before us.
@@ -229,23 +232,7 @@ fn sender(
 /// do for its own user stays.
 pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     hop::strip_hop_by_hop(headers);
-    let surrogate: Vec<HeaderName> = headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with("surrogate-")
-                || name.starts_with("x-accel-")
-                || name.starts_with("shikiri-")
-                || name == "alt-svc"
-                || name.ends_with("-cache-control")
-                || name == "edge-control"
-                || name == "cache-status"
-        })
-        .cloned()
-        .collect();
-    for name in surrogate {
-        headers.remove(name);
-    }
+    remove(headers, hop::speaks_to_caches_before_us);
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let private = directives.as_private();
     // Where the origin said nothing of caching, a browser would guess; `private` changes no more
@@ -255,6 +242,34 @@ pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     headers.remove(PRAGMA);
     if !headers.contains_key(DATE) {
         headers.insert(DATE, now.clone());
+    }
+}
+
+/// What of a client's trailers goes on to an origin: not what only a head may say (RFC 9110 6.5.1),
+/// credentials and claims of a hop among it. A head is judged before it goes, and an origin that takes
+/// trailers into its head would be told afterwards what we took away.
+pub fn keep_request_trailers(trailers: &mut HeaderMap) {
+    hop::strip_hop_by_hop(trailers);
+    remove(trailers, hop::is_of_a_request_head_alone);
+}
+
+/// What of an origin's trailers goes on to the one viewer of a pass: not what only a head may say
+/// (RFC 9110 6.5.1), cookies and what caches go by among it.
+pub fn keep_response_trailers(trailers: &mut HeaderMap) {
+    hop::strip_hop_by_hop(trailers);
+    remove(trailers, |name| {
+        hop::speaks_to_caches_before_us(name) || hop::is_of_a_response_head_alone(name)
+    });
+}
+
+fn remove(headers: &mut HeaderMap, unwanted: impl Fn(&HeaderName) -> bool) {
+    let names: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| unwanted(name))
+        .cloned()
+        .collect();
+    for name in names {
+        headers.remove(name);
     }
 }
 
@@ -272,6 +287,7 @@ impl RequestHead<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tests::{headers, rules};
 
     /// Whether two requests may follow each other on one origin connection.
     fn check(one: (&[(&str, &str)], &str), other: (&[(&str, &str)], &str), expected: bool) {
@@ -327,6 +343,131 @@ mod tests {
         );
         check((&[], "/reset?token=a"), (&[], "/reset?token=b"), false);
         check((&[], "/news?page=1"), (&[], "/news?page=2"), true);
+    }
+
+    /// What of the hops before goes to the origin.
+    fn told(trusted: bool, lines: &str) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+        let mut parts = http::Request::get("/").body(()).unwrap().into_parts().0;
+        parts.headers = headers(&format!("host: shop.test\n{lines}"));
+        let hop = Hop {
+            client: "192.0.2.1".parse().unwrap(),
+            trusted,
+            scheme: Scheme::Http,
+        };
+        let (_, _, fields) = Pass::new(Personal::NoClass)
+            .outbound(parts, &rules(Vec::new()), &hop, &Constants::new("edge"))
+            .unwrap()
+            .into_parts();
+        let of = |name: HeaderName| -> Vec<Vec<u8>> {
+            let values = fields.get_all(name).iter();
+            values.map(|value| value.as_bytes().to_vec()).collect()
+        };
+        (of(hop::X_FORWARDED_FOR), of(http::header::FORWARDED))
+    }
+
+    #[test]
+    fn all_that_a_trusted_hop_says_of_those_before_it_is_told() {
+        let own = "for=192.0.2.1;host=\"shop.test\";proto=http";
+        let lines =
+            "x-forwarded-for: 198.51.100.9, 10.0.0.1\n x-forwarded-for:\n x-forwarded-for: ü\n
+                     x-forwarded-for: 10.0.0.2\n forwarded: for=a\n forwarded: for=b";
+        for (trusted, lines, joined, forwarded) in [
+            (true, "", "192.0.2.1", vec![own]),
+            (
+                true,
+                "x-forwarded-for: 10.0.0.1",
+                "10.0.0.1, 192.0.2.1",
+                vec![own],
+            ),
+            (
+                true,
+                lines,
+                "198.51.100.9, 10.0.0.1, ü, 10.0.0.2, 192.0.2.1",
+                vec!["for=a", "for=b", own],
+            ),
+            (false, lines, "192.0.2.1", vec![own]),
+        ] {
+            let bytes = |text: &str| text.as_bytes().to_vec();
+            let forwarded = forwarded.into_iter().map(bytes).collect();
+            assert_eq!(
+                told(trusted, lines),
+                (vec![bytes(joined)], forwarded),
+                "{lines}"
+            );
+        }
+    }
+
+    #[track_caller]
+    fn trailers(keep: fn(&mut HeaderMap), name: &str, kept: bool) {
+        let mut fields = HeaderMap::new();
+        fields.insert(
+            name.parse::<HeaderName>().unwrap(),
+            HeaderValue::from_static("1"),
+        );
+        keep(&mut fields);
+        assert_eq!(!fields.is_empty(), kept, "{name}");
+    }
+
+    #[test]
+    fn trailers_say_nothing_that_only_a_head_may() {
+        for name in [
+            "cookie",
+            "authorization",
+            "proxy-authorization",
+            "proxy_authorization",
+            "client-cert",
+            "forwarded",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-real-ip",
+            "shikiri-viewer",
+            "connection",
+            "keep-alive",
+            "te",
+            "upgrade",
+            "host",
+            "content-length",
+            "content-type",
+            "transfer-encoding",
+            "transfer_encoding",
+            "trailer",
+            "expect",
+            "range",
+            "if-none-match",
+            "cache-control",
+            "via",
+            "cdn-loop",
+        ] {
+            trailers(keep_request_trailers, name, false);
+        }
+        for name in [
+            "set-cookie",
+            "cache-control",
+            "cdn-cache-control",
+            "surrogate-control",
+            "surrogate-key",
+            "shikiri-owner",
+            "alt-svc",
+            "cache-status",
+            "x-accel-expires",
+            "connection",
+            "content-length",
+            "transfer-encoding",
+            "vary",
+        ] {
+            trailers(keep_response_trailers, name, false);
+        }
+        for name in [
+            "x-checksum",
+            "content-digest",
+            "x-amz-trailer-signature",
+            "grpc-status",
+        ] {
+            trailers(keep_request_trailers, name, true);
+            trailers(keep_response_trailers, name, true);
+        }
+        trailers(keep_response_trailers, "server-timing", true);
+        trailers(keep_response_trailers, "authentication-info", true);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Policy: a text that says what *may* be shared, compiled to [`Rules`].
+//! Policy: a text that says what *may* be shared, compiled to [`Rules`](crate::Rules).
 //!
 //! Text becomes a document ([`text`]), a document becomes meaning ([`compile`](mod@compile)), and
 //! meaning has digests. `docs/policy.md` describes the language; a change here changes it too.

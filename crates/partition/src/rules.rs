@@ -196,7 +196,8 @@ pub struct Lifetimes {
     pub stale_if_error: Duration,
 }
 
-/// The marks around a span that may differ between two copies: the literal texts before and after.
+/// The marks around a span that may differ between two copies: the literal texts before and after. A
+/// span of more than 4 KiB may not, and what tells of a token may not differ in any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SpanMarks {
     /// The text just before the span.
@@ -260,7 +261,9 @@ pub struct Limits {
     pub origin_idle_max: usize,
     /// How long a key whose shared fetch was refused is passed without asking again.
     pub remember_pass_time: Duration,
-    /// Invalidations by unsafe methods honoured a second; more raise the floor for all.
+    /// Invalidations by unsafe methods honoured a second. More are dropped, else anybody who can send
+    /// a POST could empty the store; a copy that one of them would have made stale then lives no
+    /// longer than its lifetime.
     pub invalidations_per_second_max: u32,
     /// How long running requests may take after the node was told to stop.
     pub shutdown_time_max: Duration,

@@ -31,7 +31,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "URL", required_unless_present = "policy")]
     origin: Option<String>,
     /// Where to listen. May be given several times. Port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
     listen: Vec<SocketAddr>,
     /// What may be shared: a TOML file (docs/policy.md). Without one: public static files alone.
     #[arg(long, value_name = "FILE")]
@@ -52,6 +52,12 @@ pub(crate) struct Args {
     /// What to log to standard error: `error`, `warn`, `info`, `debug`.
     #[arg(long, value_name = "LEVEL", default_value = "info")]
     log: tracing::Level,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        "write an address and a port: 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".to_owned()
+    })
 }
 
 fn node_name(name: &str) -> Result<String, String> {

@@ -40,15 +40,13 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Check { file, origin } => {
             let origin = files::origin(origin.as_deref())?;
-            // A policy may leave its origin to the command line.
+            // A policy may leave its origin to the command line; then that is no fault of it.
             let some = files::origin(Some(SOME_ORIGIN))?;
-            let rules = files::rules(file.as_deref(), origin.as_ref())
-                .or_else(|why| files::rules(file.as_deref(), some.as_ref()).map_err(|_| why))?;
-            say(&format!(
-                "{}\nrules {}\n",
-                rules.describe().trim_end(),
-                rules.digest()
-            ))
+            let rules = files::rules(file.as_deref(), origin.as_ref()).or_else(|bare| {
+                let with = files::rules(file.as_deref(), some.as_ref());
+                with.map_err(|why| if why.len() < bare.len() { why } else { bare })
+            })?;
+            say(&rules.describe())
         }
         Command::Diff { old, new, origin } => {
             let origin = files::origin(Some(origin.as_deref().unwrap_or(SOME_ORIGIN)))?;

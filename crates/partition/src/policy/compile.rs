@@ -704,6 +704,8 @@ fn key_headers(said: &ClassText, session: &Session, faults: &mut Faults<'_>) -> 
             "it is a credential, and what a credential selects is one person's"
         } else if hop::is_hop_claim(&name) {
             "it says whose request this is, or claims to"
+        } else if hop::names_a_credential(&name) {
+            "it says by its name that it is a credential or a token, and what one selects is one person's"
         } else if name == http::header::ACCEPT_ENCODING {
             "`key_encoding = true` puts a normal form of it there"
         } else if !hop::never_in_a_key(&name) {
@@ -818,6 +820,17 @@ fn volatile(said: &ClassText, faults: &mut Faults<'_>) -> Vec<SpanMarks> {
                     at,
                     format!("the mark `{key}` {what}"),
                     format!("Write the text that stands there in every copy, up to {MARK_BYTES_MAX} bytes."),
+                );
+            }
+            let lower = text.to_ascii_lowercase();
+            if let Some(whole) = ["<body", "<html"]
+                .into_iter()
+                .find(|tag| lower.contains(tag))
+            {
+                faults.add(
+                    mark.map_or(marks.at, |mark| mark.at),
+                    format!("the mark `{key}` contains `{whole}`, and would make the whole page volatile"),
+                    "Write the texts just before and after what differs, as `<!-- generated ` and ` -->`.",
                 );
             }
             text.to_owned()

@@ -594,6 +594,14 @@ fn faults_of_a_class() {
         &[(9, 13, "`to` is empty")],
     );
     check(
+        &format!("{at}\nvolatile = [{{ from = \"<BODY>\", to = \"</body>\" }}]"),
+        &[(9, 22, "`from` contains `<body`")],
+    );
+    check(
+        &format!("{at}\nvolatile = [{{ from = \"a\", to = \"<html lang\" }}]"),
+        &[(9, 32, "`to` contains `<html`")],
+    );
+    check(
         &format!("{at}\nobject_bytes_max = 0"),
         &[(9, 20, "at least \"1 B\"")],
     );
@@ -622,6 +630,14 @@ fn headers_that_can_be_in_no_key() {
         ("authorization", "a credential"),
         ("proxy-authorization", "a credential"),
         ("x-token", "a credential"),
+        ("X-Api-Key", "by its name that it is a credential"),
+        ("x-auth-token", "by its name that it is a credential"),
+        ("x-csrf-token", "by its name that it is a credential"),
+        (
+            "x-authenticated-user",
+            "by its name that it is a credential",
+        ),
+        ("x-session-kind", "by its name that it is a credential"),
         ("forwarded", "whose request"),
         ("x-forwarded-for", "whose request"),
         ("x-real-ip", "whose request"),
