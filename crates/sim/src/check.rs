@@ -132,6 +132,17 @@ impl<'a> Judge<'a> {
                 return Err(finding("secrets", what));
             }
             let Some(request) = asked.request else {
+                // What an origin says unasked, long after its answer, may be taken for the answer to
+                // another URL: connections that have been silent are used again. Nobody's secret is
+                // in it, since none was ever sent there.
+                let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
+                if !asked.surplus && path(&asked.target) != path(&exchange.request.target) {
+                    let what = format!(
+                        "request {} for {} got {asked:?}",
+                        exchange.request.id, exchange.request.target
+                    );
+                    return Err(finding("another URL", what));
+                }
                 continue;
             };
             let sender = self.exchanges.iter().find(|e| e.request.id == request);

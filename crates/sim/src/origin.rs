@@ -455,7 +455,7 @@ impl Making<'_> {
             }
             Framing::Garbage => doings.push(Doing::Write(b"\x16\x03\x01 this is no HTTP\r\n\r\n".to_vec())),
             Framing::Switch => doings.push(Doing::Write(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\nhello".to_vec())),
-            Framing::Close | Framing::TooLong => {
+            Framing::Close | Framing::TooLong | Framing::Http10 => {
                 doings.push(Doing::Write(first));
                 doings.push(Doing::Close);
             }

@@ -5,7 +5,6 @@
 //! since a real network would decide ties anew each time. The simulated world has that.
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -150,17 +149,16 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
                 Action::Abort => drop(connections.remove(&client)),
                 Action::HalfClose | Action::Body { .. } => {}
                 Action::Send(request) => {
-                    let connection = match connections.entry(client) {
-                        Entry::Occupied(open) => open.into_mut(),
-                        Entry::Vacant(none) => {
-                            let stream = TcpStream::connect(address).await.map_err(network)?;
-                            none.insert(Connection::new(stream))
+                    let mut connection = match connections.remove(&client) {
+                        Some(connection) => connection,
+                        None => {
+                            Connection::new(TcpStream::connect(address).await.map_err(network)?)
                         }
                     };
                     let response = connection.exchange(request, secrets).await?;
-                    if connection.ended {
-                        // The edge lingers for a while on a connection that its client keeps.
-                        connections.remove(&client);
+                    // The edge lingers for a while on a connection that its client keeps.
+                    if !connection.ended {
+                        connections.insert(client, connection);
                     }
                     exchanges.push(Exchange {
                         client,
