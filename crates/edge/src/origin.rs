@@ -3,9 +3,9 @@
 //! This is the part that types cannot prove, so it is small and the simulator aims at it. Two kinds
 //! of connection never mix:
 //!
-//! - **Shared** ones carry shared fetches alone; of one key, or of another after a second's silence: an
-//!   origin that answers twice, late, then answers the same key. [`shared`] takes an [`Outbound`], which was rendered from a key; it never
-//!   sees a request.
+//! - **Shared** ones carry shared fetches alone: of one key, since an origin that answers twice, late,
+//!   then answers the same key; or, after a second's silence, of keys that hold no more than a path.
+//!   [`shared`] takes an [`Outbound`], which was rendered from a key; it never sees a request.
 //! - **Pass** ones belong to one client connection and one set of credentials. An origin that answers
 //!   twice, late, or to the wrong request can then confuse nobody but the member who asked. A request
 //!   that names nobody, or has a body, has a connection of its own.
@@ -456,7 +456,12 @@ impl Pool {
         // The youngest first: the others grow old and are closed.
         loop {
             let at = conns.iter().rposition(|(carried, conn)| {
-                carried.as_ref() == key || conn.is_silent() || pools_mixed()
+                let places = || {
+                    [carried.as_ref(), key]
+                        .iter()
+                        .all(|k| k.is_some_and(Key::is_a_place))
+                };
+                carried.as_ref() == key || (conn.is_silent() && places()) || pools_mixed()
             })?;
             let (_, conn) = conns.remove(at)?;
             if conn.is_usable(limits) {

@@ -174,6 +174,13 @@ impl Key {
         )
     }
 
+    /// Whether it is no more than a place: no query and no header value, so nothing in it that only
+    /// somebody could know.
+    #[must_use]
+    pub fn is_a_place(&self) -> bool {
+        self.0.headers.is_empty() && !self.0.target.contains('?')
+    }
+
     /// Bytes that the key takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
