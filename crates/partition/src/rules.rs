@@ -117,6 +117,20 @@ pub struct Session {
     pub segments: Vec<NamePattern>,
 }
 
+impl Session {
+    /// Knows no names of its own: every cookie identifies, and only the built-in lists do otherwise.
+    pub(crate) const fn unspecific() -> Self {
+        Self {
+            cookies: Vec::new(),
+            ignorable_cookies: Vec::new(),
+            headers: Vec::new(),
+            query: Vec::new(),
+            query_public: Vec::new(),
+            segments: Vec::new(),
+        }
+    }
+}
+
 /// A set of requests that policy treats alike.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Class {

@@ -44,14 +44,7 @@ pub(crate) fn rules(classes: Vec<Class>) -> Rules {
     Rules {
         digest: RulesDigest(Digest::of(b"rules")),
         origins: vec![origin()],
-        session: Session {
-            cookies: Vec::new(),
-            ignorable_cookies: Vec::new(),
-            headers: Vec::new(),
-            query: Vec::new(),
-            query_public: Vec::new(),
-            segments: Vec::new(),
-        },
+        session: Session::unspecific(),
         personal: Vec::new(),
         classes: classes.into_iter().map(Arc::new).collect(),
         limits: Limits::default(),

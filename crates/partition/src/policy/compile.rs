@@ -994,14 +994,7 @@ fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
     } else {
         format!("/{example}")
     };
-    let nobody = Session {
-        cookies: Vec::new(),
-        ignorable_cookies: Vec::new(),
-        headers: Vec::new(),
-        query: Vec::new(),
-        query_public: Vec::new(),
-        segments: Vec::new(),
-    };
+    let nobody = Session::unspecific();
     if matches!(
         identity::path(&example, &nobody),
         Err(crate::Personal::AmbiguousPath)
