@@ -242,7 +242,7 @@ django.setup()
 from django.contrib.auth.models import Group, Permission, User
 
 for number, (name, first, last) in enumerate(
-    [("alice", "Alice", "Amanohashi"), ("bob", "Bob", "Utsukushigahara")], start=1
+    [("alice", "Alice", "Amanohashi"), ("boris", "Boris", "Utsukushigahara")], start=1
 ):
     user = User.objects.create_user(
         name,

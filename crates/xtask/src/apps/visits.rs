@@ -109,7 +109,7 @@ impl<'w> Visit<'w> {
 
 /// One after another, for the transcript: who asked for what, and what the edge said of it.
 pub(super) fn first_walk(visits: &mut [Visit<'_>; 3]) -> Result<String, Failure> {
-    let [alice, bob, visitor] = visits;
+    let [alice, boris, visitor] = visits;
     let mut lines = String::new();
     let mut show = |viewer, method, path, answer: Answer, seen: &str| {
         lines.push_str(&line(viewer, method, path, &answer, seen));
@@ -125,7 +125,7 @@ pub(super) fn first_walk(visits: &mut [Visit<'_>; 3]) -> Result<String, Failure>
         visitor.get("/admin/", 302)?,
         "to the login page",
     );
-    for member in [alice, bob] {
+    for member in [alice, boris] {
         let viewer = member.viewer;
         let first = viewer.words()[1];
         let welcome = format!("Welcome, {first}");
@@ -168,7 +168,7 @@ fn line(viewer: Viewer, method: &str, path: &str, answer: &Answer, seen: &str) -
 pub(super) fn crowd_round(visit: &mut Visit<'_>, round: usize) -> Result<(), Failure> {
     match visit.viewer {
         Viewer::Visitor => visitor_round(visit)?,
-        Viewer::Alice | Viewer::Bob => member_round(visit, round)?,
+        Viewer::Alice | Viewer::Boris => member_round(visit, round)?,
     }
     // Members carry their cookies to the static files, as browsers do.
     for path in FILES {

@@ -15,17 +15,17 @@ use crate::process::Failure;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Viewer {
     Alice,
-    Bob,
+    Boris,
     Visitor,
 }
 
 impl Viewer {
-    pub(super) const ALL: [Self; 3] = [Self::Alice, Self::Bob, Self::Visitor];
+    pub(super) const ALL: [Self; 3] = [Self::Alice, Self::Boris, Self::Visitor];
 
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Alice => "alice",
-            Self::Bob => "bob",
+            Self::Boris => "boris",
             Self::Visitor => "visitor",
         }
     }
@@ -33,8 +33,9 @@ impl Viewer {
     /// Words that only pages of this member hold. No file of Django's has them.
     pub(super) fn words(self) -> &'static [&'static str] {
         match self {
+            // Long enough that no token of 64 random characters spells one by chance.
             Self::Alice => &["alice", "Alice", "Amanohashi"],
-            Self::Bob => &["bob", "Bob", "Utsukushigahara"],
+            Self::Boris => &["boris", "Boris", "Utsukushigahara"],
             Self::Visitor => &[],
         }
     }
@@ -180,8 +181,25 @@ fn words_of_others(viewer: Viewer, answer: &Answer) -> Vec<String> {
     let others = Viewer::ALL.into_iter().filter(|other| *other != viewer);
     let words = others.flat_map(Viewer::words);
     let seen = words.filter(|word| holds(answer, word));
-    seen.map(|word| format!("the word {word:?}, status {}", answer.status))
-        .collect()
+    seen.map(|word| {
+        let place = place(answer, word);
+        format!("the word {word:?}, status {}, in {place:?}", answer.status)
+    })
+    .collect()
+}
+
+/// The word with what stands around it: a name that a random token happens to spell is no leak.
+fn place(answer: &Answer, word: &str) -> String {
+    const AROUND: usize = 30;
+    let headers = answer.headers.iter().map(|(_, value)| value.as_str());
+    let mut texts = std::iter::once(answer.body.as_str()).chain(headers);
+    let around = texts.find_map(|text| {
+        let at = text.find(word)?;
+        let from = at.saturating_sub(AROUND);
+        let to = (at + word.len() + AROUND).min(text.len());
+        text.as_bytes().get(from..to)
+    });
+    String::from_utf8_lossy(around.unwrap_or_default()).into_owned()
 }
 
 fn not_kept_private(answer: &Answer) -> Vec<String> {
@@ -368,7 +386,7 @@ mod tests {
                 Some("without Cache-Status"),
             ),
         ] {
-            check(&[(Viewer::Bob, PAGE, answer(headers, ""))], expected);
+            check(&[(Viewer::Boris, PAGE, answer(headers, ""))], expected);
         }
     }
 
@@ -376,7 +394,7 @@ mod tests {
     fn a_static_file_is_a_hit_once_it_has_come() {
         let miss = || {
             (
-                Viewer::Bob,
+                Viewer::Boris,
                 FILE,
                 answer(&[("cache-status", "shikiri; fwd=uri-miss; stored")], ""),
             )
@@ -390,7 +408,7 @@ mod tests {
         };
         let asked_again = || {
             let headers = [("cache-status", "shikiri; fwd=stale; fwd-status=304")];
-            (Viewer::Bob, FILE, answer(&headers, ""))
+            (Viewer::Boris, FILE, answer(&headers, ""))
         };
         let theirs = || {
             (
@@ -401,7 +419,7 @@ mod tests {
         };
         let sets = || {
             let headers = [("cache-status", "shikiri; hit"), ("set-cookie", "a=bcd")];
-            (Viewer::Bob, FILE, answer(&headers, ""))
+            (Viewer::Boris, FILE, answer(&headers, ""))
         };
         check(&[miss(), hit()], None);
         check(&[miss(), miss()], Some("was no hit"));
