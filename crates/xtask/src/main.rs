@@ -14,6 +14,7 @@ mod apps;
 mod edge;
 mod framing;
 mod fuzz;
+mod peers;
 mod process;
 mod setup;
 mod sim;
@@ -62,6 +63,12 @@ const TASKS: &[Task] = &[
         operands: "",
         about: "the request corpus and the smuggling prober against the edge",
         run: framing::run,
+    },
+    Task {
+        name: "peers",
+        operands: "[NAME...]",
+        about: "start the caches we are compared with, and see that each caches",
+        run: peers::run,
     },
     Task {
         name: "sim",
