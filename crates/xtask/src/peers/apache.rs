@@ -4,10 +4,11 @@
 //!
 //! Invariant: a reload is over when the workers of before have ended.
 
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::{Peer, packaged as file_of, place::Place};
-use crate::process::Failure;
+use crate::process::{Failure, output};
 
 pub(super) const APACHE: Peer = Peer {
     name: "apache",
@@ -63,7 +64,7 @@ CacheDirLevels 2
 CacheDirLength 1
 ";
 
-fn write(place: &Place, configuration: &str) -> Result<std::path::PathBuf, Failure> {
+fn write(place: &Place, configuration: &str) -> Result<PathBuf, Failure> {
     let modules = file_of("usr/lib/apache2/modules")?;
     let frame = FRAME.replace("@MODULES@", &modules.to_string_lossy());
     place.write("apache2.conf", &format!("{frame}{configuration}"))
@@ -79,6 +80,7 @@ fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
 
 /// As `apachectl graceful`, which sends this signal.
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
-    write(place, configuration)?;
+    let text = write(place, configuration)?;
+    output(place.command(APACHE.program)?.args(["-t", "-f"]).arg(text))?;
     place.replace_children("USR1")
 }

@@ -8,7 +8,7 @@
 use std::process::Command;
 
 use super::{Peer, place::Place};
-use crate::process::Failure;
+use crate::process::{Failure, output};
 
 pub(super) const HAPROXY: Peer = Peer {
     name: "haproxy",
@@ -46,6 +46,7 @@ fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
 }
 
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
-    place.write("haproxy.cfg", &format!("{FRAME}{configuration}"))?;
+    let text = place.write("haproxy.cfg", &format!("{FRAME}{configuration}"))?;
+    output(place.command(HAPROXY.program)?.args(["-c", "-f"]).arg(text))?;
     place.replace_children("USR2")
 }

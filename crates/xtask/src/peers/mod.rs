@@ -62,7 +62,7 @@ pub(crate) struct Peer {
     /// What operators wrote before the accidents: 60 seconds for everything, whatever its origin
     /// says, and requests collapsed.
     hurried: &'static str,
-    /// The best practice of its own documentation that still caches what is public.
+    /// The best practice of its own documentation that still shares what is public.
     expert: &'static str,
     /// Writes what it needs and says how it is started.
     prepare: fn(&Place, &str) -> Result<Command, Failure>,
@@ -91,9 +91,15 @@ impl Peer {
         origin: SocketAddr,
         configuration: &str,
     ) -> Result<Running, Failure> {
-        // Between being chosen and being used, its port may have been taken by somebody else.
-        self.start_once(origin, configuration)
-            .or_else(|_| self.start_once(origin, configuration))
+        let begun = Instant::now();
+        match self.start_once(origin, configuration) {
+            // Between being chosen and being used, its port may have been taken by somebody else.
+            // That shows soon.
+            Err(_) if begun.elapsed() < Duration::from_secs(10) => {
+                self.start_once(origin, configuration)
+            }
+            result => result,
+        }
     }
 
     fn start_once(
@@ -177,13 +183,13 @@ impl Running {
             if let Some(status) = self.child.try_wait().doing("waiting for a child")? {
                 return Err(self.with_log(&Failure::new(format!("it ended: {status}"))));
             }
-            let answer = ask(self.address(), WARM_UP);
-            if answer.as_ref().is_ok_and(|answer| answer.status < 500) {
+            let answer = ask(self.address(), WARM_UP, "Host: peer.test\r\n");
+            if answer.as_ref().is_ok_and(|status| *status < 500) {
                 return Ok(());
             }
             if begun.elapsed() > ANSWERS_WITHIN {
                 let last = match answer {
-                    Ok(answer) => format!("its last answer is {}", answer.status),
+                    Ok(status) => format!("its last answer is {status}"),
                     Err(failure) => failure.to_string(),
                 };
                 return Err(self.with_log(&Failure::new(format!("it does not answer: {last}"))));
@@ -210,33 +216,20 @@ fn free_address() -> Result<SocketAddr, Failure> {
     listener.local_addr().doing("finding a free port")
 }
 
-/// An answer of a peer's, no more of it than the checks here need.
-struct Answer {
-    status: u16,
-    body: String,
-}
-
-/// Asks for a path on a connection of its own.
-fn ask(address: SocketAddr, path: &str) -> Result<Answer, Failure> {
+/// Asks for a path, on a connection of its own and with these header lines, and reads the answer to
+/// its end. Returns its status.
+fn ask(address: SocketAddr, path: &str, headers: &str) -> Result<u16, Failure> {
     let doing = || format!("asking {address} for {path}");
     let limit = Duration::from_secs(10);
     let mut connection = TcpStream::connect_timeout(&address, limit).doing(doing())?;
     connection.set_read_timeout(Some(limit)).doing(doing())?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: peer.test\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     connection.write_all(request.as_bytes()).doing(doing())?;
-    let mut bytes = Vec::new();
-    connection.read_to_end(&mut bytes).doing(doing())?;
-    let text = String::from_utf8_lossy(&bytes);
-    let status = text
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.parse().ok());
-    let (_, body) = text.split_once("\r\n\r\n").unwrap_or_default();
-    let status = status.ok_or_else(|| Failure::new(format!("{}: no answer", doing())))?;
-    Ok(Answer {
-        status,
-        body: body.to_owned(),
-    })
+    let mut answer = Vec::new();
+    connection.read_to_end(&mut answer).doing(doing())?;
+    let answer = String::from_utf8_lossy(&answer);
+    let status = answer.split(' ').nth(1).and_then(|word| word.parse().ok());
+    status.ok_or_else(|| Failure::new(format!("{}: no answer", doing())))
 }
 
 /// The first word of a line that is a version: `nginx/1.22.1`, `varnish-7.1.1`, `5.7`.

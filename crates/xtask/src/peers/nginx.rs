@@ -9,7 +9,7 @@
 use std::process::Command;
 
 use super::{Peer, place::Place};
-use crate::process::Failure;
+use crate::process::{Failure, output};
 
 pub(super) const NGINX: Peer = Peer {
     name: "nginx",
@@ -46,15 +46,23 @@ http {
     uwsgi_temp_path @FOLDER@/uwsgi;
     scgi_temp_path @FOLDER@/scgi;
 
+    # Here and not in the texts: nginx refuses a reload that says anything else of a store.
+    proxy_cache_path @FOLDER@/cache levels=1:2 keys_zone=pages:10m use_temp_path=off;
+
     include @FOLDER@/policy.conf;
 }
 ";
 
 fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
     place.write("policy.conf", configuration)?;
-    let frame = place.write("nginx.conf", FRAME)?;
+    place.write("nginx.conf", FRAME)?;
+    command(place)
+}
+
+fn command(place: &Place) -> Result<Command, Failure> {
     let mut command = place.command(NGINX.program)?;
-    command.arg("-p").arg(&place.folder).arg("-c").arg(frame);
+    command.arg("-p").arg(&place.folder);
+    command.arg("-c").arg(place.folder.join("nginx.conf"));
     command.arg("-e").arg(place.folder.join("error.log"));
     Ok(command)
 }
@@ -62,5 +70,6 @@ fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
 /// As `nginx -s reload`, which sends this signal.
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
     place.write("policy.conf", configuration)?;
+    output(command(place)?.arg("-t"))?;
     place.replace_children("HUP")
 }

@@ -78,6 +78,7 @@ impl Place {
             .replace("@PORT@", &self.listen.port().to_string())
             .replace("@ORIGIN@", &self.origin.to_string())
             .replace("@ORIGIN_PORT@", &self.origin.port().to_string())
+            .replace("@GENERATION@", &self.generation.to_string())
             .replace("@FOLDER@", &self.folder.to_string_lossy())
             .replace(
                 "@PACKAGES@",

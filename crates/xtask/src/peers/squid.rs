@@ -4,11 +4,12 @@
 //!
 //! Invariant: a reload is over when Squid says that it accepts connections again.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::Peer;
 use super::place::{Place, wait_until};
-use crate::process::Failure;
+use super::{Peer, packaged as file_of};
+use crate::process::{Failure, output};
 
 pub(super) const SQUID: Peer = Peer {
     name: "squid",
@@ -37,6 +38,8 @@ cache_log @FOLDER@/cache.log
 access_log none
 coredump_dir @FOLDER@
 netdb_filename none
+unlinkd_program @HELPERS@/unlinkd
+logfile_daemon @HELPERS@/log_file_daemon
 pinger_enable off
 mime_table @PACKAGES@/usr/share/squid/mime.conf
 icon_directory @PACKAGES@/usr/share/squid/icons
@@ -45,8 +48,14 @@ error_directory @PACKAGES@/usr/share/squid/errors/en
 
 const ACCEPTS: &str = "Accepting reverse-proxy HTTP Socket connections";
 
+fn write(place: &Place, configuration: &str) -> Result<PathBuf, Failure> {
+    let helpers = file_of("usr/lib/squid")?;
+    let frame = FRAME.replace("@HELPERS@", &helpers.to_string_lossy());
+    place.write("squid.conf", &format!("{configuration}{frame}"))
+}
+
 fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
-    let text = place.write("squid.conf", &format!("{configuration}{FRAME}"))?;
+    let text = write(place, configuration)?;
     let mut command = place.command(SQUID.program)?;
     command.args(["-N", "-f"]).arg(text);
     Ok(command)
@@ -54,7 +63,13 @@ fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
 
 /// As `squid -k reconfigure`, which sends this signal.
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
-    place.write("squid.conf", &format!("{configuration}{FRAME}"))?;
+    let text = write(place, configuration)?;
+    output(
+        place
+            .command(SQUID.program)?
+            .args(["-k", "parse", "-f"])
+            .arg(text),
+    )?;
     let accepted = || place.read("cache.log").matches(ACCEPTS).count();
     let before = accepted();
     place.signal("HUP")?;

@@ -20,7 +20,6 @@ pub(super) const TRAFFIC_SERVER: Peer = Peer {
         "usr/bin/traffic_server",
         "usr/bin/traffic_ctl",
         "usr/lib/trafficserver/modules/header_rewrite.so",
-        "usr/lib/trafficserver/modules/cachekey.so",
     ],
     version: &["--version"],
     packaged: include_str!("trafficserver/packaged.config"),
@@ -30,17 +29,29 @@ pub(super) const TRAFFIC_SERVER: Peer = Peer {
     reload,
 };
 
-/// Lines for `records.config` that make it run here.
+/// Lines for `records.config` that make it run here. The first has the client's `Host` reach the
+/// origin, as it does with every other peer: it is a site's own, not an address of ours.
 const FRAME: &str = "
+CONFIG proxy.config.url_remap.pristine_host_hdr INT 1
 CONFIG proxy.config.http.server_ports STRING @PORT@:ip-in=127.0.0.1
 CONFIG proxy.config.admin.user_id STRING #-1
+CONFIG proxy.config.body_factory.template_sets_dir STRING @FOLDER@/etc/body_factory
 CONFIG proxy.config.http.wait_for_cache INT 1
 CONFIG proxy.config.crash_log_helper STRING NULL
 CONFIG proxy.config.exec_thread.autoconfig INT 0
 CONFIG proxy.config.exec_thread.limit INT 2
 CONFIG proxy.config.log.logging_enabled INT 0
-CONFIG proxy.config.dns.resolv_conf STRING NULL
+CONFIG proxy.config.config_update_interval_ms INT 100
+CONFIG proxy.config.diags.debug.tags STRING generation@GENERATION@
 ";
+
+/// What it says when it has taken over what each text changes. Of the records it speaks only where
+/// those of its diagnosis have changed: the frame's name for the generation has.
+const RELOADED: [&str; 3] = [
+    "updated diags config",
+    "remap.config finished loading",
+    "cache.config finished loading",
+];
 
 fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
     for folder in ["run", "log", "cache"] {
@@ -95,9 +106,16 @@ fn manager(place: &Place, program: &str) -> Result<Command, Failure> {
 
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
     write(place, configuration)?;
+    let loaded = || RELOADED.map(|line| place.read("log/diags.log").matches(line).count());
+    let before = loaded();
     let mut command = manager(place, "usr/bin/traffic_ctl")?;
     output(command.args(["config", "reload"]))?;
-    Ok(())
+    wait_until("trafficserver to load its files", || {
+        before
+            .iter()
+            .zip(loaded())
+            .all(|(before, now)| now > *before)
+    })
 }
 
 fn copy_folder(from: &Path, to: &Path) -> Result<(), Failure> {
