@@ -7,13 +7,13 @@
 //! Invariant: a hit is what the origin was not asked for. No header of the cache's own is believed.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use super::{CONFIGURATIONS, PEERS, Peer, ask};
+use super::{CONFIGURATIONS, PEERS, Peer, WARM_UP, ask};
 use crate::process::{Doing, Failure};
 
 /// # Errors
@@ -77,9 +77,12 @@ fn row(peer: &'static Peer, configuration: &str) -> Result<String, Failure> {
         .into_iter()
         .filter(|other| *other != configuration);
     for name in others.chain([configuration]) {
+        // A client that stays must not keep the old text in force.
+        let idle = idle_connection(running.address())?;
         let begun = Instant::now();
         running.reload(text(name))?;
         reloads += begun.elapsed();
+        drop(idle);
         let shared = conduct(running.address(), &origin)?;
         suits(&shared, name)
             .map_err(|failure| Failure::new(format!("reloaded into {name}: {failure}")))?;
@@ -175,6 +178,19 @@ fn conduct(peer: SocketAddr, origin: &Origin) -> Result<[bool; QUESTIONS.len()],
         };
     }
     Ok(shared)
+}
+
+/// A client's connection that was used and is kept.
+fn idle_connection(peer: SocketAddr) -> Result<TcpStream, Failure> {
+    let doing = "keeping a connection";
+    let mut connection = TcpStream::connect(peer).doing(doing)?;
+    let limit = Some(Duration::from_secs(10));
+    connection.set_read_timeout(limit).doing(doing)?;
+    let request = format!("GET {WARM_UP} HTTP/1.1\r\n{VISITOR}\r\n");
+    connection.write_all(request.as_bytes()).doing(doing)?;
+    let mut some = [0; 16];
+    connection.read_exact(&mut some).doing(doing)?;
+    Ok(connection)
 }
 
 /// Holds what a peer did against what its text is there for.
