@@ -23,6 +23,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process::{Doing, Failure, end};
@@ -211,9 +212,23 @@ impl Drop for Running {
     }
 }
 
+/// A port that nothing uses, and that nobody else is given: many peers are started side by side, and
+/// one that was answered for by another's cache would pass for safe. They lie below the ports that
+/// systems give to outgoing connections.
 fn free_address() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("finding a free port")?;
-    listener.local_addr().doing("finding a free port")
+    const FIRST: u32 = 16_384;
+    const PORTS: u32 = 16_384;
+    static TAKEN: AtomicU32 = AtomicU32::new(0);
+    // Two task runners on one machine begin at different places.
+    let own = std::process::id().wrapping_mul(1_021);
+    for _ in 0..PORTS {
+        let number = own.wrapping_add(TAKEN.fetch_add(1, Ordering::Relaxed)) % PORTS;
+        let port = u16::try_from(FIRST + number).expect("below 32,768");
+        if let Ok(listener) = TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            return listener.local_addr().doing("finding a free port");
+        }
+    }
+    Err(Failure::new("no port is free"))
 }
 
 /// Asks for a path, on a connection of its own and with these header lines, and reads the answer to
