@@ -46,6 +46,8 @@ pub(crate) enum Verdict {
     Void(String),
     /// Nothing leaked, and the cache declines to keep the control, though it keeps other public things.
     NotCacheable(String),
+    /// Nothing of another's was shown, and somebody was shown an old copy behind a change.
+    Old(Vec<Leak>),
     /// Nothing leaked, and somebody got no answer.
     Unanswered(String),
     /// The way makes no sense for the script.
@@ -157,12 +159,20 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
     let delivered = play.delivered;
     let leaks = judge(&nonce, &delivered);
     let unanswered = delivered.iter().find(|d| d.status.is_none() && !d.may_fail);
-    let verdict = if !leaks.is_empty() {
+    let verdict = if !is_ours && !leaks.is_empty() && leaks.iter().all(|leak| leak.is_old) {
+        // For our edge it is a leak: its old objects die with their rules.
+        Verdict::Old(leaks)
+    } else if !leaks.is_empty() {
         Verdict::Leak(leaks)
     } else if let Err(why) = played {
         Verdict::Void(why)
     } else if let Some(d) = unanswered {
-        let why = format!("{} got no whole answer to line {}", d.viewer, d.line);
+        let why = format!(
+            "{} got no answer to line {}: {}",
+            d.viewer,
+            d.line,
+            d.fault.as_deref().unwrap_or("the connection was closed")
+        );
         if is_ours {
             Verdict::Void(why)
         } else {

@@ -161,6 +161,7 @@ pub(crate) struct Square {
     /// Why it says nothing, where it does not leak.
     pub(crate) void: Option<String>,
     pub(crate) unanswered: Option<String>,
+    pub(crate) old: Option<String>,
     pub(crate) not_cacheable: Option<String>,
     /// In which ways it ran.
     pub(crate) ran: Vec<String>,
@@ -195,6 +196,7 @@ impl Square {
             for verdict in verdicts {
                 match verdict {
                     Verdict::Void(why) => square.void = Some(format!("{way}: {}", why.trim())),
+                    Verdict::Old(_) => square.old = Some(way.clone()),
                     Verdict::Unanswered(why) => square.unanswered = Some(format!("{way}: {why}")),
                     Verdict::NotCacheable(why) => {
                         square.not_cacheable = Some(format!("{way}: {why}"));
@@ -214,6 +216,8 @@ impl Square {
             "–".to_owned()
         } else if self.void.is_some() {
             "?".to_owned()
+        } else if self.old.is_some() {
+            "o".to_owned()
         } else if self.unanswered.is_some() {
             "!".to_owned()
         } else if self.not_cacheable.is_some() {
@@ -434,6 +438,7 @@ fn run_all(
 fn shown(script: &Script, column: &Column<'_>, job: &Job, outcome: &Outcome, all: bool) {
     let (verdict, details) = match &outcome.verdict {
         Verdict::Leak(leaks) => ("LEAK".to_owned(), describe(leaks, outcome)),
+        Verdict::Old(leaks) => ("old copy".to_owned(), describe(leaks, outcome)),
         Verdict::Void(why) => (format!("void: {}", why.trim()), String::new()),
         Verdict::NotCacheable(why) => (format!("not cacheable: {why}"), String::new()),
         Verdict::Unanswered(why) => (format!("no answer: {why}"), String::new()),
@@ -458,7 +463,7 @@ fn shown(script: &Script, column: &Column<'_>, job: &Job, outcome: &Outcome, all
 
 fn header(columns: &[Column<'_>]) -> String {
     let mut text = String::from(
-        "letters: the ways that leak; · safe; n not cacheable; ! no answer; ? void; – does not apply\n",
+        "letters: the ways that leak; · safe; o an old copy, nobody else's; n not cacheable; ! no answer; ? void; – does not apply\n",
     );
     let mut names = String::new();
     let mut configurations = String::new();
@@ -500,6 +505,7 @@ fn remarks(matrix: &Matrix<'_>) -> String {
     let mut text = String::new();
     for (what, remarks) in [
         ("void", matrix.remarks(|square| square.void.clone())),
+        ("old copy", matrix.remarks(|square| square.old.clone())),
         (
             "no answer",
             matrix.remarks(|square| square.unanswered.clone()),

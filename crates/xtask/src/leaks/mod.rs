@@ -224,6 +224,10 @@ impl Tally {
                 self.void += 1;
                 format!("void: {why}")
             }
+            Verdict::Old(_) => {
+                self.leaks += 1;
+                "OLD".to_owned()
+            }
             Verdict::NotApplicable => {
                 self.not_applicable += 1;
                 "does not apply".to_owned()

@@ -22,15 +22,19 @@ impl Theirs {
     /// What a policy of a script means for it. `default` and `careless` are words for our edge: here
     /// both are the configuration under which the cell runs. A policy of the script's own is the
     /// script's text for this peer or, where it has none, what an expert would have written.
-    fn text<'a>(&self, script: &'a Script, policy: &str) -> &'a str {
+    fn text(&self, script: &Script, policy: &str) -> String {
         let named = |name| {
             let text = self.peer.configuration(name);
             text.expect("every peer has all configurations")
         };
         if matches!(policy, "default" | "careless") {
-            return named(self.configuration);
+            return named(self.configuration).to_owned();
         }
-        own(script, policy, self.peer.name).unwrap_or_else(|| named("expert"))
+        match own(script, policy, self.peer.name) {
+            // HAProxy takes a text without its last line feed for one that was cut off.
+            Some(text) => format!("{text}\n"),
+            None => named("expert").to_owned(),
+        }
     }
 }
 
@@ -57,7 +61,7 @@ impl Cache for Theirs {
         policy: &str,
     ) -> Result<Box<dyn Running>, String> {
         let text = self.text(script, policy);
-        let running = self.peer.start(origin, text);
+        let running = self.peer.start(origin, &text);
         Ok(Box::new(Process {
             theirs: *self,
             running: running.map_err(|failure| failure.to_string())?,
@@ -77,7 +81,7 @@ impl Running for Process {
 
     fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String> {
         let text = self.theirs.text(script, policy);
-        let reloaded = self.running.reload(text);
+        let reloaded = self.running.reload(&text);
         reloaded.map_err(|failure| failure.to_string())
     }
 }
