@@ -15,6 +15,7 @@ mod edge;
 mod framing;
 mod fuzz;
 mod leaks;
+mod peers;
 mod process;
 mod setup;
 mod sim;
@@ -69,6 +70,12 @@ const TASKS: &[Task] = &[
         operands: "[ARGUMENT...]",
         about: "re-enact the published leaks (tests/leaks) against the edge",
         run: leaks::run,
+    },
+    Task {
+        name: "peers",
+        operands: "[NAME...]",
+        about: "start the caches we are compared with, and see that each caches",
+        run: peers::run,
     },
     Task {
         name: "sim",

@@ -164,6 +164,12 @@ pub(crate) fn end(child: &mut Child) {
     drop(child.wait());
 }
 
+/// The running processes that a process started itself, where the system tells (`/proc`).
+pub(crate) fn children(of: u32) -> Vec<u32> {
+    let children = parents().into_iter().filter(|(_, parent)| *parent == of);
+    children.map(|(id, _)| id).collect()
+}
+
 /// Each running process with its parent, where the system tells (`/proc`); elsewhere none.
 fn parents() -> Vec<(u32, u32)> {
     let Ok(entries) = fs::read_dir("/proc") else {

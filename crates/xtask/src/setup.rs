@@ -13,6 +13,8 @@ use serde_json::Value;
 
 use crate::process::{Doing, Failure, output, root, run as run_command};
 
+mod packages;
+
 /// One thing that the tests need, at one version.
 struct Tool {
     /// Its folder under `target/tools`.
@@ -42,6 +44,15 @@ const TOOLS: &[Tool] = &[
         pinned: "http_desync_guardian@0.1.3",
         used_by: "framing",
         bring: request_corpus,
+    },
+    // The one tool that is not pinned: people run these caches as their distribution gives them,
+    // mended for security and all. `cargo xtask peers` prints the versions.
+    Tool {
+        folder: "debian",
+        pinned: "nginx nginx-common varnish squid squid-common squid-langpack trafficserver \
+                 apache2 apache2-bin haproxy",
+        used_by: "peers",
+        bring: packages::bring,
     },
 ];
 
@@ -77,6 +88,12 @@ pub(crate) fn smugglex() -> Result<PathBuf, Failure> {
 /// The request corpus lies where `.cargo/config.toml` says.
 pub(crate) fn request_corpus_is_there() -> Result<(), Failure> {
     there("desync").map(drop)
+}
+
+/// The folder into which the distribution's packages were unpacked. It is empty where the machine
+/// has all of them installed and no packages of its own: then they run from `/`.
+pub(crate) fn packages_folder() -> Result<PathBuf, Failure> {
+    there("debian")
 }
 
 fn there(folder: &str) -> Result<PathBuf, Failure> {
@@ -249,7 +266,8 @@ mod tests {
 
     #[test]
     fn every_pin_has_a_version() {
-        for pin in TOOLS.iter().flat_map(|tool| tool.pinned.split(' ')) {
+        let pinned = TOOLS.iter().filter(|tool| tool.folder != "debian");
+        for pin in pinned.flat_map(|tool| tool.pinned.split(' ')) {
             let version = pin
                 .split_once("==")
                 .or_else(|| pin.split_once('@'))

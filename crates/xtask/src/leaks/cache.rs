@@ -11,10 +11,18 @@ use std::time::Duration;
 
 use super::script::Script;
 
-/// A cache that can be put in front of an origin. Each cell has one of its own.
+/// A cache that can be put in front of an origin. Each cell has one of its own, so that no script is
+/// changed to keep cells apart.
 pub(crate) trait Cache: Sync {
     /// Its name, as scripts give it policies.
     fn name(&self) -> &'static str;
+
+    /// Whether it is ours to mend: then a control that is no hit, and a request without an answer,
+    /// say that something is wrong. Another's cache may decline a control by design, and may break a
+    /// page.
+    fn is_ours(&self) -> bool {
+        true
+    }
 
     /// Starts it under a policy of the script's.
     ///

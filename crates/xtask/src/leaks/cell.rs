@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::cache::{Cache, Running};
 use super::client::{Connections, Delivered, Viewers};
 use super::judge::{Leak, judge};
-use super::origin::{Origin, Seen};
+use super::origin::{Origin, REFERENCE, Seen};
 use super::script::{Ask, Control, Identity, Script, Step};
 use super::token;
 
@@ -44,6 +44,12 @@ pub(crate) enum Verdict {
     Leak(Vec<Leak>),
     /// The cell says nothing, and why.
     Void(String),
+    /// Nothing leaked, and the cache declines to keep the control, though it keeps other public things.
+    NotCacheable(String),
+    /// Nothing of another's was shown, and somebody was shown an old copy behind a change.
+    Old(Vec<Leak>),
+    /// Nothing leaked, and somebody got no answer.
+    Unanswered(String),
     /// The way makes no sense for the script.
     NotApplicable,
 }
@@ -91,23 +97,46 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
         Ok(origin) => origin,
         Err(error) => return void(format!("no origin: {error}")),
     };
-    let mut cache = match cache.start(origin.address, script, policy) {
-        Ok(cache) => cache,
-        Err(why) => return void(why),
-    };
+    let is_ours = cache.is_ours();
+    let mut nodes = Vec::new();
+    for _ in 0..script.nodes {
+        let asked = origin.last_number();
+        match cache.start(origin.address, script, policy) {
+            Ok(node) => nodes.push(node),
+            Err(why) => return void(why),
+        }
+        // Another's cache is asked until it answers: it must be this one that did.
+        if !is_ours && origin.last_number() == asked {
+            return void("what answered has not asked this origin".to_owned());
+        }
+    }
     let mut delivered = Vec::new();
+    let mut declined = None;
     for control in script
         .controls
         .iter()
         .filter(|c| c.under.is_empty() || c.under.iter().any(|p| p == policy))
     {
-        if let Err(why) = control_hits(control, &origin, &viewers, cache.address(), &mut delivered)
-        {
-            return Outcome {
-                verdict: Verdict::Void(why),
-                delivered,
-                seen: origin.log(),
+        for node in &nodes {
+            let mut hits = |control: &Control| {
+                control_hits(control, &origin, &viewers, node.address(), &mut delivered)
             };
+            if let Err(why) = hits(control) {
+                let reference = Control {
+                    method: "GET".to_owned(),
+                    target: format!("{REFERENCE}/{nonce}.css"),
+                    ..Control::default()
+                };
+                if !is_ours && hits(&reference).is_ok() {
+                    declined = Some(why);
+                    continue;
+                }
+                return Outcome {
+                    verdict: Verdict::Void(why),
+                    delivered,
+                    seen: origin.log(),
+                };
+            }
         }
     }
     if way == Way::Overlapping {
@@ -119,23 +148,38 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
         origin: &origin,
         way,
         too_old: 0,
-        connections: Connections::new(cache.address(), &viewers),
+        connections: nodes
+            .iter()
+            .map(|node| Connections::new(node.address(), &viewers))
+            .collect(),
         last_connection: String::new(),
         delivered,
     };
-    let played = play.steps(&script.steps, &mut *cache);
+    let played = play.steps(&script.steps, &mut nodes);
     let delivered = play.delivered;
     let leaks = judge(&nonce, &delivered);
     let unanswered = delivered.iter().find(|d| d.status.is_none() && !d.may_fail);
-    let verdict = if !leaks.is_empty() {
+    let verdict = if !is_ours && !leaks.is_empty() && leaks.iter().all(|leak| leak.is_old) {
+        // For our edge it is a leak: its old objects die with their rules.
+        Verdict::Old(leaks)
+    } else if !leaks.is_empty() {
         Verdict::Leak(leaks)
     } else if let Err(why) = played {
         Verdict::Void(why)
     } else if let Some(d) = unanswered {
-        Verdict::Void(format!(
-            "{} got no whole answer to line {}",
-            d.viewer, d.line
-        ))
+        let why = format!(
+            "{} got no answer to line {}: {}",
+            d.viewer,
+            d.line,
+            d.fault.as_deref().unwrap_or("the connection was closed")
+        );
+        if is_ours {
+            Verdict::Void(why)
+        } else {
+            Verdict::Unanswered(why)
+        }
+    } else if let Some(why) = declined {
+        Verdict::NotCacheable(why)
     } else {
         Verdict::Safe
     };
@@ -153,7 +197,7 @@ fn viewers_of(steps: &[Step]) -> Vec<String> {
             Step::Ask(ask) => names.push(ask.viewer.clone()),
             Step::Overlap(asks) => names.extend(asks.iter().map(|ask| ask.viewer.clone())),
             Step::Repeat(_, inner) => names.extend(viewers_of(inner)),
-            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
+            Step::Then | Step::Wait(_) | Step::Reload(..) | Step::Phase(_) => {}
         }
     }
     names
@@ -193,6 +237,9 @@ fn control_hits(
     Err(format!("the control {} is never a hit", control.target))
 }
 
+/// The caches of a cell: one, unless the script has several.
+type Nodes = [Box<dyn Running>];
+
 /// A script being played.
 struct Play<'a> {
     script: &'a Script,
@@ -200,50 +247,55 @@ struct Play<'a> {
     origin: &'a Origin,
     way: Way,
     too_old: u64,
-    connections: Connections<'a>,
+    /// For each node.
+    connections: Vec<Connections<'a>>,
     last_connection: String,
     delivered: Vec<Delivered>,
 }
 
 impl Play<'_> {
-    fn steps(&mut self, steps: &[Step], cache: &mut dyn Running) -> Result<(), String> {
+    fn steps(&mut self, steps: &[Step], nodes: &mut Nodes) -> Result<(), String> {
         let mut group: Vec<&Ask> = Vec::new();
         for step in steps {
             if let Step::Ask(ask) = step {
                 group.push(ask);
                 continue;
             }
-            self.group(&std::mem::take(&mut group), cache);
+            self.group(&std::mem::take(&mut group), nodes);
             match step {
                 Step::Ask(_) | Step::Then => {}
                 Step::Overlap(asks) => {
                     let asks: Vec<&Ask> = asks.iter().collect();
-                    self.overlap(&asks, cache);
+                    self.overlap(&asks, nodes);
                 }
                 Step::Wait(time) => thread::sleep(*time),
                 Step::Phase(phase) => {
                     self.origin.phase(phase);
                     self.too_old = self.origin.change();
                 }
-                Step::Reload(policy) => {
-                    cache.reload(self.script, policy)?;
+                Step::Reload(policy, at) => {
+                    for (number, node) in nodes.iter_mut().enumerate() {
+                        if at.contains(&number) {
+                            node.reload(self.script, policy)?;
+                        }
+                    }
                     self.too_old = self.origin.change();
                 }
                 Step::Repeat(times, inner) => {
                     for _ in 0..*times {
-                        self.steps(inner, cache)?;
+                        self.steps(inner, nodes)?;
                     }
                 }
             }
         }
-        self.group(&group, cache);
+        self.group(&group, nodes);
         Ok(())
     }
 
     /// Requests with nothing between them.
-    fn group(&mut self, asks: &[&Ask], cache: &dyn Running) {
+    fn group(&mut self, asks: &[&Ask], nodes: &Nodes) {
         if self.way == Way::Overlapping && asks.len() > 1 {
-            self.overlap(asks, cache);
+            self.overlap(asks, nodes);
             return;
         }
         for ask in asks {
@@ -258,26 +310,28 @@ impl Play<'_> {
                 ask.viewer.clone()
             };
             self.delivered
-                .extend(self.connections.ask(&name, &[ask], self.too_old));
+                .extend(self.connections[ask.node].ask(&name, &[ask], self.too_old));
             self.last_connection = name;
         }
     }
 
     /// Requests at once: each on a connection of its own or, on one connection, pipelined.
-    fn overlap(&mut self, asks: &[&Ask], cache: &dyn Running) {
-        let alone = |ask: &&Ask| ask.raw.is_some() || ask.abort.is_some();
+    fn overlap(&mut self, asks: &[&Ask], nodes: &Nodes) {
+        let node = asks.first().map_or(0, |ask| ask.node);
+        let alone = |ask: &&Ask| ask.raw.is_some() || ask.abort.is_some() || ask.node != node;
         if self.way == Way::SameConnection && !asks.iter().any(alone) {
             self.delivered
-                .extend(self.connections.ask("shared", asks, self.too_old));
+                .extend(self.connections[node].ask("shared", asks, self.too_old));
             return;
         }
-        let (address, viewers, too_old) = (cache.address(), self.viewers, self.too_old);
+        let (viewers, too_old) = (self.viewers, self.too_old);
         let begun = Instant::now();
         let mut exchanges = Vec::new();
         thread::scope(|scope| {
             let mut running = Vec::new();
             for (n, ask) in asks.iter().enumerate() {
                 let n = u32::try_from(n).expect("a script has few steps");
+                let address = nodes[ask.node].address();
                 let starts = begun + ask.offset.unwrap_or(STAGGER * n);
                 running.push(scope.spawn(move || {
                     thread::sleep(starts.saturating_duration_since(Instant::now()));

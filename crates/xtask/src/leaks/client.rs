@@ -147,6 +147,8 @@ pub(crate) struct Delivered {
     /// The same without the framing of bodies, which may cut a token in two.
     pub(crate) content: Vec<u8>,
     pub(crate) status: Option<u16>,
+    /// Why the answer is not whole.
+    pub(crate) fault: Option<String>,
     /// Answers of the origin up to this number are too old, when that matters.
     pub(crate) too_old: Option<u64>,
     /// It is no fault of the set-up when nothing comes back.
@@ -163,6 +165,7 @@ impl Delivered {
             received: Vec::new(),
             content: Vec::new(),
             status: None,
+            fault: None,
             too_old: ask.only_new.then_some(too_old),
             may_fail: ask.raw.is_some() || ask.abort.is_some(),
         }
@@ -272,6 +275,13 @@ impl Client {
     }
 }
 
+/// The first that has no answer was the one that failed.
+fn blame(exchanges: &mut [Delivered], why: &str) {
+    if let Some(exchange) = exchanges.iter_mut().find(|e| e.status.is_none()) {
+        exchange.fault = Some(why.to_owned());
+    }
+}
+
 /// Connections to a cache, by name: kept between requests, as clients do.
 pub(crate) struct Connections<'a> {
     cache: SocketAddr,
@@ -309,8 +319,12 @@ impl<'a> Connections<'a> {
                 Some(client) => Ok(client),
                 None => Client::connect(self.cache, from),
             };
-            let Ok(mut client) = client else {
-                return exchanges;
+            let mut client = match client {
+                Ok(client) => client,
+                Err(error) => {
+                    blame(&mut exchanges, &format!("connecting: {error}"));
+                    return exchanges;
+                }
             };
             let kept = client.used;
             match client.exchange(asks, &mut exchanges) {
@@ -332,7 +346,10 @@ impl<'a> Connections<'a> {
                     return exchanges;
                 }
                 Err(_) if kept && exchanges.iter().all(|e| e.received.is_empty()) && !last => {}
-                Err(_) => return exchanges,
+                Err(error) => {
+                    blame(&mut exchanges, &error.to_string());
+                    return exchanges;
+                }
             }
         }
         fresh()

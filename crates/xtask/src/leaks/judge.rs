@@ -13,6 +13,8 @@ pub(crate) struct Leak {
     /// The number of the origin's answer that the token comes from; 0: a viewer sent it.
     pub(crate) number: u64,
     pub(crate) what: String,
+    /// It is from before a change, and may be the viewer's own or nobody's all the same.
+    pub(crate) is_old: bool,
 }
 
 /// Every leak in what was delivered.
@@ -25,17 +27,19 @@ pub(crate) fn judge(nonce: &str, delivered: &[Delivered]) -> Vec<Leak> {
         let own = token::find(nonce, &d.sent);
         for token in token::find(nonce, &d.content) {
             let number = token.number;
-            let mut leak = |what: String| {
+            let mut leak = |what: String, is_old: bool| {
                 leaks.push(Leak {
                     exchange,
                     number,
                     what,
+                    is_old,
                 });
             };
             if d.too_old.is_some_and(|floor| number > 0 && number <= floor) {
-                leak(format!(
-                    "{viewer} was given an answer from before the change"
-                ));
+                leak(
+                    format!("{viewer} was given an answer from before the change"),
+                    true,
+                );
             }
             // What a viewer sends may come back to it.
             if own.contains(&token) || token.owner == NOBODY {
@@ -44,21 +48,27 @@ pub(crate) fn judge(nonce: &str, delivered: &[Delivered]) -> Vec<Leak> {
             if token.owner == MINTED {
                 let first = minted.entry(number).or_insert_with(|| viewer.clone());
                 if first != viewer {
-                    leak(format!("{viewer} was given what was minted for {first}"));
+                    leak(
+                        format!("{viewer} was given what was minted for {first}"),
+                        false,
+                    );
                 }
             } else if token.owner.starts_with(TENANT) {
                 if !d.tenants.contains(&token.owner) {
-                    leak(format!(
-                        "{viewer} asked {} and was given a page of {}",
-                        d.tenants.join(", "),
-                        token.owner
-                    ));
+                    leak(
+                        format!(
+                            "{viewer} asked {} and was given a page of {}",
+                            d.tenants.join(", "),
+                            token.owner
+                        ),
+                        false,
+                    );
                 }
             } else if token.owner != *viewer {
-                leak(format!(
-                    "{viewer} was given what belongs to {}",
-                    token.owner
-                ));
+                leak(
+                    format!("{viewer} was given what belongs to {}", token.owner),
+                    false,
+                );
             }
         }
     }

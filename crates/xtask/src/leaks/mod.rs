@@ -12,10 +12,14 @@ mod cache;
 mod cell;
 mod client;
 mod judge;
+mod matrix;
 mod origin;
+mod page;
+mod picture;
 mod script;
 #[cfg(test)]
 mod tests;
+mod theirs;
 mod token;
 mod wire;
 
@@ -35,25 +39,38 @@ use crate::process::{Doing, Failure, line, root, run as run_command};
 const USAGE: &str = "\
 usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--show]
                          [--jobs N] [--binary FILE] [--folder FOLDER]
+       cargo xtask leaks --peers all|NAME,... [--configs NAME,...] [--repeat N] [--small] [--write]
+                         [the others of above, but for --policy]
 
 Plays the scripts of tests/leaks against the edge: every case in every way (a: one after another,
-b: overlapping, c: all viewers on one connection) under every policy that it names.
+b: overlapping, c: all viewers on one connection) under every policy that it names. With --peers,
+against the caches that people run today, and prints the matrix.
 
   --case NAME      only the cases whose name starts so
   --policy NAME    only this policy: default, careless, or one of a script's own
+  --peers NAMES    all, or some of shikiri, nginx, varnish, squid, trafficserver, apache, haproxy
+  --configs NAMES  some of default, careless (shikiri's), packaged, hurried, expert (the others')
+  --repeat N       each cell so often (3)
+  --small          shikiri, nginx and varnish, each cell once
+  --write          writes docs/re-enactments.md and its picture; only of the whole matrix
   --show           with the traffic of every cell
   --jobs N         so many cells at once (8)
   --binary FILE    this edge; without it, target/debug/shikiri is built
   --folder FOLDER  the scripts of this folder
 
-docs/leak-scripts.md describes the scripts.";
+docs/leak-scripts.md describes the scripts, docs/re-enactments.md what came of them.";
+
+/// Cells mostly wait: more at once than there are cores.
+const JOBS: usize = 8;
 
 struct Options {
     cases: Vec<String>,
     way: Option<Way>,
     policy: Option<String>,
     show: bool,
-    jobs: usize,
+    /// So many cells at once; without a number, what suits what is run.
+    jobs: Option<usize>,
+    matrix: Option<matrix::Options>,
     /// Built when none is given.
     binary: Option<PathBuf>,
     folder: PathBuf,
@@ -65,15 +82,20 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
         way: None,
         policy: None,
         show: false,
-        // Cells mostly wait: more at once than there are cores.
-        jobs: 8,
+        jobs: None,
+        matrix: None,
         binary: None,
         folder: root().join("tests/leaks"),
     };
     let mut arguments = arguments.iter();
     while let Some(flag) = arguments.next() {
-        if flag == "--show" {
-            options.show = true;
+        match flag.as_str() {
+            "--show" => options.show = true,
+            "--small" => options.matrix.get_or_insert_default().small(),
+            "--write" => options.matrix.get_or_insert_default().write = true,
+            _ => {}
+        }
+        if ["--show", "--small", "--write"].contains(&flag.as_str()) {
             continue;
         }
         let value = arguments
@@ -87,11 +109,20 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
                     Failure::new(format!("`{value}` is no way; write a, b or c"))
                 })?);
             }
+            "--peers" => options.matrix.get_or_insert_default().peers(value)?,
+            "--configs" => options
+                .matrix
+                .get_or_insert_default()
+                .configurations(value)?,
+            "--repeat" => {
+                options.matrix.get_or_insert_default().repetitions = value
+                    .parse()
+                    .map_err(|_| Failure::new("--repeat needs a number"))?;
+            }
             "--policy" => options.policy = Some(value.clone()),
             "--jobs" => {
-                options.jobs = value
-                    .parse()
-                    .map_err(|_| Failure::new("--jobs needs a number"))?;
+                let jobs = value.parse();
+                options.jobs = Some(jobs.map_err(|_| Failure::new("--jobs needs a number"))?);
             }
             "--binary" => options.binary = Some(value.into()),
             "--folder" => options.folder = value.into(),
@@ -116,13 +147,16 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         run_command(&mut line("cargo build --quiet -p shikiri"))?;
         root().join("target/debug/shikiri")
     };
+    if let Some(wanted) = &options.matrix {
+        return matrix::run(&scripts, &options, wanted, &Ours { binary });
+    }
     let cells = cells(&scripts, &options);
     if cells.is_empty() {
         return Err(Failure::new("no case, way and policy is as asked"));
     }
     let begun = Instant::now();
     let mut tally = Tally::default();
-    for (cell, outcome) in run_all(&Ours { binary }, &cells, options.jobs) {
+    for (cell, outcome) in run_all(&Ours { binary }, &cells, options.jobs.unwrap_or(JOBS)) {
         let verdict = tally.count(&outcome.verdict);
         let Cell {
             script,
@@ -184,6 +218,15 @@ impl Tally {
             Verdict::Void(why) => {
                 self.void += 1;
                 format!("void: {}", why.trim())
+            }
+            // These are other caches' alone, and the matrix counts them.
+            Verdict::NotCacheable(why) | Verdict::Unanswered(why) => {
+                self.void += 1;
+                format!("void: {why}")
+            }
+            Verdict::Old(_) => {
+                self.leaks += 1;
+                "OLD".to_owned()
             }
             Verdict::NotApplicable => {
                 self.not_applicable += 1;

@@ -49,6 +49,24 @@ pub(crate) struct Seen {
     pub(crate) response: Vec<u8>,
 }
 
+/// Below this, every origin has something public beside what its script says: it tells a cache that
+/// declines a script's control by design from one that caches nothing.
+pub(crate) const REFERENCE: &str = "/.reference";
+
+fn reference() -> Route {
+    let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+    Route {
+        status: 200,
+        headers: vec![
+            field("Content-Type", "text/css"),
+            field("Cache-Control", "public, max-age=60"),
+        ],
+        body: Some("a { color: red }".to_owned()),
+        unstamped: true,
+        ..Route::default()
+    }
+}
+
 /// How long the origin waits for the rest of a request.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -188,7 +206,8 @@ impl Shared {
         let owner = self
             .owner(request, authenticated)
             .unwrap_or_else(|| NOBODY.to_owned());
-        let route = self.route(request);
+        let reference = request.target.starts_with(REFERENCE).then(reference);
+        let route = reference.as_ref().or_else(|| self.route(request));
         let write = Writing {
             shared: self,
             request,
@@ -207,7 +226,8 @@ impl Shared {
                     write.fill("{user}")
                 );
                 written = format!(
-                    "HTTP/1.1 404 Not Found\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+                    "HTTP/1.1 404 Not Found\r\nDate: {}\r\nContent-Type: text/plain\r\nContent-Length: {}\r\n\r\n{text}",
+                    http_date(0),
                     text.len()
                 )
                 .into_bytes();
@@ -329,6 +349,15 @@ impl Writing<'_> {
         }
         let no_body = matches!(status, 100..=199 | 204 | 304);
         let mut head = format!("HTTP/1.1 {status} {}\r\n", reason(status));
+        // An origin with a clock must say the time (RFC 9110 6.6.1), and some caches take an answer
+        // without it for stale.
+        if !route
+            .headers
+            .iter()
+            .any(|(n, _)| n.eq_ignore_ascii_case("date"))
+        {
+            head.push_str(&format!("Date: {}\r\n", http_date(0)));
+        }
         for (name, value) in &route.headers {
             head.push_str(&format!("{name}: {}\r\n", self.fill(value)));
         }

@@ -14,6 +14,12 @@ pub(crate) struct Script {
     pub(crate) title: String,
     /// Mechanisms and incidents, as numbered in `docs/leak-scripts.md`.
     pub(crate) numbers: Vec<String>,
+    /// What the RFCs say of it: `allowed:`, `forbidden:` or `uncovered:`, and where.
+    pub(crate) legality: String,
+    /// What prevents it, in a sentence.
+    pub(crate) cure: String,
+    /// How many caches stand side by side in front of the origin.
+    pub(crate) nodes: usize,
     /// Who has credentials; everybody else in the steps is anonymous.
     pub(crate) members: Vec<String>,
     /// How the origin recognises whom it serves, in the order in which it looks.
@@ -105,7 +111,7 @@ pub(crate) enum Framing {
 }
 
 /// Something public that must be served from the cache.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Control {
     pub(crate) method: String,
     pub(crate) target: String,
@@ -124,7 +130,8 @@ pub(crate) enum Step {
     /// Everything before has ended.
     Then,
     Wait(Duration),
-    Reload(String),
+    /// Another policy, at the nodes of these numbers.
+    Reload(String, Vec<usize>),
     Phase(String),
     Repeat(usize, Vec<Self>),
 }
@@ -141,6 +148,8 @@ pub(crate) struct Ask {
     pub(crate) body: Option<String>,
     /// The whole request as it goes on the wire, in place of the above.
     pub(crate) raw: Option<String>,
+    /// Which node is asked, from 0.
+    pub(crate) node: usize,
     /// Within an overlap: when it begins.
     pub(crate) offset: Option<Duration>,
     /// The client leaves after this long without reading to the end.
@@ -164,6 +173,9 @@ struct Line {
 
 type Faulty<T> = Result<T, String>;
 
+/// As many nodes as a script may have: each is a process.
+const NODES_MAX: usize = 9;
+
 /// Reads a script.
 ///
 /// # Errors
@@ -174,6 +186,9 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
         name: name.to_owned(),
         title: String::new(),
         numbers: Vec::new(),
+        legality: String::new(),
+        cure: String::new(),
+        nodes: 1,
         members: vec!["alice".to_owned(), "bob".to_owned()],
         identities: Vec::new(),
         under: vec!["default".to_owned(), "careless".to_owned()],
@@ -182,7 +197,6 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
         controls: Vec::new(),
         steps: Vec::new(),
     };
-    let (mut legality, mut cure) = (None, None);
     for line in &lines {
         let (word, rest) = cut(&line.text);
         match word {
@@ -208,9 +222,18 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
                         "say `allowed:`, `forbidden:` or `uncovered:` and cite the RFC".into(),
                     );
                 }
-                legality = Some(text);
+                script.legality = text;
             }
-            "cure" => cure = Some(prose(line, rest)?),
+            "cure" => script.cure = prose(line, rest)?,
+            "nodes" => match rest.parse() {
+                Ok(nodes) if (1..=NODES_MAX).contains(&nodes) => script.nodes = nodes,
+                _ => {
+                    return fault(
+                        line,
+                        format!("`{rest}` is no number of nodes up to {NODES_MAX}"),
+                    );
+                }
+            },
             "members" => script.members = words(rest),
             "under" => script.under = words(rest),
             "identity" => script.identities.push(identity(line, rest)?),
@@ -221,15 +244,15 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
                 }
             }
             "control" => script.controls.push(control(line, rest)?),
-            "steps" => script.steps = steps(&line.children)?,
+            "steps" => script.steps = steps(&line.children, script.nodes)?,
             _ => return fault(line, format!("`{word}` is not known here")),
         }
     }
     let missing = [
         ("title", script.title.is_empty()),
         ("mechanism or incident", script.numbers.is_empty()),
-        ("legality", legality.is_none()),
-        ("cure", cure.is_none()),
+        ("legality", script.legality.is_empty()),
+        ("cure", script.cure.is_empty()),
         ("origin", script.routes.is_empty()),
         ("control", script.controls.is_empty()),
         ("steps", script.steps.is_empty()),
@@ -251,7 +274,7 @@ pub(crate) fn reloads(steps: &[Step]) -> Vec<String> {
     let mut names = Vec::new();
     for step in steps {
         match step {
-            Step::Reload(name) => names.push(name.clone()),
+            Step::Reload(name, _) => names.push(name.clone()),
             Step::Repeat(_, inner) => names.extend(reloads(inner)),
             _ => {}
         }
@@ -532,27 +555,53 @@ fn route(line: &Line) -> Faulty<Route> {
     Ok(route)
 }
 
-fn steps(lines: &[Line]) -> Faulty<Vec<Step>> {
+fn steps(lines: &[Line], nodes: usize) -> Faulty<Vec<Step>> {
     let mut steps = Vec::new();
     for line in lines {
         let (word, rest) = cut(&line.text);
         steps.push(match word {
             "then" => Step::Then,
             "wait" => Step::Wait(time(line, rest)?),
-            "reload" => Step::Reload(rest.to_owned()),
+            "reload" => reload(line, rest, nodes)?,
             "phase" => Step::Phase(rest.to_owned()),
-            "overlap" => Step::Overlap(line.children.iter().map(ask).collect::<Faulty<_>>()?),
+            "overlap" => Step::Overlap(
+                line.children
+                    .iter()
+                    .map(|line| ask(line, nodes))
+                    .collect::<Faulty<_>>()?,
+            ),
             "repeat" => match rest.parse() {
-                Ok(times) => Step::Repeat(times, self::steps(&line.children)?),
+                Ok(times) => Step::Repeat(times, self::steps(&line.children, nodes)?),
                 Err(_) => return fault(line, format!("`{rest}` is no number of times")),
             },
-            _ => Step::Ask(ask(line)?),
+            _ => Step::Ask(ask(line, nodes)?),
         });
     }
     Ok(steps)
 }
 
-fn ask(line: &Line) -> Faulty<Ask> {
+/// `reload POLICY`, or `reload POLICY at 1 2`.
+fn reload(line: &Line, rest: &str, nodes: usize) -> Faulty<Step> {
+    let (policy, at) = rest.split_once(" at ").unwrap_or((rest, ""));
+    let mut chosen = Vec::new();
+    for word in at.split_whitespace() {
+        chosen.push(node(line, word, nodes)?);
+    }
+    if chosen.is_empty() {
+        chosen = (0..nodes).collect();
+    }
+    Ok(Step::Reload(policy.to_owned(), chosen))
+}
+
+/// Nodes are counted from 1 in scripts.
+fn node(line: &Line, word: &str, nodes: usize) -> Faulty<usize> {
+    match word.parse::<usize>() {
+        Ok(number) if (1..=nodes).contains(&number) => Ok(number - 1),
+        _ => fault(line, format!("there is no node {word}; say `nodes` above")),
+    }
+}
+
+fn ask(line: &Line, nodes: usize) -> Faulty<Ask> {
     let mut ask = Ask {
         line: line.number,
         ..Ask::default()
@@ -586,6 +635,7 @@ fn ask(line: &Line) -> Faulty<Ask> {
         let (word, rest) = cut(&child.text);
         match (word, rest) {
             ("host", host) if !host.is_empty() => ask.host = Some(host.to_owned()),
+            ("node", number) => ask.node = node(child, number, nodes)?,
             ("header", rest) => ask.headers.push(field(child, rest)?),
             ("body", rest) => ask.body = Some(text_of(child, rest)?),
             ("abort", rest) => {

@@ -375,6 +375,7 @@ fn the_judge() {
         received: Vec::new(),
         content: received.as_bytes().to_vec(),
         status: Some(200),
+        fault: None,
         too_old: None,
         may_fail: false,
     };

@@ -88,7 +88,13 @@ impl Incoming {
         self.stream
             .set_read_timeout(Some(left.max(Duration::from_millis(1))))?;
         let mut chunk = [0; 16 << 10];
-        let read = self.stream.read(&mut chunk)?;
+        let read = loop {
+            match self.stream.read(&mut chunk) {
+                // A signal is no answer, and no end.
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend_from_slice(&chunk[..read]);
         Ok(read > 0)
     }

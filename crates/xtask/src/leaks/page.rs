@@ -1,0 +1,4 @@
+use super::matrix::Matrix;
+pub(crate) fn page(_: &Matrix<'_>) -> String {
+    String::new()
+}

@@ -1,0 +1,180 @@
+//! The distribution's packages, unpacked into a folder and never installed.
+//!
+//! Never needs root, never starts a service, and never touches the machine's own package lists,
+//! caches or locks: apt is given a state of its own under `target/tools/apt`.
+//!
+//! Invariant: what is unpacked can run. Every program that is started later has all its libraries,
+//! either in the folder or on the machine; where one is missing, it is named and nothing is stamped.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Tool, network_advice, tools};
+use crate::peers;
+use crate::process::{Doing, Failure, output, run as run_command};
+
+/// Downloads the named packages, whether or not the machine has them, and those that they depend on
+/// and the machine has not; unpacks the named ones and the libraries.
+///
+/// # Errors
+/// This is no Debian-like machine and something is not installed; a download failed; a library is
+/// missing.
+pub(super) fn bring(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    let has = |program: &str| output(Command::new(program).arg("--version")).is_ok();
+    if !has("apt-get") || !has("dpkg") {
+        return installed_ones(tool);
+    }
+    let state = tools().join("apt");
+    let settings = private_state(&state)?;
+    let apt = || {
+        let mut apt = Command::new("apt-get");
+        apt.args(["-qq", "-c"]).arg(&settings);
+        apt
+    };
+    run_command(apt().arg("update")).map_err(network_advice)?;
+    let mut download = apt();
+    download.args(["install", "--yes", "--download-only", "--reinstall"]);
+    download
+        .arg("--no-install-recommends")
+        .args(tool.pinned.split(' '));
+    run_command(&mut download).map_err(network_advice)?;
+
+    let mut unpacked = 0;
+    for package in archives(&state.join("cache/archives"))? {
+        if !is_wanted(&package, tool) {
+            continue;
+        }
+        let mut unpack = Command::new("dpkg");
+        unpack.arg("-x").arg(&package).arg(into);
+        output(&mut unpack)?;
+        unpacked += 1;
+    }
+    // The lists and archives are of no further use.
+    fs::remove_dir_all(&state).doing(format_args!("removing {}", state.display()))?;
+    println!("setup: {unpacked} packages unpacked");
+    complete(into)
+}
+
+/// Without packages of a known kind, the machine's own installations must do, and all of them.
+fn installed_ones(tool: &Tool) -> Result<(), Failure> {
+    let missing: Vec<_> = peers::PEERS
+        .iter()
+        .filter(|peer| !Path::new("/").join(peer.program).exists())
+        .map(|peer| peer.name)
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "this machine has no apt-get and dpkg to bring {}, and these are not installed: {}. Install \
+         them with your system's packages, or work on Debian or Ubuntu (a container will do).",
+        tool.pinned,
+        missing.join(", ")
+    )))
+}
+
+/// Writes apt's settings, so that all it reads and writes is ours except the sources, the keys and
+/// what is installed, which it only reads.
+fn private_state(state: &Path) -> Result<PathBuf, Failure> {
+    for folder in ["state/lists/partial", "cache/archives/partial"] {
+        let folder = state.join(folder);
+        fs::create_dir_all(&folder).doing(format_args!("making {}", folder.display()))?;
+    }
+    let settings = format!(
+        "Dir::State \"{0}/state\";\n\
+         Dir::State::status \"/var/lib/dpkg/status\";\n\
+         Dir::Cache \"{0}/cache\";\n\
+         Debug::NoLocking \"true\";\n\
+         // As root, apt would download as a user who cannot write here.\n\
+         APT::Sandbox::User \"root\";\n\
+         // What the machine does after an update is meant for the machine's own lists.\n\
+         #clear APT::Update::Post-Invoke;\n\
+         #clear APT::Update::Post-Invoke-Success;\n",
+        state.display()
+    );
+    let file = state.join("apt.conf");
+    fs::write(&file, settings).doing(format_args!("writing {}", file.display()))?;
+    Ok(file)
+}
+
+fn archives(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let entries = fs::read_dir(folder).doing(format_args!("reading {}", folder.display()))?;
+    let paths = entries.flatten().map(|entry| entry.path());
+    let mut archives: Vec<_> = paths
+        .filter(|path| path.extension().is_some_and(|it| it == "deb"))
+        .collect();
+    archives.sort();
+    Ok(archives)
+}
+
+/// The named packages and libraries. What else they depend on (Perl, log rotation) serves their
+/// installation; and a C library other than the machine's own cannot be used without its loader.
+fn is_wanted(archive: &Path, tool: &Tool) -> bool {
+    let file = archive.file_name().unwrap_or_default().to_string_lossy();
+    let name = file.split('_').next().unwrap_or_default();
+    let is_library = name.starts_with("lib")
+        && !name.starts_with("libperl")
+        && !name.ends_with("-perl")
+        && !name.starts_with("libc6")
+        && !name.starts_with("libc-");
+    is_library || tool.pinned.split(' ').any(|wanted| wanted == name)
+}
+
+/// Every program, and every module that a configuration of ours loads, finds its libraries.
+fn complete(folder: &Path) -> Result<(), Failure> {
+    let mut missing = Vec::new();
+    for peer in peers::PEERS {
+        for file in std::iter::once(&peer.program).chain(peer.loads) {
+            let path = folder.join(file);
+            if !path.exists() {
+                missing.push(format!("{}: no {file}", peer.name));
+                continue;
+            }
+            let mut ldd = Command::new("ldd");
+            ldd.arg(&path)
+                .env("LD_LIBRARY_PATH", peers::library_path(folder));
+            let libraries = output(&mut ldd)?;
+            let libraries = String::from_utf8_lossy(&libraries);
+            let lost = libraries.lines().filter(|line| line.contains("not found"));
+            missing.extend(lost.map(|line| format!("{}: {file}: {}", peer.name, line.trim())));
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "the unpacked packages are not complete; is the machine's own set of packages in order \
+         (`apt-get check`) and up to date?\n{}",
+        missing.join("\n")
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_named_packages_and_libraries_are_unpacked() {
+        let tool = Tool {
+            folder: "debian",
+            pinned: "nginx nginx-common",
+            used_by: "peers",
+            bring,
+        };
+        for (archive, wanted) in [
+            ("nginx_1.22.1-9_amd64.deb", true),
+            ("nginx-common_1.22.1-9_all.deb", true),
+            ("nginx-extras_1.22.1-9_amd64.deb", false),
+            ("libpcre3_2%3a8.39-15_amd64.deb", true),
+            ("libaprutil1-dbd-sqlite3_1.6.3-1_amd64.deb", true),
+            ("libc6_2.36-9_amd64.deb", false),
+            ("libperl5.36_5.36.0-7_amd64.deb", false),
+            ("libdbi-perl_1.643-4_amd64.deb", false),
+            ("perl-base_5.36.0-7_amd64.deb", false),
+            ("logrotate_3.21.0-1_amd64.deb", false),
+        ] {
+            assert_eq!(is_wanted(Path::new(archive), &tool), wanted, "{archive}");
+        }
+    }
+}
