@@ -304,14 +304,18 @@ fn overlapping_requests_do_overlap() {
         "{:?}",
         outcome.verdict
     );
-    assert!(began.elapsed() < Duration::from_secs(5));
-    // The numbers are given when requests come, the answers held until all are there.
-    let owners: Vec<&str> = outcome
+    // Far less than it would take if one waited for the other's patience to end.
+    assert!(began.elapsed() < Duration::from_secs(20));
+    // All three were at the origin, each as itself; which came first is the machine's business.
+    let mut owners: Vec<&str> = outcome
         .seen
         .iter()
+        .rev()
+        .take(3)
         .map(|seen| seen.owner.as_str())
         .collect();
-    assert!(owners.ends_with(&["alice", "bob", "nobody"]), "{owners:?}");
+    owners.sort_unstable();
+    assert_eq!(owners, ["alice", "bob", "nobody"]);
 }
 
 #[test]
