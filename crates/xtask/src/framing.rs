@@ -28,13 +28,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 }
 
 fn prober() -> Result<(), Failure> {
-    let naive = listen(naive_server)?;
-    let found = probe(naive, "cl-te")?;
-    if found.is_empty() {
-        return Err(Failure::new(
-            "the prober found nothing in a server that is open to smuggling",
-        ));
-    }
+    let found = prober_can_find()?;
     println!(
         "framing: control: in a naive server the prober finds {}",
         found.join(", ")
@@ -52,8 +46,26 @@ fn prober() -> Result<(), Failure> {
     )))
 }
 
+/// What the prober finds in a server that is open to smuggling.
+///
+/// # Errors
+/// Nothing, so that its silence elsewhere would say nothing.
+pub(crate) fn prober_can_find() -> Result<Vec<String>, Failure> {
+    let naive = listen(naive_server)?;
+    let found = probe(naive, "cl-te")?;
+    if found.is_empty() {
+        return Err(Failure::new(
+            "the prober found nothing in a server that is open to smuggling",
+        ));
+    }
+    Ok(found)
+}
+
 /// What the prober finds at an address: the names of its checks.
-fn probe(at: SocketAddr, checks: &str) -> Result<Vec<String>, Failure> {
+///
+/// # Errors
+/// It left no report, or its plain request had no answer.
+pub(crate) fn probe(at: SocketAddr, checks: &str) -> Result<Vec<String>, Failure> {
     let report = root().join("target/framing.json");
     let mut command = Command::new(setup::smugglex()?);
     command.args([
@@ -149,7 +161,7 @@ const CORPUS_TESTS: &str = "cargo test --locked -p shikiri-edge --test guard";
 const PAGE: &[u8] =
     b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n";
 /// Each check of the prober that speaks plain HTTP/1.1, the stateful ones included.
-const CHECKS: &str = "cl-te,te-cl,te-te,h2c,h2,cl-edge,cl-0,0-cl,parser-discrepancy";
+pub(crate) const CHECKS: &str = "cl-te,te-cl,te-te,h2c,h2,cl-edge,cl-0,0-cl,parser-discrepancy";
 
 #[cfg(test)]
 mod tests {

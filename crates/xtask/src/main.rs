@@ -14,6 +14,7 @@ mod apps;
 mod edge;
 mod framing;
 mod fuzz;
+mod judges;
 mod leaks;
 mod peers;
 mod process;
@@ -68,8 +69,14 @@ const TASKS: &[Task] = &[
     Task {
         name: "leaks",
         operands: "[ARGUMENT...]",
-        about: "re-enact the published leaks (tests/leaks) against the edge",
+        about: "re-enact the published leaks (tests/leaks), against the edge or against others too",
         run: leaks::run,
+    },
+    Task {
+        name: "judges",
+        operands: "[--wcvs PATH]",
+        about: "outside scanners against the edge and against nginx",
+        run: judges::run,
     },
     Task {
         name: "peers",

@@ -161,6 +161,7 @@ pub(crate) struct Square {
     /// Why it says nothing, where it does not leak.
     pub(crate) void: Option<String>,
     pub(crate) unanswered: Option<String>,
+    /// In which ways an old copy was shown behind a change.
     pub(crate) old: Option<String>,
     pub(crate) not_cacheable: Option<String>,
     /// In which ways it ran.
@@ -196,7 +197,12 @@ impl Square {
             for verdict in verdicts {
                 match verdict {
                     Verdict::Void(why) => square.void = Some(format!("{way}: {}", why.trim())),
-                    Verdict::Old(_) => square.old = Some(way.clone()),
+                    Verdict::Old(_) => {
+                        let ways = square.old.get_or_insert_default();
+                        if !ways.contains(way.as_str()) {
+                            ways.push_str(way);
+                        }
+                    }
                     Verdict::Unanswered(why) => square.unanswered = Some(format!("{way}: {why}")),
                     Verdict::NotCacheable(why) => {
                         square.not_cacheable = Some(format!("{way}: {why}"));
@@ -273,7 +279,7 @@ struct Job {
 type Results = BTreeMap<(usize, usize), BTreeMap<(String, String), Vec<Verdict>>>;
 
 /// Peers wait longer than our edge: for their start, and for their reloads.
-const JOBS: usize = 16;
+const JOBS: usize = 24;
 
 /// Runs the matrix and prints it.
 ///
@@ -548,4 +554,168 @@ fn versions(
         versions.insert(column.peer, version);
     }
     Ok(versions)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::leaks::judge::Leak;
+
+    fn leak() -> Verdict {
+        Verdict::Leak(vec![Leak {
+            exchange: 0,
+            number: 1,
+            what: "bob was given what belongs to alice".to_owned(),
+            is_old: false,
+        }])
+    }
+
+    /// What becomes of a square, from its verdicts by way.
+    fn square(verdicts: &[(&str, Vec<Verdict>)]) -> Square {
+        let results = verdicts
+            .iter()
+            .map(|(way, verdicts)| (((*way).to_owned(), "careless".to_owned()), verdicts.clone()));
+        Square::of(&results.collect())
+    }
+
+    #[test]
+    fn a_square_shows_the_worst() {
+        let void = || Verdict::Void("why".to_owned());
+        for (case, verdicts, sign, flaky) in [
+            ("nothing ran", vec![], "–", ""),
+            (
+                "does not apply",
+                vec![("c", vec![Verdict::NotApplicable])],
+                "–",
+                "",
+            ),
+            (
+                "safe",
+                vec![("a", vec![Verdict::Safe, Verdict::Safe])],
+                "·",
+                "",
+            ),
+            (
+                "a leak and a void",
+                vec![("a", vec![leak()]), ("b", vec![void()])],
+                "a",
+                "",
+            ),
+            (
+                "leaks once of three",
+                vec![
+                    ("a", vec![Verdict::Safe, leak(), Verdict::Safe]),
+                    ("b", vec![leak(), leak(), leak()]),
+                ],
+                "ab",
+                "a",
+            ),
+            (
+                "void",
+                vec![("a", vec![Verdict::Safe]), ("b", vec![void()])],
+                "?",
+                "",
+            ),
+            (
+                "an old copy",
+                vec![
+                    ("a", vec![Verdict::Old(Vec::new())]),
+                    ("b", vec![Verdict::Safe]),
+                ],
+                "o",
+                "",
+            ),
+            (
+                "declined",
+                vec![("a", vec![Verdict::NotCacheable(String::new())])],
+                "n",
+                "",
+            ),
+            (
+                "silent",
+                vec![("a", vec![Verdict::Unanswered(String::new())])],
+                "!",
+                "",
+            ),
+        ] {
+            let square = square(&verdicts);
+            assert_eq!(square.sign(), sign, "{case}");
+            assert_eq!(square.flaky.concat(), flaky, "{case}");
+        }
+    }
+
+    /// Two cases in our column and in one other: one leaks there, or one of ours is as given.
+    fn matrix(scripts: &[Script], ours: Square) -> Matrix<'_> {
+        let safe = square(&[("a", vec![Verdict::Safe])]);
+        let leaking = square(&[("a", vec![leak()]), ("b", vec![leak(), Verdict::Safe])]);
+        Matrix {
+            scripts,
+            columns: vec![(OURS, "default"), ("nginx", "hurried")],
+            squares: vec![vec![ours, leaking], vec![safe.clone(), safe]],
+            repetitions: 3,
+            versions: BTreeMap::from([(OURS, "0.1".to_owned()), ("nginx", "1.2-3".to_owned())]),
+        }
+    }
+
+    fn scripts() -> Vec<Script> {
+        let options = super::super::options(&[]).expect("no arguments are fine");
+        let mut scripts = super::super::read(&options).expect("they are there");
+        scripts.truncate(2);
+        scripts
+    }
+
+    #[test]
+    fn a_leak_or_a_void_of_ours_fails_and_a_leak_of_another_s_does_not() {
+        let scripts = scripts();
+        for (case, verdict, passes) in [
+            ("safe", Verdict::Safe, true),
+            ("leak", leak(), false),
+            ("void", Verdict::Void(String::new()), false),
+        ] {
+            let matrix = matrix(&scripts, square(&[("a", vec![verdict])]));
+            assert_eq!(judged(&matrix).is_ok(), passes, "{case}");
+        }
+    }
+
+    #[test]
+    fn the_page_and_the_picture_show_every_case_and_count_its_leaks() {
+        let scripts = scripts();
+        let matrix = matrix(&scripts, square(&[("a", vec![Verdict::Safe])]));
+        let (page, picture) = (page::page(&matrix), picture::picture(&matrix));
+        for script in &scripts {
+            assert!(
+                page.contains(&format!("tests/leaks/{}.leak", script.name)),
+                "{page}"
+            );
+            assert!(picture.contains(&script.name), "{picture}");
+        }
+        for part in [
+            "| · | **ab** |",
+            "| **cases that leak** | **0** | **1** |",
+            "[hurried](../crates/xtask/src/peers/nginx/hurried.conf)",
+            "each 3 times",
+            "nginx hurried · b",
+        ] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(picture.contains(">ab</text>"), "{picture}");
+        let balanced = |tag: &str| {
+            picture.matches(&format!("<{tag}")).count()
+                == picture.matches(&format!("</{tag}>")).count()
+        };
+        assert!(
+            balanced("text") && balanced("svg") && balanced("title"),
+            "{picture}"
+        );
+    }
+
+    #[test]
+    fn names_are_known_or_refused() {
+        let mut options = Options::default();
+        for (names, known) in [("all", true), ("shikiri,nginx", true), ("ngnix", false)] {
+            assert_eq!(options.peers(names).is_ok(), known, "{names}");
+        }
+        assert!(options.configurations("hurried,careless").is_ok());
+        assert!(options.configurations("lazy").is_err());
+    }
 }

@@ -30,6 +30,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+pub(crate) use origin::Origin;
+
 use cache::{Cache, Ours};
 use cell::{Outcome, Verdict, Way};
 use script::Script;

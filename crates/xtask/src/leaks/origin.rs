@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::script::{Framing, Identity, Route, Script};
+use super::script::{self, Framing, Identity, Route, Script};
 use super::token::{self, NOBODY, token};
 use super::wire::{Head, Incoming, http_date};
+use crate::process::{Doing, Failure};
 
 /// A running origin.
 pub(crate) struct Origin {
@@ -71,6 +72,12 @@ fn reference() -> Route {
 const PATIENCE: Duration = Duration::from_secs(20);
 
 impl Origin {
+    /// Starts the origin of a script that is given as text, for others than scripts' viewers.
+    pub(crate) fn of_text(name: &str, text: &str) -> Result<Self, Failure> {
+        let script = script::parse(name, text).map_err(Failure::new)?;
+        Self::start(&script, &token::nonce(), HashMap::new()).doing("starting an origin")
+    }
+
     /// Starts the origin of a script on a free port of the loopback.
     pub(crate) fn start(
         script: &Script,
