@@ -169,7 +169,9 @@ pub(crate) fn end(child: &mut Child) {
 /// Best effort on purpose: one that has ended by itself in between is what was wanted.
 fn signal(name: &str, ids: &[u32]) {
     let mut kill = Command::new("kill");
-    kill.arg("-s").arg(name).args(ids.iter().map(u32::to_string));
+    kill.arg("-s")
+        .arg(name)
+        .args(ids.iter().map(u32::to_string));
     drop(kill.stderr(Stdio::null()).status());
 }
 
