@@ -148,20 +148,31 @@ pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<(), F
 
 /// Ends a child and all that it started.
 pub(crate) fn end(child: &mut Child) {
-    // Its descendants are found first: once it has ended they belong to nobody.
+    // Its descendants are found first: once it has ended they belong to nobody. And they are stopped
+    // before they are counted: one that starts another meanwhile would leave it behind.
     let mut ids = vec![child.id()];
-    ids.extend(descendants(child.id(), &parents()));
-    let ids = ids.iter().map(u32::to_string);
-    // Best effort on purpose: one that has ended by itself in between is what was wanted.
-    drop(
-        Command::new("kill")
-            .arg("-KILL")
-            .args(ids)
-            .stderr(Stdio::null())
-            .status(),
-    );
+    loop {
+        signal("STOP", &ids);
+        let found = descendants(child.id(), &parents());
+        let new = found.into_iter().filter(|id| !ids.contains(id));
+        let new: Vec<u32> = new.collect();
+        if new.is_empty() {
+            break;
+        }
+        ids.extend(new);
+    }
+    signal("KILL", &ids);
     drop(child.kill());
     drop(child.wait());
+}
+
+/// Best effort on purpose: one that has ended by itself in between is what was wanted.
+fn signal(name: &str, ids: &[u32]) {
+    let mut kill = Command::new("kill");
+    kill.arg("-s")
+        .arg(name)
+        .args(ids.iter().map(u32::to_string));
+    drop(kill.stderr(Stdio::null()).status());
 }
 
 /// The running processes that a process started itself, where the system tells (`/proc`).

@@ -252,9 +252,12 @@ fn plain(text: &str) -> String {
     plain
 }
 
+/// Words, and what of a square they are about.
+type Kind = (&'static str, fn(&Square) -> Option<String>);
+
 fn remarks(matrix: &Matrix<'_>) -> String {
     let mut text = String::from("## Remarks on cells\n\n");
-    let kinds: [(&str, fn(&Square) -> Option<String>); 5] = [
+    let kinds: [Kind; 5] = [
         (
             "Flaky: its repetitions differ in these ways; the worst counts",
             flaky,
