@@ -86,8 +86,6 @@ pub(crate) fn start(
         order,
         leader,
     };
-    #[cfg(feature = "seeded-faults")]
-    let fill = fill;
     tokio::spawn(fill.run());
 }
 
@@ -298,16 +296,13 @@ impl Running {
         let mut first = Vec::new();
         let deadline = Instant::now() + FILL_TIME_MAX;
         while growing.len() < wanted {
-            match timeout_at(deadline, body.frame()).await {
+            match chunk(&mut body, deadline).await {
                 Ok(None) => break,
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        first.push(data.clone());
-                        growing.push(data);
-                    }
+                Ok(Some(data)) => {
+                    first.push(data.clone());
+                    growing.push(data);
                 }
-                Ok(Some(Err(fault))) => return self.broke(OriginFault::Body(fault.to_string())),
-                Err(_) => return self.broke(OriginFault::Body("it took too long".into())),
+                Err(why) => return self.broke(OriginFault::Body(why)),
             }
         }
         let head = match sniff.judge(&growing.prefix(wanted)) {
@@ -342,7 +337,7 @@ impl Running {
             Gathered::Whole(whole) => {
                 if length.is_some_and(|length| length != u64::try_from(whole.len()).expect("fits"))
                 {
-                    growing.breaks();
+                    // Whoever reads it is cut where it ends, short of what was declared.
                     self.leading
                         .tell(Outcome::Not(NotShared::Incomplete.name()));
                     return;
@@ -380,20 +375,11 @@ impl Running {
                 growing.hand_over(body);
                 return Gathered::TooLarge;
             }
-            match timeout_at(deadline, body.frame()).await {
+            match chunk(&mut body, deadline).await {
                 Ok(None) => return Gathered::Whole(growing.complete()),
-                Ok(Some(Ok(frame))) => {
-                    if let Ok(data) = frame.into_data() {
-                        growing.push(data);
-                    }
-                }
-                Ok(Some(Err(fault))) => {
-                    tracing::debug!(%fault, "a fill broke off");
-                    growing.breaks();
-                    return Gathered::Broken;
-                }
-                Err(_) => {
-                    tracing::debug!("a fill took too long");
+                Ok(Some(data)) => growing.push(data),
+                Err(why) => {
+                    tracing::debug!(why, "a fill broke off");
                     growing.breaks();
                     return Gathered::Broken;
                 }
@@ -489,6 +475,22 @@ impl Running {
                 body: &asked.body,
             },
         )
+    }
+}
+
+/// The next bytes of a body; trailers are nobody's in a shared copy.
+async fn chunk(body: &mut OriginBody, deadline: Instant) -> Result<Option<Bytes>, String> {
+    loop {
+        match timeout_at(deadline, body.frame()).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(Ok(frame))) => {
+                if let Ok(data) = frame.into_data() {
+                    return Ok(Some(data));
+                }
+            }
+            Ok(Some(Err(fault))) => return Err(fault.to_string()),
+            Err(_) => return Err("it took too long".into()),
+        }
     }
 }
 

@@ -100,7 +100,6 @@ struct Head {
     headers: HeaderMap,
     found: Found,
     object_bytes_max: u64,
-    /// Whether caches beyond us must keep members apart from the anonymous.
     /// What a cache beyond us must keep apart, whatever the origin says.
     varies_also: Box<[HeaderName]>,
 }
