@@ -364,6 +364,10 @@ impl FillPermit {
     /// Sets aside up to `bytes` in all; `false` when that is too much.
     pub(crate) fn grow(&mut self, bytes: u64, limits: &Limits) -> bool {
         let more = bytes.saturating_sub(self.bytes);
+        if more == 0 {
+            // What is set aside already is this fill's, however full it has become since.
+            return true;
+        }
         let before = self.node.filling.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
         before.saturating_add(more) <= limits.store_bytes_max
@@ -420,6 +424,23 @@ impl Worker {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_fill_keeps_the_room_that_it_has_when_others_ask_for_too_much() {
+        let origin = shikiri_partition::policy::origin("http://origin.test").unwrap();
+        let rules = shikiri_partition::policy::compile(None, Some(origin)).unwrap();
+        let limits = *rules.limits();
+        let config = Config {
+            name: "edge".into(),
+            trusted: Vec::new(),
+        };
+        let node = Node::new(config, rules, Arc::new(crate::world::RealWorld::new()));
+        let mut whole = node.reserve(limits.store_bytes_max, &limits).unwrap();
+        let mut other = node.reserve(0, &limits).unwrap();
+        assert!(!other.grow(1, &limits));
+        assert!(whole.grow(limits.store_bytes_max, &limits));
+        assert!(!whole.grow(limits.store_bytes_max + 1, &limits));
+    }
 
     #[test]
     fn networks() {
