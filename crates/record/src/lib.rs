@@ -1,4 +1,4 @@
-//! Facts that outlive a process: ids, instants, digests, the text of a policy.
+//! Facts that outlive a process: ids, instants, digests, modes, tags, the text of a policy.
 //!
 //! This crate decides nothing and does no I/O. Everything here is plain data that anybody may build;
 //! what may be *done* with a fact is decided by the crate that grants the permission.
@@ -9,9 +9,13 @@
 mod digest;
 mod id;
 mod instant;
+mod mode;
 mod policy_text;
+mod tag;
 
 pub use digest::{Canonical, ClassDigest, Digest, RulesDigest};
 pub use id::{Epoch, FillId, Order};
 pub use instant::UnixMillis;
+pub use mode::Mode;
 pub use policy_text::PolicyText;
+pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};
