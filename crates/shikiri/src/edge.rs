@@ -1,6 +1,5 @@
 //! `shikiri edge`: the edge in front of a site.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,110 +12,113 @@ use shikiri_partition::Rules;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::config::{Address, Level, NodeName};
+use crate::data::DataFolder;
+use crate::settings::Settings;
 use crate::{files, say};
 
-/// Flags of `shikiri edge`.
+/// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   shikiri edge --origin http://127.0.0.1:8000
       Everything passes through; static files that are the same for all are shared.
-  shikiri edge --policy shop.toml --listen 0.0.0.0:8080 --control /run/shikiri/control.sock
+  shikiri edge --policy shop.toml --listen 0.0.0.0:8080 --data /var/lib/shikiri
       The policy names the origins and says what more may be shared. `shikiri reload`, or SIGHUP,
       reads it again; a policy with a fault is refused and the old one stays in force.
+  shikiri edge --config /etc/shikiri/edge.toml
+      The same in a file (docs/configuration.md).
   shikiri edge --origin http://127.0.0.1:8000 --trust 127.0.0.1 &
   curl -si http://127.0.0.1:8080/ | grep -i cache-status
       A trusted address is told why something was or was not shared.")]
 pub(crate) struct Args {
+    /// How this node runs: a TOML file (docs/configuration.md). Flags override it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
     /// The origin, for every host that the policy names no origin for: `http://host[:port]`.
-    #[arg(long, value_name = "URL", required_unless_present = "policy")]
-    origin: Option<String>,
-    /// Where to listen. May be given several times. Port 0 takes a free one.
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080", value_parser = address)]
-    listen: Vec<SocketAddr>,
+    #[arg(long, value_name = "URL", required_unless_present_any = ["policy", "config"])]
+    pub(crate) origin: Option<String>,
+    /// Where to listen. May be given several times. Port 0 takes a free one. `127.0.0.1:8080` when
+    /// not given.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) listen: Vec<Address>,
     /// What may be shared: a TOML file (docs/policy.md). Without one: public static files alone.
     #[arg(long, value_name = "FILE")]
-    policy: Option<PathBuf>,
+    pub(crate) policy: Option<PathBuf>,
     /// An address or network whose `X-Forwarded-*` are believed and who is told reasons.
     #[arg(long, value_name = "NET")]
-    trust: Vec<TrustedNetwork>,
+    pub(crate) trust: Vec<TrustedNetwork>,
+    /// The data folder: what must survive a restart. Made when it is not there; one node at a time
+    /// holds it. `shikiri-data` when not given.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) data: Option<PathBuf>,
     /// A Unix socket for `shikiri purge`, `reload` and `status`. Only its owner can use it.
+    /// `control.sock` in the data folder when not given.
     #[arg(long, value_name = "PATH")]
-    control: Option<PathBuf>,
+    pub(crate) control: Option<PathBuf>,
     /// Threads that serve. One for each core when not given.
     #[arg(long, value_name = "N")]
-    workers: Option<NonZeroUsize>,
+    pub(crate) workers: Option<NonZeroUsize>,
     /// This node's name in `Via` and `CDN-Loop`: letters, digits, `-`, `.`, `_`. Chosen at random
-    /// when not given.
-    #[arg(long, value_name = "NAME", value_parser = node_name)]
-    node: Option<String>,
-    /// What to log to standard error: `error`, `warn`, `info`, `debug`.
-    #[arg(long, value_name = "LEVEL", default_value = "info")]
-    log: tracing::Level,
-}
-
-fn address(text: &str) -> Result<SocketAddr, String> {
-    text.parse().map_err(|_| {
-        "write an address and a port: 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080".to_owned()
-    })
-}
-
-fn node_name(name: &str) -> Result<String, String> {
-    let ok = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
-    if name.is_empty() || name.len() > 64 || !name.bytes().all(ok) {
-        return Err("write letters, digits, `-`, `.` and `_`, at most 64".into());
-    }
-    Ok(name.to_owned())
+    /// and kept in the data folder when not given.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<NodeName>,
+    /// What to log to standard error: `error`, `warn`, `info` (when not given), `debug`, `trace`.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log: Option<Level>,
 }
 
 /// Runs the edge until it is told to stop.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
+    let settings = Settings::of(args)?;
     tracing_subscriber::fmt()
-        .with_max_level(args.log)
+        .with_max_level(settings.log)
         .with_writer(std::io::stderr)
         .with_target(false)
         .init();
-    let origin = files::origin(args.origin.as_deref())?;
-    let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
+    let origin = files::origin(settings.origin.as_deref())?;
+    let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
+    let data = DataFolder::open(&settings.data)?;
+    if data.is_volatile() == Some(true) {
+        tracing::warn!(
+            "the data folder {} is in memory: a restart of the machine loses who was served what",
+            settings.data.display()
+        );
+    }
     let world = Arc::new(RealWorld::new());
-    let name = args
-        .node
-        .clone()
-        .unwrap_or_else(|| format!("shikiri-{:08x}", shikiri_edge::World::random(&*world) >> 32));
+    let name = match &settings.node {
+        Some(name) => name.clone(),
+        None => data.node_name(shikiri_edge::World::random(&*world))?,
+    };
     warn_of_local_origins(&rules);
     raise_descriptors(&rules);
     tracing::info!(digest = %rules.digest(), node = name, "rules in force");
     let config = Config {
         name,
-        trusted: args.trust.clone(),
+        trusted: settings.trust.clone(),
     };
     let node = Node::new(config, rules, world);
-    let workers = args
-        .workers
-        .or_else(|| std::thread::available_parallelism().ok())
-        .map_or(1, NonZeroUsize::get);
-    let listening =
-        listen::listen(&node, &args.listen, workers).map_err(|fault| fault.to_string())?;
+    let listening = listen::listen(&node, &settings.listen, settings.workers)
+        .map_err(|fault| fault.to_string())?;
 
-    let policy = args.policy.clone();
+    let policy = settings.policy.clone();
     let read: Reload = Arc::new(move || files::rules(policy.as_deref(), origin.as_ref()));
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(govern(args, &node, &read, &listening))?;
+    runtime.block_on(govern(&settings, &node, &read, &listening))?;
     tracing::info!("stopping: running requests may end");
     listening.shut_down();
-    if let Some(path) = &args.control {
-        // Somebody may have removed it already.
-        drop(std::fs::remove_file(path));
-    }
+    // Somebody may have removed it already.
+    drop(std::fs::remove_file(&settings.control));
+    drop(data);
     tracing::info!("stopped");
     Ok(())
 }
 
 /// Everything but serving: control, signals, the clock. Returns when told to stop.
 async fn govern(
-    args: &Args,
+    settings: &Settings,
     node: &Arc<Node>,
     read: &Reload,
     listening: &Listening,
@@ -125,11 +127,10 @@ async fn govern(
     let mut hangup = handler(SignalKind::hangup())?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
-    if let Some(path) = &args.control {
-        let listener = control::bind(path)
-            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
-        tokio::spawn(control::serve(listener, Arc::clone(node), Arc::clone(read)));
-    }
+    let path = &settings.control;
+    let listener = control::bind(path)
+        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+    tokio::spawn(control::serve(listener, Arc::clone(node), Arc::clone(read)));
     for address in listening.addresses() {
         say(&format!("listening on http://{address}\n"))?;
     }

@@ -3,11 +3,14 @@
 //! It reads flags and files, puts the crates together, and says what went wrong in words that help.
 //! It decides nothing about sharing.
 
+mod config;
+mod data;
 mod edge;
 mod explain;
 mod files;
 mod policy;
 mod remote;
+mod settings;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -51,9 +54,9 @@ enum Command {
     /// Purge URLs, or everything, from a running edge.
     Purge(remote::PurgeArgs),
     /// Make a running edge read its policy again.
-    Reload(remote::Args),
+    Reload(remote::At),
     /// Print a running edge's rules, epoch and counts.
-    Status(remote::Args),
+    Status(remote::At),
 }
 
 fn main() -> ExitCode {

@@ -5,24 +5,39 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::say;
+use crate::{say, settings};
 
-/// Where the running edge's control socket is.
+/// Where the running edge's control socket is: named, or in its data folder.
 #[derive(clap::Args)]
-pub(crate) struct Args {
-    /// The control socket that the edge was started with.
+pub(crate) struct At {
+    /// The control socket of the running edge.
     #[arg(long, value_name = "PATH", env = "SHIKIRI_CONTROL")]
-    control: PathBuf,
+    control: Option<PathBuf>,
+    /// The data folder of the running edge: its control socket is in it.
+    #[arg(long, value_name = "DIR", conflicts_with = "control")]
+    data: Option<PathBuf>,
+    /// The config file that the running edge was started with: it says where those are.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["control", "data"])]
+    config: Option<PathBuf>,
+}
+
+impl At {
+    fn socket(&self) -> Result<PathBuf, String> {
+        if let Some(path) = &self.control {
+            return Ok(path.clone());
+        }
+        settings::control(self.data.as_deref(), self.config.as_deref())
+    }
 }
 
 /// Flags of `shikiri purge`.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  shikiri purge --control /run/shikiri/control.sock http://shop.example.test/news/1
-  shikiri purge --control /run/shikiri/control.sock --all")]
+  shikiri purge http://shop.example.test/news/1
+  shikiri purge --data /var/lib/shikiri --all")]
 pub(crate) struct PurgeArgs {
     #[command(flatten)]
-    at: Args,
+    at: At,
     /// The URLs, as viewers name them. Every variant of each is purged.
     #[arg(
         value_name = "URL",
@@ -36,30 +51,26 @@ pub(crate) struct PurgeArgs {
 }
 
 pub(crate) fn purge(args: &PurgeArgs) -> Result<(), String> {
+    let socket = args.at.socket()?;
     if args.all {
-        return say(&ask(&args.at.control, "POST", "/purge-all", "")?);
+        return say(&ask(&socket, "POST", "/purge-all", "")?);
     }
-    say(&ask(
-        &args.at.control,
-        "POST",
-        "/purge",
-        &args.urls.join("\n"),
-    )?)
+    say(&ask(&socket, "POST", "/purge", &args.urls.join("\n"))?)
 }
 
-pub(crate) fn reload(args: &Args) -> Result<(), String> {
-    say(&ask(&args.control, "POST", "/reload", "")?)
+pub(crate) fn reload(at: &At) -> Result<(), String> {
+    say(&ask(&at.socket()?, "POST", "/reload", "")?)
 }
 
-pub(crate) fn status(args: &Args) -> Result<(), String> {
-    say(&ask(&args.control, "GET", "/status", "")?)
+pub(crate) fn status(at: &At) -> Result<(), String> {
+    say(&ask(&at.socket()?, "GET", "/status", "")?)
 }
 
 /// One request on a connection of its own, which the edge closes.
 fn ask(path: &Path, method: &str, target: &str, body: &str) -> Result<String, String> {
     let fault = |what: &str, error: std::io::Error| {
         format!(
-            "{what} {}: {error}; is the edge running with `--control {0}`?",
+            "{what} the control socket {}: {error}; is the edge running? `--data` or `--control` say where it is",
             path.display()
         )
     };

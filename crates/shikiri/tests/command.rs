@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStderr, Command, Output, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 /// A folder of one test's own, gone when the test ends.
@@ -53,6 +54,7 @@ fn text(bytes: &[u8]) -> String {
 
 /// A running edge; ended when dropped.
 struct Edge {
+    data: Folder,
     child: Child,
     address: String,
     errors: BufReader<ChildStderr>,
@@ -60,7 +62,11 @@ struct Edge {
 
 impl Edge {
     fn start(arguments: &[&str]) -> Self {
+        static STARTED: AtomicUsize = AtomicUsize::new(0);
+        let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+        let data = Folder::new(&format!("edge-{nth}"));
         let mut child = shikiri(&["edge", "--listen", "127.0.0.1:0"])
+            .args(["--data", &data.path("data")])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -77,6 +83,7 @@ impl Edge {
             .to_owned();
         let errors = BufReader::new(child.stderr.take().unwrap());
         Self {
+            data,
             child,
             address,
             errors,
@@ -384,6 +391,8 @@ fn a_running_edge_is_purged_reloaded_and_stopped() {
         "127.0.0.1:0",
         "--control",
         &control,
+        "--data",
+        &folder.path("second"),
     ]);
     assert!(
         text(&second.stderr).contains("another node"),
@@ -396,6 +405,37 @@ fn a_running_edge_is_purged_reloaded_and_stopped() {
     assert!(edge.child.wait().unwrap().success());
     assert!(began.elapsed() < Duration::from_secs(10));
     assert!(!Path::new(&control).exists());
+}
+
+#[test]
+fn a_node_is_started_and_found_by_its_config_file() {
+    let folder = Folder::new("config");
+    let wrong = folder.file("wrong.toml", "version = 1\n[nodes]\n[node]\nworkers = 0\n");
+    let said = text(&run(&["edge", "--config", &wrong]).stderr);
+    assert!(
+        said.contains("wrong.toml:2:2") && said.contains("wrong.toml:4:11"),
+        "{said}"
+    );
+    let config = folder.file(
+        "edge.toml",
+        &format!(
+            "version = 1\n[node]\nname = \"edge-1\"\norigin = \"{}\"\n",
+            origin()
+        ),
+    );
+    let edge = Edge::start(&["--config", &config]);
+    assert!(edge.get("a.test", "/a.css").contains("via: 1.1 edge-1\r\n"));
+    let data = edge.data.path("data");
+    let status = text(&run(&["status", "--data", &data]).stdout);
+    assert!(status.contains("fills 1\n"), "{status}");
+
+    // One node at a time.
+    let second = run(&["edge", "--config", &config, "--data", &data]);
+    let said = text(&second.stderr);
+    assert!(
+        !second.status.success() && said.contains(&format!("process {}", edge.child.id())),
+        "{said}"
+    );
 }
 
 #[test]

@@ -4,13 +4,16 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::process::{Doing, Failure, end, line, root, run};
 
 /// A running `shikiri edge`; it ends when this is dropped.
 pub(crate) struct Edge {
     child: Child,
+    data: PathBuf,
     pub(crate) address: SocketAddr,
 }
 
@@ -25,6 +28,8 @@ impl Edge {
         let mut command = Command::new(root().join("target/debug/shikiri"));
         command.args(["edge", "--origin", &format!("http://{origin}")]);
         command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
+        let data = data_folder();
+        command.arg("--data").arg(&data);
         command
             .current_dir(root().join("target"))
             .stdin(Stdio::null())
@@ -47,7 +52,11 @@ impl Edge {
         };
         // What else it says is read, so that it never waits for a reader.
         std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
-        Ok(Self { child, address })
+        Ok(Self {
+            child,
+            data,
+            address,
+        })
     }
 }
 
@@ -59,7 +68,15 @@ pub(crate) fn build() -> Result<(), Failure> {
 impl Drop for Edge {
     fn drop(&mut self) {
         end(&mut self.child);
+        drop(std::fs::remove_dir_all(&self.data));
     }
+}
+
+/// A data folder that no other edge has.
+fn data_folder() -> PathBuf {
+    static STARTED: AtomicUsize = AtomicUsize::new(0);
+    let nth = STARTED.fetch_add(1, Ordering::Relaxed);
+    std::env::temp_dir().join(format!("shikiri-edge-{}-{nth}", std::process::id()))
 }
 
 fn listening_on(line: &str) -> Option<SocketAddr> {

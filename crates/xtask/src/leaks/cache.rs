@@ -130,8 +130,8 @@ impl Cache for Ours {
                 "--listen",
                 "127.0.0.1:0",
             ])
-            .args(["--log", "warn", "--control"])
-            .arg(folder.join("control"));
+            .args(["--log", "warn", "--data"])
+            .arg(folder.join("data"));
         // Without a file where the script needs none: that is what `default` means.
         let reloads = super::script::reloads(&script.steps);
         if policy != "default" || !reloads.is_empty() {
@@ -195,8 +195,8 @@ impl Running for Process {
         let text = self.texts.text(script, policy)?;
         std::fs::write(self.folder.join("policy.toml"), text).map_err(|e| e.to_string())?;
         let said = Command::new(&self.binary)
-            .args(["reload", "--control"])
-            .arg(self.folder.join("control"))
+            .args(["reload", "--data"])
+            .arg(self.folder.join("data"))
             .output()
             .map_err(|e| e.to_string())?;
         if said.status.success() {

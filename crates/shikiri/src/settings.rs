@@ -1,0 +1,167 @@
+//! What a node runs with: flags over the config file over defaults.
+//!
+//! Reads files, changes nothing. Invariant: every setting is decided here once, and what is started
+//! takes it from here.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use shikiri_edge::TrustedNetwork;
+use tracing::Level;
+
+use crate::config::ConfigFile;
+use crate::{data, edge};
+
+/// Where the edge listens when nothing is said.
+const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// A node's settings, decided.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// The origin for hosts that the policy names none for.
+    pub(crate) origin: Option<String>,
+    pub(crate) listen: Vec<SocketAddr>,
+    pub(crate) policy: Option<PathBuf>,
+    pub(crate) trust: Vec<TrustedNetwork>,
+    /// The data folder.
+    pub(crate) data: PathBuf,
+    pub(crate) control: PathBuf,
+    pub(crate) workers: usize,
+    /// The node's name; the data folder has one when this is none.
+    pub(crate) node: Option<String>,
+    pub(crate) log: Level,
+}
+
+impl Settings {
+    /// Flags over the config file over defaults.
+    ///
+    /// # Errors
+    /// What is wrong with the config file.
+    pub(crate) fn of(args: &edge::Args) -> Result<Self, String> {
+        let config = args.config.as_deref().map(ConfigFile::read).transpose()?;
+        let config = config.unwrap_or_default();
+        let node = &config.node;
+        let (data, control) = places(args.data.as_deref(), args.control.as_deref(), &config);
+        let policy = node.policy.as_deref().map(|path| config.path(path));
+        let cores = std::thread::available_parallelism().ok();
+        let workers = args.workers.or(node.workers).or(cores);
+        Ok(Self {
+            origin: args.origin.clone().or_else(|| node.origin.clone()),
+            listen: listen(args, &config),
+            policy: args.policy.clone().or(policy),
+            trust: if args.trust.is_empty() {
+                node.trust.iter().map(|network| network.0).collect()
+            } else {
+                args.trust.clone()
+            },
+            data,
+            control,
+            workers: workers.map_or(1, NonZeroUsize::get),
+            node: args
+                .node
+                .clone()
+                .or_else(|| node.name.clone().map(|name| name.0))
+                .map(|name| name.0),
+            log: args
+                .log
+                .or_else(|| config.log.level.as_ref().map(|level| level.0))
+                .map_or(Level::INFO, |level| level.0),
+        })
+    }
+}
+
+/// The control socket's name in the data folder.
+const CONTROL: &str = "control.sock";
+
+/// The control socket of an edge that was started with this data folder or config file.
+///
+/// # Errors
+/// What is wrong with the config file.
+pub(crate) fn control(data: Option<&Path>, config: Option<&Path>) -> Result<PathBuf, String> {
+    let config = config
+        .map(ConfigFile::read)
+        .transpose()?
+        .unwrap_or_default();
+    Ok(places(data, None, &config).1)
+}
+
+/// The data folder and the control socket.
+fn places(data: Option<&Path>, control: Option<&Path>, config: &ConfigFile) -> (PathBuf, PathBuf) {
+    let pick = |flag: Option<&Path>, file: &Option<PathBuf>| {
+        let file = || file.as_deref().map(|path| config.path(path));
+        flag.map(Path::to_owned).or_else(file)
+    };
+    let data = pick(data, &config.node.data).unwrap_or_else(|| data::DEFAULT.into());
+    let control = pick(control, &config.node.control).unwrap_or_else(|| data.join(CONTROL));
+    (data, control)
+}
+
+fn listen(args: &edge::Args, config: &ConfigFile) -> Vec<SocketAddr> {
+    let flags = args.listen.iter().map(|address| address.0);
+    let file = config.listen.iter().map(|listen| listen.address.0.0);
+    match (args.listen.is_empty(), config.listen.is_empty()) {
+        (false, _) => flags.collect(),
+        (true, false) => file.collect(),
+        (true, true) => vec![LISTEN_DEFAULT],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Command {
+        #[command(flatten)]
+        args: edge::Args,
+    }
+
+    fn settings(flags: &str) -> Settings {
+        let words = ["edge"].into_iter().chain(flags.split_whitespace());
+        Settings::of(&Command::parse_from(words).args).unwrap()
+    }
+
+    #[test]
+    fn a_flag_overrides_the_file_and_the_file_the_default() {
+        let folder = std::env::temp_dir().join(format!("shikiri-settings-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = folder.join("edge.toml");
+        std::fs::write(
+            &file,
+            "version = 1\n[node]\nname = \"file\"\ndata = \"d\"\norigin = \"http://file.test\"\n\
+             policy = \"p.toml\"\ntrust = [\"192.0.2.1\"]\nworkers = 7\n[[listen]]\naddress = \"127.0.0.1:1\"\n\
+             [log]\nlevel = \"debug\"\n",
+        )
+        .unwrap();
+        let at = format!("--config {} ", file.display());
+
+        let none = settings("--origin http://flag.test");
+        assert_eq!(none.listen, [LISTEN_DEFAULT]);
+        assert_eq!(none.control, PathBuf::from("shikiri-data/control.sock"));
+        assert_eq!((none.node, none.log), (None, Level::INFO));
+
+        let told = settings(&at);
+        assert_eq!(told.origin.as_deref(), Some("http://file.test"));
+        assert_eq!(told.listen, ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(told.policy, Some(folder.join("p.toml")));
+        assert_eq!(told.control, folder.join("d/control.sock"));
+        assert_eq!((told.workers, told.log), (7, Level::DEBUG));
+        assert_eq!(told.trust, ["192.0.2.1".parse().unwrap()]);
+
+        let both = settings(&format!(
+            "{at} --origin http://flag.test --listen 127.0.0.1:2 --listen 127.0.0.1:3 --policy q.toml \
+             --trust ::1 --data e --workers 2 --node flag --log error"
+        ));
+        assert_eq!(both.origin.as_deref(), Some("http://flag.test"));
+        assert_eq!(both.listen.len(), 2);
+        assert_eq!(both.policy, Some("q.toml".into()));
+        assert_eq!(both.control, PathBuf::from("e/control.sock"));
+        assert_eq!((both.workers, both.log), (2, Level::ERROR));
+        assert_eq!(both.trust, ["::1".parse().unwrap()]);
+        assert_eq!(both.node.as_deref(), Some("flag"));
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+}
