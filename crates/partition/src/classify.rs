@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use http::header::{AUTHORIZATION, CACHE_CONTROL, COOKIE, ORIGIN};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, ORIGIN};
 use http::{HeaderName, HeaderValue, Method};
 use shikiri_record::Epoch;
 
@@ -16,6 +16,7 @@ use crate::pass::Pass;
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
+use crate::viewer;
 
 /// What a request is.
 #[derive(Debug)]
@@ -186,31 +187,14 @@ impl Match {
 
 /// What the request carries that no key does.
 fn requester(session: &Session, head: &RequestHead<'_>) -> Requester {
-    let mut cookie = false;
-    let mut member_cookie = false;
-    for value in head.headers.get_all(COOKIE) {
-        let Ok(text) = value.to_str() else {
-            // What cannot be read may be anything.
-            (cookie, member_cookie) = (true, true);
-            continue;
-        };
-        for pair in text
-            .split(';')
-            .map(str::trim)
-            .filter(|pair| !pair.is_empty())
-        {
-            let name = pair.split_once('=').map_or(pair, |(name, _)| name.trim());
-            if !session.ignorable_cookies.iter().any(|p| p.matches(name)) {
-                cookie = true;
-                member_cookie |=
-                    session.cookies.is_empty() || session.cookies.iter().any(|p| p.matches(name));
-            }
-        }
+    let (mut cookie, mut member_cookie) = (false, false);
+    for one in viewer::cookies(head.headers) {
+        cookie |= !one.is_ignorable(session);
+        member_cookie |= one.identifies(session);
     }
     let authorization = head.headers.contains_key(AUTHORIZATION);
-    let other = head.headers.keys().any(|name| {
-        *name != COOKIE && (hop::is_credential(name) || session.headers.contains(name))
-    });
+    let mut names = head.headers.keys();
+    let other = names.any(|name| viewer::is_credential_beside_cookies(name, session));
     Requester {
         credentials: member_cookie || authorization || other,
         cookie,

@@ -31,6 +31,7 @@ mod request;
 mod respond;
 mod rules;
 mod sniff;
+mod viewer;
 
 pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
 pub use cache_status::{CacheStatus, Forwarded};
@@ -48,6 +49,7 @@ pub use rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern,
 };
+pub use viewer::Viewer;
 
 /// Whether this build can be made to misbehave on purpose. The `shikiri` binary does not compile
 /// when it is true.
