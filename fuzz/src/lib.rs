@@ -6,9 +6,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use shikiri_partition::{
     Begun, Classified, Constants, Fill, Outbound, RequestHead, Rules, Scheme, SharedFetch, Sharing,
-    policy,
+    Under, policy,
 };
-use shikiri_record::{Epoch, FillId, Order, PolicyText, UnixMillis};
+use shikiri_record::{Epoch, FillId, Mode, Order, PolicyText, UnixMillis};
 
 /// When every input happens: Sun, 06 Nov 1994 08:49:37 GMT.
 pub const NOW: UnixMillis = UnixMillis(784_111_777_000);
@@ -38,6 +38,13 @@ to = "everyone"
 types = ["text/html", "text/*", "image/*", "application/*"]
 statuses = [200, 204, 301, 302, 404]
 "#;
+
+/// Everything that may be shared is.
+pub const UNDER: Under = Under {
+    mode: Mode::Open,
+    epoch: Epoch(1),
+    grant: None,
+};
 
 /// The careless rules.
 pub fn careless() -> Rules {
@@ -80,7 +87,7 @@ impl Request {
     /// What rules say of it, if it can be read in one way.
     pub fn classify(&self, rules: &Rules) -> Option<Classified> {
         let head = self.head()?;
-        Some(rules.classify(&head, Epoch(1)))
+        Some(rules.classify(&head, UNDER))
     }
 
     /// Its head, if it can be read in one way.

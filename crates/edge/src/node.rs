@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 use shikiri_partition::{Constants, Key, Limits, Rules};
-use shikiri_record::{Epoch, FillId, UnixMillis};
+use shikiri_record::{Epoch, FillId, Mode, UnixMillis};
 
 use crate::flight::Flights;
 use crate::origin::{OriginFault, Pool};
@@ -68,9 +68,11 @@ impl std::str::FromStr for TrustedNetwork {
     }
 }
 
-/// Rules and epoch as one value, read once when a request begins.
+/// Mode, rules and epoch as one value, read once when a request begins.
 #[derive(Debug)]
 pub struct Stance {
+    /// The mode in force.
+    pub mode: Mode,
     /// The rules in force.
     pub rules: Arc<Rules>,
     /// The epoch in force.
@@ -159,6 +161,7 @@ impl Node {
             constants,
             config,
             stance: ArcSwap::from_pointee(Stance {
+                mode: Mode::Open,
                 rules: Arc::new(rules),
                 epoch: Epoch(1),
             }),
@@ -207,9 +210,10 @@ impl Node {
     /// is gone is not stored.
     pub fn reload(&self, rules: Rules) {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let epoch = self.stance.load().epoch;
+        let Stance { mode, epoch, .. } = **self.stance.load();
         self.store.resize(rules.limits().store_bytes_max);
         self.stance.store(Arc::new(Stance {
+            mode,
             rules: Arc::new(rules),
             epoch,
         }));
@@ -223,6 +227,7 @@ impl Node {
         let stance = self.stance.load_full();
         let epoch = stance.epoch.next();
         self.stance.store(Arc::new(Stance {
+            mode: stance.mode,
             rules: Arc::clone(&stance.rules),
             epoch,
         }));

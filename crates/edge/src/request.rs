@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use hyper::body::Incoming;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, Pass, Personal, Refused,
-    RequestHead, Reuse, Scheme, Sharing, invalidated_by,
+    RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -104,7 +104,12 @@ impl Asked<'_> {
             return refuse(node, Refused::Loop);
         }
         // Classify: the default is personal.
-        match self.stance.rules.classify(&head, self.stance.epoch) {
+        let under = Under {
+            mode: self.stance.mode,
+            epoch: self.stance.epoch,
+            grant: None,
+        };
+        match self.stance.rules.classify(&head, under) {
             Classified::Refused(why) => refuse(node, why),
             Classified::Personal(pass) => self.pass(pass, Some(body)).await,
             Classified::Shared(sharing) => self.shared(sharing).await,

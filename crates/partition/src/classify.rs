@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::header::{AUTHORIZATION, CACHE_CONTROL, ORIGIN};
 use http::{HeaderName, HeaderValue, Method};
-use shikiri_record::Epoch;
+use shikiri_record::{Epoch, GrantId, Mode};
 
 use crate::hop;
 use crate::identity;
@@ -17,6 +17,18 @@ use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
 use crate::viewer;
+
+/// What a request is classified under: a node's stance, less its rules, and the preview grant that took
+/// the request through a gate, if one did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Under {
+    /// The mode in which the request is answered: the node's, or the one that the grant previews.
+    pub mode: Mode,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// It goes into the key, so that nothing that a preview fills can be named without it.
+    pub grant: Option<GrantId>,
+}
 
 /// What a request is.
 #[derive(Debug)]
@@ -79,7 +91,11 @@ pub struct Requester {
 impl Rules {
     /// Decides what a request is. Total: whatever is not clearly shared is personal.
     #[must_use]
-    pub fn classify(&self, head: &RequestHead<'_>, epoch: Epoch) -> Classified {
+    pub fn classify(&self, head: &RequestHead<'_>, under: Under) -> Classified {
+        // The gate is before us; this is for a caller who forgot it.
+        if under.mode == Mode::Closed {
+            return Classified::Refused(Refused::Closed);
+        }
         let Some(origin) = self.origin_for(head.host()) else {
             return Classified::Refused(Refused::UnknownHost);
         };
@@ -88,6 +104,13 @@ impl Rules {
             Ok(class) => class,
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
+        if !class.is_shared_in(under.mode) {
+            let why = match under.mode {
+                Mode::Static => Personal::ModeStatic,
+                Mode::Open | Mode::Pass | Mode::Closed => Personal::ModePass,
+            };
+            return Classified::Personal(Pass::new(why));
+        }
         let target = match target(class, head) {
             Ok(target) => target,
             Err(why) => return Classified::Personal(Pass::new(why)),
@@ -97,7 +120,7 @@ impl Rules {
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
-        let key = Key::new(class, epoch, origin, head, target, encoding, headers);
+        let key = Key::new(class, under, origin, head, target, encoding, headers);
         Classified::Shared(Sharing {
             key,
             class: Arc::clone(class),

@@ -200,14 +200,7 @@ pub(crate) fn path(path: &str, session: &Session) -> Result<(), Personal> {
         });
     }
     let rest = path.strip_prefix('/').ok_or(Personal::AmbiguousPath)?;
-    // `%e3` and `%E3` are one (RFC 3986 6.2.2.1). A policy's patterns are held in either case, but
-    // not in every mixture of them.
-    let digits = || {
-        path.split('%')
-            .skip(1)
-            .flat_map(|after| after.bytes().take(2))
-    };
-    if digits().any(|b| b.is_ascii_lowercase()) && digits().any(|b| b.is_ascii_uppercase()) {
+    if mixes_cases(path) {
         return Err(Personal::AmbiguousPath);
     }
     let mut segments = rest.split('/').peekable();
@@ -231,6 +224,32 @@ pub(crate) fn path(path: &str, session: &Session) -> Result<(), Personal> {
         }
     }
     Ok(())
+}
+
+/// Whether a path can be read in one way, whoever it may name.
+pub(crate) fn reads_in_one_way(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix('/') else {
+        return false;
+    };
+    let mut segments = rest.split('/').peekable();
+    while let Some(segment) = segments.next() {
+        let is_last = segments.peek().is_none();
+        if segment_text(segment).is_none() || segment.is_empty() && !is_last {
+            return false;
+        }
+    }
+    !path.contains(';') && !mixes_cases(path)
+}
+
+/// `%e3` and `%E3` are one (RFC 3986 6.2.2.1). A policy's patterns are held in either case, but not in
+/// every mixture of them.
+fn mixes_cases(path: &str) -> bool {
+    let digits = || {
+        path.split('%')
+            .skip(1)
+            .flat_map(|after| after.bytes().take(2))
+    };
+    digits().any(|b| b.is_ascii_lowercase()) && digits().any(|b| b.is_ascii_uppercase())
 }
 
 /// Whether a query can be read in one way and names nobody.

@@ -13,9 +13,10 @@ use http::header::{
     ACCEPT, ACCEPT_ENCODING, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
-use shikiri_record::{ClassDigest, Epoch, FillId, Order, UnixMillis};
+use shikiri_record::{ClassDigest, Epoch, FillId, GrantId, Order, UnixMillis};
 
 use crate::admit::{Admitted, Fill};
+use crate::classify::Under;
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
 
@@ -89,6 +90,8 @@ pub struct Key(Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) class: ClassDigest,
     pub(crate) epoch: Epoch,
+    /// What a preview fills can be named by that preview alone.
+    pub(crate) grant: Option<GrantId>,
     pub(crate) origin_address: Box<str>,
     pub(crate) origin_port: u16,
     pub(crate) scheme: Scheme,
@@ -103,7 +106,7 @@ pub(crate) struct Parts {
 impl Key {
     pub(crate) fn new(
         class: &Class,
-        epoch: Epoch,
+        under: Under,
         origin: &Origin,
         head: &RequestHead<'_>,
         target: String,
@@ -122,6 +125,7 @@ impl Key {
             OriginHost::Client => authority.to_owned(),
             OriginHost::Origin => origin.authority(),
         };
+        let Under { epoch, grant, .. } = under;
         #[cfg(feature = "seeded-faults")]
         let (class_digest, epoch) = crate::fault::old_digest(class.digest, epoch);
         #[cfg(not(feature = "seeded-faults"))]
@@ -129,6 +133,7 @@ impl Key {
         Self(Arc::new(Parts {
             class: class_digest,
             epoch,
+            grant,
             origin_address: origin.address.as_str().into(),
             origin_port: origin.port,
             scheme,
@@ -156,6 +161,12 @@ impl Key {
         self.0.epoch
     }
 
+    /// The preview grant under which it was made. Nobody else can name what is stored under it.
+    #[must_use]
+    pub fn grant(&self) -> Option<GrantId> {
+        self.0.grant
+    }
+
     /// Where the origin listens: host name or address, and port.
     #[must_use]
     pub fn origin(&self) -> (&str, u16) {
@@ -174,11 +185,11 @@ impl Key {
         )
     }
 
-    /// Whether it is no more than a place: no query and no header value, so nothing in it that only
-    /// somebody could know.
+    /// Whether it is no more than a place: no query, no header value and no grant, so nothing in it that
+    /// only somebody could know.
     #[must_use]
     pub fn is_a_place(&self) -> bool {
-        self.0.headers.is_empty() && !self.0.target.contains('?')
+        self.0.grant.is_none() && self.0.headers.is_empty() && !self.0.target.contains('?')
     }
 
     /// Bytes that the key takes in memory.

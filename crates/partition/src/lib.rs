@@ -19,6 +19,7 @@ mod directives;
 #[cfg(feature = "seeded-faults")]
 pub mod fault;
 mod freshness;
+mod gate;
 mod hop;
 mod identity;
 mod invalidate;
@@ -35,8 +36,9 @@ mod viewer;
 
 pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
 pub use cache_status::{CacheStatus, Forwarded};
-pub use classify::{Classified, Requester, Sharing};
+pub use classify::{Classified, Requester, Sharing, Under};
 pub use freshness::Reuse;
+pub use gate::{Exceptions, Gate, gate};
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
 pub use pass::{

@@ -21,6 +21,7 @@ mod overlap;
 mod text;
 mod units;
 
+pub(crate) use compile::path_patterns;
 pub use compile::{compile, origin};
 pub use diff::{Change, Difference, diff};
 pub use fault::PolicyError;

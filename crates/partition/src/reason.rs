@@ -50,6 +50,8 @@ pub enum Refused {
     OnlyIfCached,
     /// `Max-Forwards` has run out (RFC 9110 7.6.2).
     MaxForwards,
+    /// The site is closed for maintenance.
+    Closed,
 }
 
 impl Refused {
@@ -74,7 +76,7 @@ impl Refused {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -85,7 +87,12 @@ impl Refused {
     pub const fn keeps_connection(self) -> bool {
         matches!(
             self,
-            Self::UnknownHost | Self::Loop | Self::Busy | Self::OnlyIfCached | Self::MaxForwards
+            Self::UnknownHost
+                | Self::Loop
+                | Self::Busy
+                | Self::OnlyIfCached
+                | Self::MaxForwards
+                | Self::Closed
         )
     }
 
@@ -113,6 +120,7 @@ impl Refused {
             Self::Busy => "busy",
             Self::OnlyIfCached => "only-if-cached",
             Self::MaxForwards => "max-forwards",
+            Self::Closed => "closed",
         }
     }
 }
@@ -156,6 +164,10 @@ pub enum Personal {
     Waited(&'static str),
     /// A header that the key needs has a value that cannot be in a key.
     KeyHeader(String),
+    /// The mode is `static`, and the class that claims it is none of static files.
+    ModeStatic,
+    /// The mode is `pass`: nothing is shared.
+    ModePass,
 }
 
 impl Personal {
@@ -181,6 +193,8 @@ impl Personal {
             Self::Refused(why) => why.name(),
             Self::Waited(_) => "waited",
             Self::KeyHeader(_) => "key-header",
+            Self::ModeStatic => "mode-static",
+            Self::ModePass => "mode-pass",
         }
     }
 
@@ -203,6 +217,14 @@ impl Personal {
                 format!("If the page depends on `{name}`, list it in the class's `query`.")
             }
             Self::Refused(why) => return why.cure(),
+            Self::ModeStatic => {
+                "Go to `open` when the pages may be shared again; or say `static = true` in the class, if all \
+                 that it matches are files that are the same for everybody."
+                    .into()
+            }
+            Self::ModePass => {
+                "Go to `static` or `open` when it is known that sharing is safe.".into()
+            }
             Self::OnlyWithout(_) => {
                 "The origin answered with a `Vary` on it; drop that from the origin's answer if the \
                  page does not depend on it."
@@ -248,6 +270,10 @@ impl fmt::Display for Personal {
             Self::Refused(why) => why.fmt(f),
             Self::Waited(why) => write!(f, "it waited for a fill that was not shared ({why})"),
             Self::KeyHeader(name) => write!(f, "the value of `{name}` cannot be part of a key"),
+            Self::ModeStatic => {
+                f.write_str("the mode is `static`, and its class is not one of static files")
+            }
+            Self::ModePass => f.write_str("the mode is `pass`: nothing is shared"),
         }
     }
 }
@@ -340,6 +366,8 @@ pub enum NotShared {
     PurgedMeanwhile,
     /// The rules changed while the fill ran.
     RulesChanged,
+    /// The mode was lowered while the fill ran.
+    ModeLowered,
     /// The origin could not be asked.
     OriginFailed,
 }
@@ -378,6 +406,7 @@ impl NotShared {
             Self::NotModifiedUnasked => "not-modified-unasked",
             Self::PurgedMeanwhile => "purged-meanwhile",
             Self::RulesChanged => "rules-changed",
+            Self::ModeLowered => "mode-lowered",
             Self::OriginFailed => "origin-failed",
         }
     }
@@ -417,6 +446,7 @@ impl NotShared {
                 | Self::NoSecondCopy
                 | Self::PurgedMeanwhile
                 | Self::RulesChanged
+                | Self::ModeLowered
                 | Self::OriginFailed
         )
     }
@@ -489,6 +519,7 @@ impl NotShared {
             | Self::NotModifiedUnasked
             | Self::PurgedMeanwhile
             | Self::RulesChanged
+            | Self::ModeLowered
             | Self::OriginFailed => return None,
         })
     }
@@ -545,6 +576,7 @@ impl fmt::Display for NotShared {
             Self::NotModifiedUnasked => f.write_str("a 304 that fits nothing that was asked"),
             Self::PurgedMeanwhile => f.write_str("it was purged while the fill ran"),
             Self::RulesChanged => f.write_str("the rules changed while the fill ran"),
+            Self::ModeLowered => f.write_str("the mode was lowered while the fill ran"),
             Self::OriginFailed => f.write_str("the origin could not be asked"),
         }
     }

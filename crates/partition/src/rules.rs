@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
-use shikiri_record::{ClassDigest, RulesDigest};
+use shikiri_record::{ClassDigest, Mode, RulesDigest};
 
 /// Compiled policy. Cheap to share, never changed: a new policy is a new value.
 #[derive(Clone, Debug)]
@@ -158,15 +158,26 @@ pub struct Class {
     pub volatile: Vec<SpanMarks>,
     /// The largest body that is stored, in bytes.
     pub object_bytes_max: u64,
+    /// Whether it is one of static files, and so shared in mode `static` too. Not part of the digest:
+    /// it changes when copies are used, not what they are.
+    pub is_static: bool,
 }
 
 impl Class {
     /// Whether the class says that HTML may be shared.
     #[must_use]
     pub fn shares_html(&self) -> bool {
-        self.types
-            .iter()
-            .any(|t| t.names("text/html") || t.names("application/xhtml+xml"))
+        names_html(&self.types)
+    }
+
+    /// Whether copies of this class are shared in a mode.
+    #[must_use]
+    pub const fn is_shared_in(&self, mode: Mode) -> bool {
+        match mode {
+            Mode::Open => true,
+            Mode::Static => self.is_static,
+            Mode::Pass | Mode::Closed => false,
+        }
     }
 
     /// Whether the class declares this status.
@@ -174,6 +185,13 @@ impl Class {
     pub fn declares(&self, status: StatusCode) -> bool {
         self.statuses.contains(&status.as_u16())
     }
+}
+
+/// Whether HTML is among some types.
+pub(crate) fn names_html(types: &[TypePattern]) -> bool {
+    types
+        .iter()
+        .any(|t| t.names("text/html") || t.names("application/xhtml+xml"))
 }
 
 /// To whom a class's shared copies may be served.

@@ -4,9 +4,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
-use shikiri_record::{ClassDigest, Digest, Epoch, FillId, Order, RulesDigest, UnixMillis};
+use shikiri_record::{ClassDigest, Digest, Epoch, FillId, Mode, Order, RulesDigest, UnixMillis};
 
 use crate::admit::{Admitted, Fill, Judged};
+use crate::classify::Under;
 use crate::key::{AcceptEncoding, Begun, Key};
 use crate::reason::NotShared;
 use crate::request::{RequestHead, Scheme};
@@ -37,6 +38,7 @@ pub(crate) fn class() -> Class {
         },
         volatile: Vec::new(),
         object_bytes_max: 1 << 20,
+        is_static: false,
     }
 }
 
@@ -74,7 +76,11 @@ pub(crate) fn key(class: &Class) -> Key {
     };
     Key::new(
         class,
-        Epoch(1),
+        Under {
+            mode: Mode::Open,
+            epoch: Epoch(1),
+            grant: None,
+        },
         &origin(),
         &head,
         "/page".into(),

@@ -3,9 +3,9 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use proptest::prelude::*;
 use shikiri_partition::{
-    Classified, Key, Personal, Refused, RequestHead, Requester, Rules, Scheme, policy,
+    Classified, Key, Personal, Refused, RequestHead, Requester, Rules, Scheme, Under, policy,
 };
-use shikiri_record::{Epoch, PolicyText};
+use shikiri_record::{Epoch, GrantId, Mode, PolicyText};
 
 const POLICY: &str = r#"
 version = 1
@@ -64,6 +64,15 @@ fn rules() -> Rules {
 
 /// A request in one line: method, host and target, then header lines.
 fn classify_in(rules: &Rules, epoch: u64, scheme: Scheme, request: &str) -> Classified {
+    let under = Under {
+        mode: Mode::Open,
+        epoch: Epoch(epoch),
+        grant: None,
+    };
+    classify_under(rules, under, scheme, request)
+}
+
+fn classify_under(rules: &Rules, under: Under, scheme: Scheme, request: &str) -> Classified {
     let mut lines = request.lines().map(str::trim);
     let words: Vec<&str> = lines.next().expect("a request").split(' ').collect();
     let [method, host, target] = words[..] else {
@@ -83,7 +92,7 @@ fn classify_in(rules: &Rules, epoch: u64, scheme: Scheme, request: &str) -> Clas
     }
     let head =
         RequestHead::parse(scheme, Version::HTTP_11, &method, &uri, &headers).expect("a head");
-    rules.classify(&head, Epoch(epoch))
+    rules.classify(&head, under)
 }
 
 fn classify(request: &str) -> Classified {
@@ -467,6 +476,73 @@ fn a_key_is_of_the_meaning_under_which_it_was_made() {
         key(&changed, "GET shop.test /a.css"),
         key(&rules(), "GET shop.test /a.css")
     );
+}
+
+#[test]
+fn what_each_mode_shares() {
+    use Mode::{Closed, Open, Pass, Static};
+    let name = |mode, request: &str| {
+        let under = Under {
+            mode,
+            epoch: Epoch(1),
+            grant: None,
+        };
+        match classify_under(&rules(), under, Scheme::Https, request) {
+            Classified::Shared(sharing) => sharing.class().name.clone(),
+            Classified::Personal(pass) => pass.why().name().to_owned(),
+            Classified::Refused(why) => why.name().to_owned(),
+        }
+    };
+    for (request, of_modes) in [
+        (
+            "GET shop.test /a.css",
+            ["closed", "mode-pass", "assets", "assets"],
+        ),
+        (
+            "GET shop.test /news/1",
+            ["closed", "mode-pass", "mode-static", "pages"],
+        ),
+        (
+            "GET shop.test /feed",
+            ["closed", "mode-pass", "mode-static", "feed"],
+        ),
+        // Its own reason comes before the mode's.
+        (
+            "GET shop.test /account/1",
+            [
+                "closed",
+                "declared-personal",
+                "declared-personal",
+                "declared-personal",
+            ],
+        ),
+        (
+            "POST shop.test /a.css",
+            ["closed", "method", "method", "method"],
+        ),
+    ] {
+        let got = [Closed, Pass, Static, Open].map(|mode| name(mode, request));
+        assert_eq!(got, of_modes, "{request}");
+    }
+}
+
+#[test]
+fn what_a_preview_fills_is_named_by_it_alone() {
+    let key = |grant| {
+        let under = Under {
+            mode: Mode::Open,
+            epoch: Epoch(1),
+            grant,
+        };
+        match classify_under(&rules(), under, Scheme::Https, "GET shop.test /a.css") {
+            Classified::Shared(sharing) => sharing.key().clone(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let (one, other, none) = (key(Some(GrantId(1))), key(Some(GrantId(2))), key(None));
+    assert!(one == key(Some(GrantId(1))) && one != other && one != none);
+    assert_eq!(one.uri(), none.uri(), "a purge is about both");
+    assert!(none.is_a_place() && !one.is_a_place());
 }
 
 #[test]

@@ -36,6 +36,16 @@ impl fmt::Debug for FillId {
     }
 }
 
+/// Names one preview grant. It is no secret: what opens a gate is the token that was signed for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct GrantId(pub u128);
+
+impl fmt::Display for GrantId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
 /// A place in one node's order of fills, purges and invalidations.
 ///
 /// A fill that began before a purge is not stored after it; clocks cannot say which came first, a

@@ -7,6 +7,7 @@
 //! machine, the order of a hash map or the time.
 
 mod digest;
+mod grant;
 mod id;
 mod instant;
 mod mode;
@@ -14,7 +15,8 @@ mod policy_text;
 mod tag;
 
 pub use digest::{Canonical, ClassDigest, Digest, RulesDigest};
-pub use id::{Epoch, FillId, Order};
+pub use grant::{GRANT_TIME_MAX, Grant, GrantKey, GrantToken};
+pub use id::{Epoch, FillId, GrantId, Order};
 pub use instant::UnixMillis;
 pub use mode::Mode;
 pub use policy_text::PolicyText;

@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 use shikiri_edge::{Asked, Config, Node, RealWorld, Worker, ask_whole};
 use shikiri_partition::{
     Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
-    SecondCopy, SharedFetch, Sharing, To,
+    SecondCopy, SharedFetch, Sharing, To, Under,
 };
-use shikiri_record::{Epoch, FillId, Order};
+use shikiri_record::{Epoch, FillId, Mode, Order};
 
 use crate::{files, say};
 
@@ -41,6 +41,9 @@ pub(crate) struct Args {
     /// The origin for hosts that the policy names none for; the URL's own host when not given.
     #[arg(long, value_name = "URL")]
     origin: Option<String>,
+    /// The mode in which the edge is: `open`, `static` or `pass`.
+    #[arg(long, value_name = "MODE", default_value = "open")]
+    mode: Mode,
     /// Do not ask the origin.
     #[arg(long)]
     offline: bool,
@@ -95,7 +98,12 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
             return say(&table.0);
         }
     };
-    match rules.classify(&head, Epoch(1)) {
+    let under = Under {
+        mode: args.mode,
+        epoch: Epoch(1),
+        grant: None,
+    };
+    match rules.classify(&head, under) {
         Classified::Refused(why) => {
             table.row("refused", format!("{} ({})", why.name(), why.status()));
             if why == shikiri_partition::Refused::UnknownHost {

@@ -165,6 +165,11 @@ impl Kind {
         BTreeSet::from([200])
     }
 
+    /// Whether it is meant for static files, when the class does not say.
+    pub(super) const fn is_static(self) -> bool {
+        matches!(self, Self::Assets | Self::Media)
+    }
+
     /// Pictures and films are compressed already: one copy does for every content coding.
     pub(super) const fn key_encoding(self) -> bool {
         !matches!(self, Self::Media)
@@ -199,6 +204,15 @@ impl Kind {
             Self::Pages => limits.document_bytes_max.min(limits.store_bytes_max),
         }
     }
+}
+
+/// Whether a type is one of style sheets, scripts, pictures, fonts, sound or films, and so never a
+/// page or somebody's data.
+pub(super) fn is_of_static_files(pattern: &TypePattern) -> bool {
+    ASSET_TYPES.iter().chain(MEDIA_TYPES).any(|&known| {
+        let family = known.strip_suffix('*');
+        known == pattern.0 || family.is_some_and(|family| pattern.0.starts_with(family))
+    })
 }
 
 pub(super) fn ignorable_cookies() -> impl Iterator<Item = NamePattern> {

@@ -15,7 +15,7 @@ use super::text::{
 use super::{digest, overlap, units};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
-    QueryKey, Rules, Session, SpanMarks, To, TypePattern,
+    QueryKey, Rules, Session, SpanMarks, To, TypePattern, names_html,
 };
 use crate::{hop, identity};
 
@@ -131,6 +131,7 @@ fn builtin_assets(limits: &Limits) -> Class {
         lifetimes: kind.lifetimes(),
         volatile: Vec::new(),
         object_bytes_max: kind.object_bytes_max(limits),
+        is_static: kind.is_static(),
     }
 }
 
@@ -518,10 +519,12 @@ fn class(
             To::Anonymous
         }),
     };
+    let types = types(said, kind, &name, faults);
     Class {
         matches,
         to,
-        types: types(said, kind, &name, faults),
+        is_static: is_static(said, kind, &types, faults),
+        types,
         statuses: statuses(said, faults),
         query: query(said, session, faults),
         key_headers: key_headers(said, session, faults),
@@ -591,6 +594,22 @@ fn types(said: &ClassText, kind: Kind, name: &str, faults: &mut Faults<'_>) -> V
     }
     sort(&mut types, |t| t.0.clone());
     types
+}
+
+/// Whether mode `static` shares the class. A kind that is meant for static files is one of them only while
+/// it declares nothing but their types; what says so itself may declare any type but HTML.
+fn is_static(said: &ClassText, kind: Kind, types: &[TypePattern], faults: &mut Faults<'_>) -> bool {
+    let Some(said) = &said.is_static else {
+        return kind.is_static() && types.iter().all(builtin::is_of_static_files);
+    };
+    if said.value && names_html(types) {
+        faults.add(
+            said.at,
+            "a class that shares HTML is not one of static files",
+            "Leave out `static`, or HTML in `types`.",
+        );
+    }
+    said.value
 }
 
 fn statuses(said: &ClassText, faults: &mut Faults<'_>) -> BTreeSet<u16> {
@@ -916,7 +935,7 @@ fn reachable(
 }
 
 /// A pattern, or what is wrong with it and what to write instead.
-type Parsed<T> = Result<T, (String, String)>;
+pub(crate) type Parsed<T> = Result<T, (String, String)>;
 
 fn take<T>(parsed: Parsed<T>, at: Place, faults: &mut Faults<'_>) -> Option<T> {
     match parsed {
@@ -952,7 +971,7 @@ fn host_pattern(text: &str) -> Parsed<HostPattern> {
 }
 
 /// The pattern, in each case of hexadecimal digits that a path may have.
-fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
+pub(crate) fn path_patterns(text: &str) -> Parsed<Vec<PathPattern>> {
     if !text.starts_with('/') && !text.starts_with("**") {
         return wrong(
             format!("the path pattern `{text}` starts with neither `/` nor `**`"),

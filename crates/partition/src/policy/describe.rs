@@ -178,6 +178,12 @@ fn describe_class(text: &mut String, class: &Class) {
         text,
         format_args!("  {}", lifetimes_sentence(&class.lifetimes)),
     );
+    if class.is_static {
+        line(
+            text,
+            format_args!("  One of static files: shared in mode `static` too."),
+        );
+    }
 }
 
 fn lifetimes_sentence(lifetimes: &Lifetimes) -> String {

@@ -55,6 +55,13 @@ pub enum Change {
         /// What changed in it.
         differences: Vec<Difference>,
     },
+    /// A class is one of static files now, or no longer. Objects live on.
+    ClassStatic {
+        /// Its name.
+        name: String,
+        /// Whether mode `static` shares it now.
+        is_static: bool,
+    },
     /// A class means the same, and its objects live on.
     ClassKept {
         /// Its name.
@@ -81,6 +88,7 @@ impl Change {
             | Self::PersonalAdded(_)
             | Self::PersonalRemoved(_)
             | Self::ClassAdded { .. }
+            | Self::ClassStatic { .. }
             | Self::ClassKept { .. }
             | Self::ClassesReordered { .. }
             | Self::Limit(_) => false,
@@ -151,6 +159,13 @@ fn classes(old: &Rules, new: &Rules, changes: &mut Vec<Change>) {
             },
             (None, None) => Change::ClassAdded { name },
         });
+        let before = old.class(&class.name).or_else(|| renamed(class));
+        if before.is_some_and(|before| before.is_static != class.is_static) {
+            changes.push(Change::ClassStatic {
+                name: class.name.clone(),
+                is_static: class.is_static,
+            });
+        }
     }
     let gone = |class: &&std::sync::Arc<Class>| {
         new.class(&class.name).is_none()
@@ -282,6 +297,10 @@ impl fmt::Display for Change {
                     write!(f, "\n  {difference}")?;
                 }
                 Ok(())
+            }
+            Self::ClassStatic { name, is_static } => {
+                let shared = if *is_static { "now" } else { "no longer" };
+                write!(f, "class `{name}`: {shared} shared in mode `static`")
             }
             Self::ClassKept { name } => write!(f, "class `{name}`: unchanged; its objects live on"),
             Self::ClassesReordered { order } => {

@@ -15,7 +15,7 @@ use crate::rules::{
 /// The schema of a class's meaning. Raise it when the built-in lists and numbers of
 /// [`identity`](crate::identity) change: what was stored under the old ones must die.
 const CLASS_SCHEMA: &str = "shikiri class 1";
-const RULES_SCHEMA: &str = "shikiri rules 1";
+const RULES_SCHEMA: &str = "shikiri rules 2";
 
 /// The digest of a class's meaning: all but its name, and what decides who counts as a member and
 /// what is personal. Its `digest` is not looked at.
@@ -75,7 +75,9 @@ pub(super) fn rules(rules: &Rules) -> RulesDigest {
     });
     canonical.bytes(recognition(&rules.session, &rules.personal).as_bytes());
     canonical.list(&rules.classes, |c, class| {
-        c.text(&class.name).bytes(class.digest.0.as_bytes());
+        c.text(&class.name)
+            .bytes(class.digest.0.as_bytes())
+            .number(u64::from(class.is_static));
     });
     limits(&mut canonical, &rules.limits);
     RulesDigest(canonical.digest())

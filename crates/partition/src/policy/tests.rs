@@ -120,6 +120,59 @@ fn kinds_start_from_their_defaults() {
 }
 
 #[test]
+fn which_classes_are_of_static_files() {
+    for (class, expected) in [
+        ("name = \"assets\"", true),
+        ("name = \"media\"", true),
+        (
+            "name = \"media\"\ntypes = [\"image/png\", \"video/*\", \"text/css\"]",
+            true,
+        ),
+        (
+            "name = \"assets\"\ntypes = [\"text/css\", \"application/json\"]",
+            false,
+        ),
+        (
+            "name = \"assets\"\ntypes = [\"text/css\", \"text/html\"]",
+            false,
+        ),
+        ("name = \"assets\"\ntypes = [\"*/*\"]", false),
+        ("name = \"assets\"\ntypes = [\"*/*\"]\nstatic = true", true),
+        ("name = \"assets\"\nstatic = false", false),
+        (
+            "name = \"own\"\nmatch = { paths = [\"/x/**\"] }\nto = \"everyone\"\ntypes = [\"image/png\"]",
+            false,
+        ),
+        (
+            "name = \"own\"\nmatch = { paths = [\"/x/**\"] }\nto = \"everyone\"\ntypes = [\"image/png\"]\nstatic = true",
+            true,
+        ),
+    ] {
+        let rules = rules(&format!("[[class]]\n{class}\n"));
+        assert_eq!(rules.classes()[0].is_static, expected, "{class}");
+    }
+    check(
+        "[[class]]\nname = \"assets\"\ntypes = [\"text/html\"]\nstatic = true\n",
+        &[(8, 10, "not one of static files")],
+    );
+    let (with, without) = (
+        rules("[[class]]\nname = \"media\""),
+        rules("[[class]]\nname = \"media\"\nstatic = false"),
+    );
+    assert_eq!(with.classes()[0].digest, without.classes()[0].digest);
+    assert_ne!(with.digest(), without.digest());
+    let changes: Vec<String> = diff(&with, &without)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        changes.contains(&"class `media`: no longer shared in mode `static`".to_owned()),
+        "{changes:?}"
+    );
+    assert!(with.describe().contains("shared in mode `static` too"));
+}
+
+#[test]
 fn every_key_means_something() {
     let rules = rules(
         r#"

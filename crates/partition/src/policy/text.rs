@@ -76,6 +76,7 @@ pub(super) struct ClassText {
     pub(super) lifetime: Option<LifetimeText>,
     pub(super) volatile: Vec<VolatileText>,
     pub(super) object_bytes_max: Option<At<u64>>,
+    pub(super) is_static: Option<At<bool>>,
 }
 
 #[derive(Debug)]
@@ -205,6 +206,7 @@ const CLASS_KEYS: &[&str] = &[
     "lifetime",
     "volatile",
     "object_bytes_max",
+    "static",
 ];
 
 const LIFETIME_KEYS: &[&str] = &["default", "max", "stale_while_revalidate", "stale_if_error"];
@@ -263,6 +265,7 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
             })
             .collect(),
         object_bytes_max: section.size("object_bytes_max", faults),
+        is_static: section.truth("static", faults),
     }
 }
 
