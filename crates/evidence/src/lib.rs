@@ -2,3 +2,27 @@
 //!
 //! Never decides what a row means and never holds a raw identifier: what comes in is bytes of
 //! `shikiri_record`'s facts. Small dependencies, since it runs inside the edge.
+//!
+//! A stream ([`Stream`], [`Reader`]) is a folder of segment files ([`segment`]), each a chain of rows
+//! that names the one before it. Rows that were flushed outlive their process; rows that were synced
+//! outlive a loss of power; and whatever else became of the files, no row is read as true that was not
+//! written, whole, at its place. `docs/evidence-format.md` says all of it byte by byte.
+//!
+//! What the chain cannot show is that rows, or whole segments, at the very end of a stream were taken
+//! away, or that all of it was written anew: that takes a signature over the chain, made elsewhere.
+
+mod disk;
+mod frames;
+mod memory;
+mod reader;
+pub mod segment;
+mod stream;
+
+pub use disk::{Disk, File, RealDisk};
+pub use memory::MemoryDisk;
+pub use reader::{Fault, Item, ReadFault, Reader, Row, Tail};
+pub use segment::{BootId, Chain, StreamKind, row_bytes};
+pub use stream::{
+    AppendFault, Cut, Full, Identity, Mended, OpenFault, RESERVED_ROW_BYTES_MAX, Reservation,
+    SEGMENT_BYTES_MIN, Sealed, Stream, Trouble,
+};
