@@ -1,4 +1,5 @@
-//! Facts that outlive a process: ids, instants, digests, modes, tags, the text of a policy.
+//! Facts that outlive a process: ids, instants, digests, modes, tags, rows of evidence, the text of a
+//! policy.
 //!
 //! This crate decides nothing and does no I/O. Everything here is plain data that anybody may build;
 //! what may be *done* with a fact is decided by the crate that grants the permission.
@@ -12,6 +13,7 @@ mod id;
 mod instant;
 mod mode;
 mod policy_text;
+mod row;
 mod tag;
 
 pub use digest::{Canonical, ClassDigest, Digest, RulesDigest};
@@ -20,4 +22,8 @@ pub use id::{Epoch, FillId, GrantId, Order};
 pub use instant::UnixMillis;
 pub use mode::Mode;
 pub use policy_text::PolicyText;
+pub use row::{
+    BEGIN_BYTES_MAX, Begin, END_BYTES, End, Ended, Gap, Link, LinkEvent, Outcome, ROW_COOKIES_MAX,
+    ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, StanceRow,
+};
 pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};
