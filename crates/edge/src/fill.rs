@@ -114,7 +114,10 @@ impl Running {
         };
         let (outbound, fill) = fetch.begin();
         let outbound = self.with_fault(outbound);
-        let response = match origin::shared(&self.worker, outbound).await {
+        let asked = Instant::now();
+        let answered = origin::shared(&self.worker, outbound).await;
+        node.meters.origin_shared.add(asked.elapsed());
+        let response = match answered {
             Ok(response) => response,
             Err(fault) => {
                 self.leading

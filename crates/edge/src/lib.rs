@@ -12,14 +12,15 @@
 //! - Who waits for a fill gets it only when it was admitted ([`flight`]).
 //! - Everything has a bound.
 
+pub mod admin;
 pub mod answer;
 mod body;
 pub mod connection;
-pub mod control;
 mod fill;
 mod flight;
 pub mod guard;
 pub mod listen;
+mod meter;
 pub mod node;
 mod origin;
 mod purge;

@@ -53,7 +53,7 @@ pub fn listen(
     workers: usize,
 ) -> Result<Listening, ListenFault> {
     let (stop, stopped) = watch::channel(false);
-    let connections = Arc::new(AtomicUsize::new(0));
+    let connections = Arc::clone(node.connections_counter());
     for address in addresses {
         is_free(*address).map_err(|e| ListenFault::Address(*address, e))?;
     }

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 use shikiri_partition::{Constants, Key, Limits, Rules};
 use shikiri_record::{Epoch, FillId, Mode, UnixMillis};
 
 use crate::flight::Flights;
+use crate::meter::Meters;
 use crate::origin::{OriginFault, Pool};
 use crate::purge::{Purges, Standing};
 use crate::remembered::Remembered;
@@ -92,6 +94,9 @@ pub struct Node {
     pub(crate) remembered: Remembered,
     pub(crate) purges: Purges,
     pub(crate) counters: Counters,
+    pub(crate) meters: Meters,
+    started: UnixMillis,
+    connections: Arc<AtomicUsize>,
     requests: AtomicUsize,
     filling: AtomicU64,
     invalidations: Mutex<(u64, u32)>,
@@ -107,6 +112,7 @@ pub(crate) struct Counters {
     pub(crate) stale: AtomicU64,
     pub(crate) fills: AtomicU64,
     pub(crate) collapsed: AtomicU64,
+    pub(crate) led: AtomicU64,
     pub(crate) passes: AtomicU64,
     pub(crate) relays: AtomicU64,
     pub(crate) refused: AtomicU64,
@@ -119,7 +125,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 }
 
 /// A reading of a node's counts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Counts {
     /// Requests that were read.
     pub requests: u64,
@@ -131,6 +137,8 @@ pub struct Counts {
     pub fills: u64,
     /// Served from a fill that another request led.
     pub collapsed: u64,
+    /// Served from a fill that the request itself led, its answer shared or to be compared.
+    pub led: u64,
     /// Sent to the origin as themselves.
     pub passes: u64,
     /// Shared fetches whose answer went to one requester alone.
@@ -149,6 +157,30 @@ pub struct Counts {
     pub running: u64,
     /// Fills running now.
     pub filling: u64,
+}
+
+impl Counts {
+    /// Each count with its name.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u64); 15] {
+        [
+            ("requests", self.requests),
+            ("running", self.running),
+            ("hits", self.hits),
+            ("stale", self.stale),
+            ("collapsed", self.collapsed),
+            ("led", self.led),
+            ("fills", self.fills),
+            ("relays", self.relays),
+            ("passes", self.passes),
+            ("refused", self.refused),
+            ("failures", self.failures),
+            ("invalidations-dropped", self.invalidations_dropped),
+            ("objects", self.objects),
+            ("bytes", self.bytes),
+            ("filling", self.filling),
+        ]
+    }
 }
 
 impl Node {
@@ -171,6 +203,9 @@ impl Node {
             remembered: Remembered::new(world.random()),
             purges: Purges::new(),
             counters: Counters::default(),
+            meters: Meters::default(),
+            started: world.now(),
+            connections: Arc::default(),
             requests: AtomicUsize::new(0),
             filling: AtomicU64::new(0),
             invalidations: Mutex::new((0, 0)),
@@ -194,6 +229,29 @@ impl Node {
             .trusted
             .iter()
             .any(|network| network.contains(address))
+    }
+
+    /// The node's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.config.name
+    }
+
+    /// When it began.
+    #[must_use]
+    pub const fn started(&self) -> UnixMillis {
+        self.started
+    }
+
+    /// Client connections that are open, for those who open and close them.
+    pub(crate) const fn connections_counter(&self) -> &Arc<AtomicUsize> {
+        &self.connections
+    }
+
+    /// Client connections that are open.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        u64::try_from(self.connections.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
     }
 
     /// The time.
@@ -322,6 +380,7 @@ impl Node {
             stale: read(&c.stale),
             fills: read(&c.fills),
             collapsed: read(&c.collapsed),
+            led: read(&c.led),
             passes: read(&c.passes),
             relays: read(&c.relays),
             refused: read(&c.refused),

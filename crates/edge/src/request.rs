@@ -15,7 +15,7 @@ use shikiri_partition::{
     RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
 };
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::answer;
 use crate::body::OutBody;
@@ -58,7 +58,9 @@ pub(crate) async fn serve(
         stance: &stance,
         parts,
     };
+    let began = Instant::now();
     let mut response = asked.answer(body).await;
+    node.meters.response.add(began.elapsed());
     response
         .headers_mut()
         .append(VIA, node.constants().via().clone());
@@ -460,7 +462,10 @@ impl Asked<'_> {
                 }
                 Found::Fresh(object, _)
                 | Found::WhileRevalidating(object)
-                | Found::Stale(object, _) => self.object(&object, &status(forwarded, true)),
+                | Found::Stale(object, _) => {
+                    count(&node.counters.led);
+                    self.object(&object, &status(forwarded, true))
+                }
                 Found::Absent => {
                     self.pass(sharing.into_pass(Personal::Waited("purged")), None)
                         .await
@@ -471,20 +476,24 @@ impl Asked<'_> {
                     self.pass(sharing.into_pass(Personal::OnlyWithout(header)), None)
                         .await
                 }
-                _ => self.streaming(&head, body, &status(head.status(), true)),
+                _ => {
+                    count(&node.counters.led);
+                    self.streaming(&head, body, &status(head.status(), true))
+                }
             },
             Led::Copy {
                 status: origin,
                 headers,
                 body,
-            } => self.relayed(
-                Relayed {
+            } => {
+                count(&node.counters.led);
+                let relayed = Relayed {
                     status: origin,
                     headers,
                     body,
-                },
-                &status(origin, false),
-            ),
+                };
+                self.relayed(relayed, &status(origin, false))
+            }
             Led::Refused { why, relayed } => {
                 let failed = !why.prohibits()
                     && relayed
@@ -552,7 +561,10 @@ impl Asked<'_> {
             Ok(request) => request,
             Err(why) => return refuse(node, why),
         };
-        let mut response = match origin::pass(worker, connection, request, body).await {
+        let began = Instant::now();
+        let passed = origin::pass(worker, connection, request, body).await;
+        node.meters.origin_pass.add(began.elapsed());
+        let mut response = match passed {
             Ok(response) => response,
             Err(fault) => {
                 if let Some(why) = turn.refused() {

@@ -25,6 +25,7 @@ pub(crate) use compile::path_patterns;
 pub use compile::{compile, origin};
 pub use diff::{Change, Difference, diff};
 pub use fault::PolicyError;
+pub use units::duration;
 
 #[cfg(test)]
 mod tests;

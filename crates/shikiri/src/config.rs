@@ -38,6 +38,8 @@ pub(crate) struct ConfigFile {
     pub(crate) node: NodeSection,
     /// Where it listens for clients.
     pub(crate) listen: Vec<ListenSection>,
+    /// Where status and metrics are read, besides the control socket.
+    pub(crate) admin: AdminSection,
     /// What it logs.
     pub(crate) log: LogSection,
     /// Where the file lies: paths in it are relative to this.
@@ -63,6 +65,15 @@ pub(crate) struct NodeSection {
 #[serde(deny_unknown_fields)]
 pub(crate) struct ListenSection {
     pub(crate) address: Parsed<Address>,
+}
+
+/// `[admin]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct AdminSection {
+    pub(crate) address: Option<Parsed<Address>>,
+    pub(crate) hosts: Vec<String>,
+    pub(crate) changes: bool,
 }
 
 /// `[log]`
@@ -430,7 +441,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `log`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `admin`, `log`.",
             ],
         );
         check(

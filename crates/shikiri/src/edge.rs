@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use shikiri_edge::control::{self, Reload};
+use shikiri_edge::admin::{self, Admin, Phase, Reload, TcpRules, Tokens};
 use shikiri_edge::listen::{self, Listening};
 use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
 use shikiri_partition::Rules;
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -55,6 +56,10 @@ pub(crate) struct Args {
     /// `control.sock` in the data folder when not given.
     #[arg(long, value_name = "PATH")]
     pub(crate) control: Option<PathBuf>,
+    /// Where status and metrics can be read (`/status`, `/metrics`, `/healthz`, `/readyz`): an
+    /// address and a port. Nowhere but on the control socket when not given.
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) admin: Option<Address>,
     /// Threads that serve. One for each core when not given.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
@@ -102,12 +107,15 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 
     let policy = settings.policy.clone();
     let read: Reload = Arc::new(move || files::rules(policy.as_deref(), origin.as_ref()));
+    let tokens = Tokens::open(&data.join("tokens.json")).map_err(|fault| fault.to_string())?;
+    let admin = Admin::new(node, tokens, read);
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(govern(&settings, &node, &read, &listening))?;
+    runtime.block_on(govern(&settings, &admin, &listening))?;
     tracing::info!("stopping: running requests may end");
+    admin.enter(Phase::Stopping);
     listening.shut_down();
     // Somebody may have removed it already.
     drop(std::fs::remove_file(&settings.control));
@@ -116,35 +124,67 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     Ok(())
 }
 
-/// Everything but serving: control, signals, the clock. Returns when told to stop.
+/// Everything but serving: the admin interface, signals, the clock. Returns when told to stop.
 async fn govern(
     settings: &Settings,
-    node: &Arc<Node>,
-    read: &Reload,
+    admin: &Arc<Admin>,
     listening: &Listening,
 ) -> Result<(), String> {
     let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
     let mut hangup = handler(SignalKind::hangup())?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
-    let path = &settings.control;
-    let listener = control::bind(path)
-        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
-    tokio::spawn(control::serve(listener, Arc::clone(node), Arc::clone(read)));
+    open_doors(settings, admin).await?;
     for address in listening.addresses() {
         say(&format!("listening on http://{address}\n"))?;
     }
-    try_origins(node).await;
+    admin.enter(Phase::Serving);
+    try_origins(admin.node()).await;
     let mut tick = tokio::time::interval(Duration::from_secs(5));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             // What went wrong is logged; the old rules stay.
-            _ = hangup.recv() => drop(control::reload(node, read)),
-            _ = tick.tick() => node.maintain(),
+            _ = hangup.recv() => drop(admin.reload()),
+            _ = tick.tick() => admin.node().maintain(),
         }
     }
+}
+
+/// Opens the admin interface: the control socket, and the TCP listener when there is to be one.
+async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<(), String> {
+    let path = &settings.control;
+    let listener = admin::bind(path)
+        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+    tokio::spawn(admin::serve_unix(Arc::clone(admin), listener));
+    let Some(tcp) = &settings.admin else {
+        return Ok(());
+    };
+    let fault = |error| {
+        format!(
+            "cannot listen on {} for the admin interface: {error}",
+            tcp.address
+        )
+    };
+    let listener = TcpListener::bind(tcp.address).await.map_err(fault)?;
+    let address = listener.local_addr().map_err(fault)?;
+    let readable = address.ip().is_loopback();
+    if !readable && !admin.tokens().any_valid(admin.node().now()) {
+        return Err(format!(
+            "the admin interface would listen on {address}, where others can reach it, and there is no \
+             token to read it with: make one (`shikiri token new --name metrics --scope read --for 90d`), \
+             or listen on 127.0.0.1"
+        ));
+    }
+    tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
+    let rules = TcpRules {
+        hosts: tcp.hosts.clone(),
+        changes: tcp.changes,
+        readable,
+    };
+    tokio::spawn(admin::serve_tcp(Arc::clone(admin), listener, rules));
+    Ok(())
 }
 
 /// Says early what every request would say later.

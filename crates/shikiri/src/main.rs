@@ -11,6 +11,7 @@ mod files;
 mod policy;
 mod remote;
 mod settings;
+mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -55,8 +56,11 @@ enum Command {
     Purge(remote::PurgeArgs),
     /// Make a running edge read its policy again.
     Reload(remote::At),
-    /// Print a running edge's rules, epoch and counts.
-    Status(remote::At),
+    /// Say how a running edge is.
+    Status(remote::StatusArgs),
+    /// Make, list and revoke tokens for programs elsewhere.
+    #[command(subcommand)]
+    Token(token::Command),
 }
 
 fn main() -> ExitCode {
@@ -67,7 +71,11 @@ fn main() -> ExitCode {
         Command::Policy(command) => policy::run(&command),
         Command::Purge(args) => remote::purge(&args),
         Command::Reload(args) => remote::reload(&args),
-        Command::Status(args) => remote::status(&args),
+        Command::Status(args) => match remote::status(&args) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
+        Command::Token(command) => token::run(&command),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::{say, settings};
@@ -22,11 +23,17 @@ pub(crate) struct At {
 }
 
 impl At {
-    fn socket(&self) -> Result<PathBuf, String> {
+    /// The control socket.
+    pub(crate) fn socket(&self) -> Result<PathBuf, String> {
         if let Some(path) = &self.control {
             return Ok(path.clone());
         }
-        settings::control(self.data.as_deref(), self.config.as_deref())
+        Ok(settings::places_of(self.data.as_deref(), self.config.as_deref())?.1)
+    }
+
+    /// The data folder, for what is done while no edge runs.
+    pub(crate) fn folder(&self) -> Result<PathBuf, String> {
+        Ok(settings::places_of(self.data.as_deref(), self.config.as_deref())?.0)
     }
 }
 
@@ -62,12 +69,55 @@ pub(crate) fn reload(at: &At) -> Result<(), String> {
     say(&ask(&at.socket()?, "POST", "/reload", "")?)
 }
 
-pub(crate) fn status(at: &At) -> Result<(), String> {
-    say(&ask(&at.socket()?, "GET", "/status", "")?)
+/// Flags of `shikiri status`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when the edge serves and nothing needs attention, 3 when something does \
+(the lines that begin with `attention` say what) or it does not serve, 1 when no edge answers.
+
+Examples:
+  shikiri status
+  shikiri status --data /var/lib/shikiri --json"
+)]
+pub(crate) struct StatusArgs {
+    #[command(flatten)]
+    at: At,
+    /// As JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// What of a status decides the exit status.
+#[derive(serde::Deserialize)]
+struct Judged {
+    phase: String,
+    attention: Vec<String>,
+}
+
+/// Something needs somebody's attention.
+const ATTENTION: u8 = 3;
+
+pub(crate) fn status(args: &StatusArgs) -> Result<ExitCode, String> {
+    let socket = args.at.socket()?;
+    let json = ask(&socket, "GET", "/status.json", "")?;
+    let judged: Judged = serde_json::from_str(&json)
+        .map_err(|error| format!("the edge's status cannot be understood: {error}"))?;
+    if args.json {
+        say(&json)?;
+    } else {
+        say(&ask(&socket, "GET", "/status", "")?)?;
+    }
+    Ok(
+        if judged.phase == "serving" && judged.attention.is_empty() {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(ATTENTION)
+        },
+    )
 }
 
 /// One request on a connection of its own, which the edge closes.
-fn ask(path: &Path, method: &str, target: &str, body: &str) -> Result<String, String> {
+pub(crate) fn ask(path: &Path, method: &str, target: &str, body: &str) -> Result<String, String> {
     let fault = |what: &str, error: std::io::Error| {
         format!(
             "{what} the control socket {}: {error}; is the edge running? `--data` or `--control` say where it is",

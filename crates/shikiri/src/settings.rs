@@ -27,10 +27,22 @@ pub(crate) struct Settings {
     /// The data folder.
     pub(crate) data: PathBuf,
     pub(crate) control: PathBuf,
+    /// The read-only listener for status and metrics.
+    pub(crate) admin: Option<AdminSettings>,
     pub(crate) workers: usize,
     /// The node's name; the data folder has one when this is none.
     pub(crate) node: Option<String>,
     pub(crate) log: Level,
+}
+
+/// The admin interface's TCP listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct AdminSettings {
+    pub(crate) address: SocketAddr,
+    /// Names by which it may be asked.
+    pub(crate) hosts: Vec<String>,
+    /// Whether tokens may change something there.
+    pub(crate) changes: bool,
 }
 
 impl Settings {
@@ -44,6 +56,14 @@ impl Settings {
         let node = &config.node;
         let (data, control) = places(args.data.as_deref(), args.control.as_deref(), &config);
         let policy = node.policy.as_deref().map(|path| config.path(path));
+        let address = args
+            .admin
+            .or(config.admin.address.as_ref().map(|address| address.0));
+        let admin = address.map(|address| AdminSettings {
+            address: address.0,
+            hosts: config.admin.hosts.clone(),
+            changes: config.admin.changes,
+        });
         let cores = std::thread::available_parallelism().ok();
         let workers = args.workers.or(node.workers).or(cores);
         Ok(Self {
@@ -57,6 +77,7 @@ impl Settings {
             },
             data,
             control,
+            admin,
             workers: workers.map_or(1, NonZeroUsize::get),
             node: args
                 .node
@@ -74,16 +95,20 @@ impl Settings {
 /// The control socket's name in the data folder.
 const CONTROL: &str = "control.sock";
 
-/// The control socket of an edge that was started with this data folder or config file.
+/// The data folder and the control socket of an edge that was started with this data folder or this
+/// config file.
 ///
 /// # Errors
 /// What is wrong with the config file.
-pub(crate) fn control(data: Option<&Path>, config: Option<&Path>) -> Result<PathBuf, String> {
+pub(crate) fn places_of(
+    data: Option<&Path>,
+    config: Option<&Path>,
+) -> Result<(PathBuf, PathBuf), String> {
     let config = config
         .map(ConfigFile::read)
         .transpose()?
         .unwrap_or_default();
-    Ok(places(data, None, &config).1)
+    Ok(places(data, None, &config))
 }
 
 /// The data folder and the control socket.
@@ -133,7 +158,7 @@ mod tests {
             &file,
             "version = 1\n[node]\nname = \"file\"\ndata = \"d\"\norigin = \"http://file.test\"\n\
              policy = \"p.toml\"\ntrust = [\"192.0.2.1\"]\nworkers = 7\n[[listen]]\naddress = \"127.0.0.1:1\"\n\
-             [log]\nlevel = \"debug\"\n",
+             [admin]\naddress = \"127.0.0.1:9\"\nchanges = true\n[log]\nlevel = \"debug\"\n",
         )
         .unwrap();
         let at = format!("--config {} ", file.display());
@@ -141,7 +166,7 @@ mod tests {
         let none = settings("--origin http://flag.test");
         assert_eq!(none.listen, [LISTEN_DEFAULT]);
         assert_eq!(none.control, PathBuf::from("shikiri-data/control.sock"));
-        assert_eq!((none.node, none.log), (None, Level::INFO));
+        assert_eq!((none.node, none.log, none.admin), (None, Level::INFO, None));
 
         let told = settings(&at);
         assert_eq!(told.origin.as_deref(), Some("http://file.test"));
@@ -150,10 +175,12 @@ mod tests {
         assert_eq!(told.control, folder.join("d/control.sock"));
         assert_eq!((told.workers, told.log), (7, Level::DEBUG));
         assert_eq!(told.trust, ["192.0.2.1".parse().unwrap()]);
+        let admin = told.admin.unwrap();
+        assert_eq!((admin.address.port(), admin.changes), (9, true));
 
         let both = settings(&format!(
             "{at} --origin http://flag.test --listen 127.0.0.1:2 --listen 127.0.0.1:3 --policy q.toml \
-             --trust ::1 --data e --workers 2 --node flag --log error"
+             --trust ::1 --data e --workers 2 --node flag --log error --admin 127.0.0.1:8"
         ));
         assert_eq!(both.origin.as_deref(), Some("http://flag.test"));
         assert_eq!(both.listen.len(), 2);
@@ -162,6 +189,7 @@ mod tests {
         assert_eq!((both.workers, both.log), (2, Level::ERROR));
         assert_eq!(both.trust, ["::1".parse().unwrap()]);
         assert_eq!(both.node.as_deref(), Some("flag"));
+        assert_eq!(both.admin.unwrap().address.port(), 8);
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -66,8 +66,12 @@ impl Edge {
         let nth = STARTED.fetch_add(1, Ordering::Relaxed);
         let data = Folder::new(&format!("edge-{nth}"));
         let mut child = shikiri(&["edge", "--listen", "127.0.0.1:0"])
-            .args(["--data", &data.path("data")])
             .args(arguments)
+            .args(if arguments.contains(&"--data") {
+                Vec::new()
+            } else {
+                vec!["--data".to_owned(), data.path("data")]
+            })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -91,14 +95,7 @@ impl Edge {
     }
 
     fn ask(&self, request: &str) -> String {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).unwrap();
-        text(&answer)
+        ask(&self.address, request)
     }
 
     fn get(&self, host: &str, path: &str) -> String {
@@ -139,6 +136,17 @@ impl Drop for Edge {
         drop(self.child.kill());
         drop(self.child.wait());
     }
+}
+
+fn ask(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream
+        .set_read_timeout(Some(Duration::from_secs(20)))
+        .unwrap();
+    stream.write_all(request.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    text(&answer)
 }
 
 /// An origin that answers every request with its path, as a style sheet.
@@ -427,7 +435,8 @@ fn a_node_is_started_and_found_by_its_config_file() {
     assert!(edge.get("a.test", "/a.css").contains("via: 1.1 edge-1\r\n"));
     let data = edge.data.path("data");
     let status = text(&run(&["status", "--data", &data]).stdout);
-    assert!(status.contains("fills 1\n"), "{status}");
+    let fills = status.lines().find(|line| line.starts_with("fills "));
+    assert!(fills.is_some_and(|line| line.ends_with(" 1")), "{status}");
 
     // One node at a time.
     let second = run(&["edge", "--config", &config, "--data", &data]);
@@ -436,6 +445,174 @@ fn a_node_is_started_and_found_by_its_config_file() {
         !second.status.success() && said.contains(&format!("process {}", edge.child.id())),
         "{said}"
     );
+}
+
+#[test]
+fn status_and_metrics_are_read_from_elsewhere_and_changes_need_a_token_and_the_configs_word() {
+    let folder = Folder::new("admin");
+    let origin = origin();
+    for changes in [false, true] {
+        let config = folder.file(
+            "edge.toml",
+            &format!(
+                "version = 1\n[node]\norigin = \"{origin}\"\n[admin]\naddress = \"127.0.0.1:0\"\n\
+                 hosts = [\"admin.test\"]\nchanges = {changes}\n"
+            ),
+        );
+        let mut edge = Edge::start(&["--config", &config]);
+        let said = edge.logs("the admin interface is open");
+        let admin = said.split("address=").nth(1).unwrap();
+        let admin = admin.split_whitespace().next().unwrap().to_owned();
+        let data = edge.data.path("data");
+        let token = |name: &str, scope: &str| {
+            let arguments = ["token", "new", "--data", &data, "--name", name];
+            let output = run(&[&arguments[..], &["--scope", scope, "--for", "1h"]].concat());
+            assert!(output.status.success(), "{}", text(&output.stderr));
+            text(&output.stdout).trim().to_owned()
+        };
+        let (purge, close) = (token("cms", "purge"), token("canary", "close"));
+        edge.get("a.test", "/a.css");
+        let ask = |first: &str, host: &str, fields: &str| {
+            let body = "http://a.test/a.css";
+            let answer = ask(
+                &admin,
+                &format!(
+                    "{first} HTTP/1.1\r\nHost: {host}\r\n{fields}Connection: close\r\nContent-Length: {}\r\n\r\n{body}",
+                    body.len()
+                ),
+            );
+            let status = answer.split(' ').nth(1).unwrap().to_owned();
+            (status, answer)
+        };
+        let bearer = |token: &str| format!("Authorization: Bearer {token}\r\n");
+        let allowed = if changes { "200" } else { "403" };
+        let no_token = if changes { "401" } else { "403" };
+        for (first, host, fields, status) in [
+            ("GET /status", &*admin, String::new(), "200"),
+            ("GET /metrics", "localhost:9180", String::new(), "200"),
+            ("GET /healthz", "admin.test", String::new(), "200"),
+            ("GET /readyz", &admin, String::new(), "200"),
+            ("HEAD /metrics", &admin, String::new(), "200"),
+            ("GET /metrics", "rebound.test", String::new(), "421"),
+            ("POST /metrics", &admin, String::new(), "405"),
+            ("GET /purge", &admin, String::new(), "405"),
+            ("OPTIONS /purge", &admin, String::new(), "405"),
+            ("GET /nothing", &admin, String::new(), "404"),
+            ("POST /purge", &admin, String::new(), no_token),
+            ("POST /purge", &admin, bearer(&purge), allowed),
+            ("POST /purge", &admin, bearer(&close), "403"),
+            ("POST /purge", &admin, bearer("shikiri_guess"), "401"),
+            (
+                "POST /purge",
+                &admin,
+                format!("Origin: null\r\n{}", bearer(&purge)),
+                "403",
+            ),
+            ("POST /reload", &admin, bearer(&purge), "403"),
+            ("POST /tokens/new", &admin, bearer(&purge), "403"),
+            ("GET /tokens", &admin, bearer(&purge), "403"),
+        ] {
+            let (got, answer) = ask(first, host, &fields);
+            assert_eq!(
+                got, status,
+                "changes {changes}: {first} {host} {fields}\n{answer}"
+            );
+            let low = answer.to_ascii_lowercase();
+            assert!(!low.contains("access-control-"), "{answer}");
+            assert!(low.contains("cache-control: no-store\r\n"), "{answer}");
+        }
+        let (_, metrics) = ask("GET /metrics", &admin, "");
+        assert!(
+            metrics.contains("shikiri_responses_total{outcome=\"fill\"} 1\n"),
+            "{metrics}"
+        );
+
+        let listed = text(&run(&["token", "list", "--data", &data]).stdout);
+        assert!(
+            listed.contains("canary") && !listed.contains(&purge),
+            "{listed}"
+        );
+        assert!(
+            run(&["token", "revoke", "--data", &data, "cms"])
+                .status
+                .success()
+        );
+        let (status, _) = ask("POST /purge", &admin, &bearer(&purge));
+        assert_eq!(status, "401");
+        for _ in 0..10 {
+            ask("POST /purge", &admin, &bearer("shikiri_guess"));
+        }
+        let (status, _) = ask("POST /purge", &admin, &bearer("shikiri_guess"));
+        assert_eq!(status, "429");
+        edge.signal("TERM");
+        assert!(edge.child.wait().unwrap().success());
+        let logged = edge.logs("stopped");
+        for secret in [&purge, &close] {
+            let secret = secret.strip_prefix("shikiri_").unwrap();
+            assert!(!logged.contains(secret) && !listed.contains(secret));
+        }
+    }
+}
+
+#[test]
+fn an_admin_interface_that_others_reach_needs_a_token() {
+    let folder = Folder::new("public");
+    let data = folder.path("data");
+    let start = [
+        "edge",
+        "--origin",
+        "http://127.0.0.1:1",
+        "--listen",
+        "127.0.0.1:0",
+    ];
+    let start = [&start[..], &["--admin", "0.0.0.0:0", "--data", &data]].concat();
+    let said = text(&run(&start).stderr);
+    assert!(said.contains("shikiri token new"), "{said}");
+    let made = run(&[
+        "token", "new", "--data", &data, "--name", "metrics", "--scope", "read", "--for", "1d",
+    ]);
+    let token = text(&made.stdout).trim().to_owned();
+    let mut edge = Edge::start(&[
+        "--origin",
+        "http://127.0.0.1:1",
+        "--admin",
+        "0.0.0.0:0",
+        "--data",
+        &data,
+    ]);
+    let said = edge.logs("the admin interface is open");
+    let port = said.split("address=0.0.0.0:").nth(1).unwrap();
+    let admin = format!("127.0.0.1:{}", port.split_whitespace().next().unwrap());
+    for (path, fields, status) in [
+        ("/healthz", "", "200"),
+        ("/metrics", "", "401"),
+        (
+            "/metrics",
+            &*format!("Authorization: Bearer {token}\r\n"),
+            "200",
+        ),
+    ] {
+        let answer = ask(
+            &admin,
+            &format!("GET {path} HTTP/1.1\r\nHost: {admin}\r\n{fields}Connection: close\r\n\r\n"),
+        );
+        assert_eq!(answer.split(' ').nth(1), Some(status), "{path} {fields}");
+    }
+}
+
+#[test]
+fn status_is_for_scripts_too() {
+    let edge = Edge::start(&["--origin", &origin()]);
+    let data = edge.data.path("data");
+    let output = run(&["status", "--data", &data, "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    let status: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&status["phase"], &status["epoch"]),
+        (&"serving".into(), &1.into())
+    );
+    let output = run(&["status", "--data", "/nonexistent"]);
+    assert_eq!(output.status.code(), Some(1));
 }
 
 #[test]

@@ -60,6 +60,13 @@ impl Edge {
     }
 }
 
+impl Edge {
+    /// Its control socket.
+    pub(crate) fn control(&self) -> PathBuf {
+        self.data.join("control.sock")
+    }
+}
+
 /// Builds the binary, by itself: what else is built with it could turn on features in it.
 pub(crate) fn build() -> Result<(), Failure> {
     run(&mut line("cargo build --quiet --locked -p shikiri"))

@@ -16,6 +16,7 @@ mod framing;
 mod fuzz;
 mod judges;
 mod leaks;
+mod operations;
 mod peers;
 mod process;
 mod setup;
@@ -83,6 +84,12 @@ const TASKS: &[Task] = &[
         operands: "[NAME...]",
         about: "start the caches we are compared with, and see that each caches",
         run: peers::run,
+    },
+    Task {
+        name: "operations",
+        operands: "",
+        about: "the edge as those meet it who run it: metrics",
+        run: operations::run,
     },
     Task {
         name: "sim",

@@ -34,6 +34,12 @@ const TOOLS: &[Tool] = &[
         bring: python_packages,
     },
     Tool {
+        folder: "prometheus",
+        pinned: "prometheus-client==0.26.0",
+        used_by: "operations",
+        bring: python_packages,
+    },
+    Tool {
         folder: "smugglex",
         pinned: "smugglex@0.4.0",
         used_by: "framing",
@@ -78,6 +84,11 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
 /// Where the Python packages are: a value for `PYTHONPATH`.
 pub(crate) fn python_path() -> Result<PathBuf, Failure> {
     there("py")
+}
+
+/// Where the parser of metrics is: a value for `PYTHONPATH`.
+pub(crate) fn prometheus_path() -> Result<PathBuf, Failure> {
+    there("prometheus")
 }
 
 /// The smuggling prober's program.

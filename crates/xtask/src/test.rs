@@ -107,6 +107,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask apps")],
     },
     Part {
+        name: "operations",
+        budget_s: 30,
+        steps: &[Passes("cargo xtask operations")],
+    },
+    Part {
         name: "two-run",
         budget_s: 270,
         steps: &[Passes("cargo xtask sim run --schedules 100000 --threads 2")],
@@ -129,7 +134,7 @@ const PARTS: &[Part] = &[
 ];
 
 /// On two cores, from a cold start.
-const BUDGET_ALL_S: u64 = 26 * 60;
+const BUDGET_ALL_S: u64 = 27 * 60;
 /// A machine with other things to do is slower; one that takes this many budgets hangs.
 const BUDGETS_MAX: u32 = 3;
 

@@ -24,8 +24,9 @@ pub(super) const DURATION_FORM: &str =
 pub(super) const SIZE_FORM: &str =
     "a size, such as \"64 KiB\", \"1 MiB\", \"1 GiB\" or a number of bytes";
 
-/// Reads a duration.
-pub(super) fn duration(text: &str) -> Option<Duration> {
+/// Reads a duration as policies and configs write them: `"500ms"`, `"30s"`, `"10m"`, `"1h"`, `"1d"`.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     number(text, &TIME).map(Duration::from_millis)
 }
 

@@ -1,0 +1,303 @@
+//! The node's counts as Prometheus reads them.
+//!
+//! Text format 0.0.4. Never a label that strangers or members choose: no URL, host, address or
+//! viewer, so that the number of series is known beforehand and nobody is in them.
+
+use std::fmt::{Display, Write};
+
+use super::Phase;
+use super::status::Status;
+use crate::meter::{BOUNDS_US, Histogram};
+use crate::node::Node;
+
+pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Every metric of a node.
+pub(super) fn render(status: &Status, node: &Node) -> String {
+    let mut page = Page(String::new());
+    let c = &status.counts;
+    page.info(
+        "shikiri_build_info",
+        "The program that runs.",
+        &[("version", status.version)],
+    );
+    page.info(
+        "shikiri_rules_info",
+        "The rules in force, by their digest.",
+        &[("digest", &status.rules)],
+    );
+    page.one(
+        "shikiri_epoch",
+        "gauge",
+        "Raised by every purge of everything.",
+        status.epoch,
+    );
+    page.one(
+        "shikiri_ready",
+        "gauge",
+        "1 while the node takes requests.",
+        u64::from(status.phase == Phase::Serving),
+    );
+    page.one(
+        "process_start_time_seconds",
+        "gauge",
+        "When the node began.",
+        status.started_ms / 1000,
+    );
+    page.one(
+        "shikiri_requests_total",
+        "counter",
+        "Requests that were read.",
+        c.requests,
+    );
+    page.many(
+        "shikiri_responses_total",
+        "counter",
+        "Responses, by how they came about. hit: stored and fresh. stale: stored, past freshness. \
+         collapsed: from a fetch that another request led. fill: from a shared fetch that this one \
+         led. relay: such a fetch, not shared. pass: the origin's answer to the request itself. \
+         refused: by the rules or a bound. failed: the origin gave no answer.",
+        "outcome",
+        &[
+            ("hit", c.hits),
+            ("stale", c.stale),
+            ("collapsed", c.collapsed),
+            ("fill", c.led),
+            ("relay", c.relays),
+            ("pass", c.passes),
+            ("refused", c.refused),
+            ("failed", c.failures),
+        ],
+    );
+    page.one(
+        "shikiri_fills_total",
+        "counter",
+        "Shared fetches sent.",
+        c.fills,
+    );
+    page.one(
+        "shikiri_invalidations_dropped_total",
+        "counter",
+        "Invalidations by unsafe methods that came too fast.",
+        c.invalidations_dropped,
+    );
+    page.one(
+        "shikiri_requests_running",
+        "gauge",
+        "Requests being answered.",
+        c.running,
+    );
+    page.one(
+        "shikiri_fills_running",
+        "gauge",
+        "Shared fetches running.",
+        c.filling,
+    );
+    page.one(
+        "shikiri_connections",
+        "gauge",
+        "Client connections that are open.",
+        status.connections,
+    );
+    page.one(
+        "shikiri_store_objects",
+        "gauge",
+        "Stored objects.",
+        c.objects,
+    );
+    page.one(
+        "shikiri_store_bytes",
+        "gauge",
+        "Bytes that stored objects take.",
+        c.bytes,
+    );
+    page.histograms(
+        "shikiri_response_seconds",
+        "From a request's head to its response's head.",
+        &[("", &node.meters.response)],
+    );
+    page.histograms(
+        "shikiri_origin_seconds",
+        "From asking the origin to the head of its answer: for sharing, or for one viewer.",
+        &[
+            ("kind=\"shared\"", &node.meters.origin_shared),
+            ("kind=\"pass\"", &node.meters.origin_pass),
+        ],
+    );
+    process(&mut page);
+    page.0
+}
+
+/// What Linux says of this process, under the names that Prometheus' own libraries use.
+fn process(page: &mut Page) {
+    if let Some(bytes) = resident_bytes() {
+        page.one(
+            "process_resident_memory_bytes",
+            "gauge",
+            "Memory in use.",
+            bytes,
+        );
+    }
+    if let Ok(open) = std::fs::read_dir("/proc/self/fd") {
+        page.one(
+            "process_open_fds",
+            "gauge",
+            "Open file descriptors.",
+            open.count(),
+        );
+    }
+    if let Some(most) = descriptors_max() {
+        page.one(
+            "process_max_fds",
+            "gauge",
+            "File descriptors that may be open.",
+            most,
+        );
+    }
+}
+
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+fn descriptors_max() -> Option<u64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits
+        .lines()
+        .find_map(|line| line.strip_prefix("Max open files"))?;
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// A page in the making.
+struct Page(String);
+
+impl Page {
+    fn head(&mut self, name: &str, kind: &str, help: &str) {
+        self.line(format_args!("# HELP {name} {help}\n# TYPE {name} {kind}"));
+    }
+
+    fn line(&mut self, line: impl Display) {
+        writeln!(self.0, "{line}").expect("a string can be written to");
+    }
+
+    fn one(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.head(name, kind, help);
+        self.line(format_args!("{name} {value}"));
+    }
+
+    fn many(&mut self, name: &str, kind: &str, help: &str, label: &str, values: &[(&str, u64)]) {
+        self.head(name, kind, help);
+        for (which, value) in values {
+            self.line(format_args!("{name}{{{label}=\"{which}\"}} {value}"));
+        }
+    }
+
+    /// A 1 whose labels are what is said. The values are ours, and hold nothing to be escaped.
+    fn info(&mut self, name: &str, help: &str, labels: &[(&str, &str)]) {
+        self.head(name, "gauge", help);
+        let labels: Vec<String> = labels
+            .iter()
+            .map(|(label, value)| format!("{label}=\"{value}\""))
+            .collect();
+        self.line(format_args!("{name}{{{}}} 1", labels.join(",")));
+    }
+
+    fn histograms(&mut self, name: &str, help: &str, all: &[(&str, &Histogram)]) {
+        self.head(name, "histogram", help);
+        for (labels, histogram) in all {
+            let reading = histogram.reading();
+            let (comma, braced) = if labels.is_empty() {
+                ("", String::new())
+            } else {
+                (",", format!("{{{labels}}}"))
+            };
+            let mut below = 0;
+            for (bound_us, count) in BOUNDS_US.iter().zip(reading.buckets) {
+                below += count;
+                let bound = Seconds(*bound_us);
+                self.line(format_args!(
+                    "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}"
+                ));
+            }
+            let all = below + reading.longer;
+            self.line(format_args!(
+                "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {all}"
+            ));
+            self.line(format_args!(
+                "{name}_sum{braced} {}",
+                Seconds(reading.sum_us)
+            ));
+            self.line(format_args!("{name}_count{braced} {all}"));
+        }
+    }
+}
+
+/// Microseconds, written as seconds without a loss.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{:06}", self.0 / 1_000_000, self.0 % 1_000_000)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::Arc;
+
+    use shikiri_partition::policy;
+
+    use super::*;
+    use crate::{Config, RealWorld};
+
+    const MANUAL: &str = include_str!("../../../../docs/operations.md");
+
+    fn page() -> String {
+        let origin = policy::origin("http://127.0.0.1:1").unwrap();
+        let config = Config {
+            name: "edge".into(),
+            trusted: Vec::new(),
+        };
+        let rules = policy::compile(None, Some(origin)).unwrap();
+        let node = Node::new(config, rules, Arc::new(RealWorld::new()));
+        node.meters
+            .response
+            .add(std::time::Duration::from_millis(3));
+        render(&Status::of(&node, Phase::Serving), &node)
+    }
+
+    /// The metrics and their description change together.
+    #[test]
+    fn the_manual_has_a_row_for_every_metric_and_no_other() {
+        let page = page();
+        let named = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
+        let ours: BTreeSet<&str> = named.filter_map(|line| line.split(' ').next()).collect();
+        let part = MANUAL.split("\n## Metrics").nth(1).unwrap();
+        let part = part.split("\n## ").next().unwrap();
+        let rows = part.lines().filter_map(|line| line.strip_prefix("| `"));
+        let told: BTreeSet<&str> = rows.filter_map(|row| row.split('`').next()).collect();
+        assert_eq!(ours, told);
+    }
+
+    #[test]
+    fn a_histogram_counts_up() {
+        let page = page();
+        for line in [
+            "shikiri_response_seconds_bucket{le=\"0.002500\"} 0",
+            "shikiri_response_seconds_bucket{le=\"0.005000\"} 1",
+            "shikiri_response_seconds_bucket{le=\"+Inf\"} 1",
+            "shikiri_response_seconds_sum 0.003000",
+            "shikiri_response_seconds_count 1",
+            "shikiri_origin_seconds_bucket{kind=\"pass\",le=\"+Inf\"} 0",
+            "shikiri_origin_seconds_count{kind=\"shared\"} 0",
+        ] {
+            assert!(page.lines().any(|l| l == line), "{line} in\n{page}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! How long things take: histograms that many threads add to and one reads.
+//!
+//! Never knows what was measured for whom. Invariant: the buckets are few and fixed, and adding to
+//! one waits for nobody.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+/// The buckets' upper bounds, in microseconds.
+pub(crate) const BOUNDS_US: [u64; 14] = [
+    500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000,
+    2_500_000, 5_000_000, 10_000_000,
+];
+
+/// The durations of one kind of thing.
+#[derive(Debug, Default)]
+pub(crate) struct Histogram {
+    buckets: [AtomicU64; BOUNDS_US.len()],
+    longer: AtomicU64,
+    sum_us: AtomicU64,
+}
+
+/// What a node measures.
+#[derive(Debug, Default)]
+pub(crate) struct Meters {
+    /// From a request's head to its response's head.
+    pub(crate) response: Histogram,
+    /// From a shared fetch to the head of its answer.
+    pub(crate) origin_shared: Histogram,
+    /// From a pass to the head of its answer.
+    pub(crate) origin_pass: Histogram,
+}
+
+/// A histogram's content: how many fell into each bucket, and beyond the last.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Reading {
+    pub(crate) buckets: [u64; BOUNDS_US.len()],
+    pub(crate) longer: u64,
+    pub(crate) sum_us: u64,
+}
+
+impl Histogram {
+    pub(crate) fn add(&self, took: Duration) {
+        let us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = BOUNDS_US.partition_point(|bound| *bound < us);
+        let bucket = self.buckets.get(bucket).unwrap_or(&self.longer);
+        bucket.fetch_add(1, Ordering::Relaxed);
+        self.sum_us.fetch_add(us, Ordering::Relaxed);
+    }
+
+    pub(crate) fn reading(&self) -> Reading {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Reading {
+            buckets: self.buckets.each_ref().map(read),
+            longer: read(&self.longer),
+            sum_us: read(&self.sum_us),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bucket_holds_what_is_at_most_its_bound() {
+        let histogram = Histogram::default();
+        for us in [0, 500, 501, 10_000_000, 10_000_001] {
+            histogram.add(Duration::from_micros(us));
+        }
+        let reading = histogram.reading();
+        assert_eq!((reading.buckets[0], reading.buckets[1]), (2, 1));
+        assert_eq!((reading.buckets[13], reading.longer), (1, 1));
+        assert_eq!(reading.sum_us, 20_001_002);
+    }
+}

@@ -1,0 +1,111 @@
+//! The metrics, read with the parser of Prometheus' own Python library.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, Stdio};
+
+use crate::edge::Edge;
+use crate::process::{Doing, Failure};
+use crate::setup;
+
+const READER: &str = include_str!("metrics.py");
+
+/// # Errors
+/// The parser does not understand the page, or it is not what the requests before it must have made.
+pub(super) fn run() -> Result<(), Failure> {
+    let edge = Edge::start(origin()?)?;
+    for (path, fields) in [
+        ("/a.css", ""),
+        ("/a.css", "Cookie: sid=secret\r\n"),
+        ("/account", "Cookie: sid=secret\r\n"),
+        ("/%zz", ""),
+    ] {
+        let mut stream = TcpStream::connect(edge.address).doing("asking the edge")?;
+        asked(&mut stream, path, fields)?;
+    }
+    let mut control = UnixStream::connect(edge.control()).doing("asking the control socket")?;
+    let answer = asked(&mut control, "/metrics", "")?;
+    let page = answer
+        .split_once("\r\n\r\n")
+        .filter(|(head, _)| head.starts_with("HTTP/1.1 200 "))
+        .map(|(_, page)| page)
+        .ok_or_else(|| Failure::new(format!("no metrics: {answer}")))?;
+    if page.contains("secret") || page.contains("account") {
+        return Err(Failure::new(format!(
+            "the metrics name what was asked for:\n{page}"
+        )));
+    }
+    println!("operations: metrics: {}", read(page)?.trim());
+    Ok(())
+}
+
+fn asked<S: Read + Write>(stream: &mut S, path: &str, fields: &str) -> Result<String, Failure> {
+    let request =
+        format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
+    stream
+        .write_all(request.as_bytes())
+        .doing("sending a request")?;
+    let mut answer = String::new();
+    stream
+        .read_to_string(&mut answer)
+        .doing("reading an answer")?;
+    Ok(answer)
+}
+
+/// What the parser says of a page.
+fn read(page: &str) -> Result<String, Failure> {
+    let mut python = Command::new("python3");
+    python
+        .args(["-c", READER])
+        .env("PYTHONPATH", setup::prometheus_path()?)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = python.spawn().doing("starting python3")?;
+    let mut input = child
+        .stdin
+        .take()
+        .expect("its standard input was asked for");
+    input.write_all(page.as_bytes()).doing("giving it a page")?;
+    drop(input);
+    let output = child.wait_with_output().doing("waiting for python3")?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    if output.status.success() {
+        Ok(said)
+    } else {
+        Err(Failure::new(format!("the metrics are wrong: {said}")))
+    }
+}
+
+/// Style sheets for all, and a page for one.
+fn origin() -> Result<SocketAddr, Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
+    let address = listener.local_addr().doing("listening")?;
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
+                    head.extend(byte);
+                }
+                let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: 4\r\n\
+                              Connection: close\r\n\r\na {}";
+                drop(stream.write_all(answer.as_bytes()));
+            });
+        }
+    });
+    Ok(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wrong_page_is_found_out() {
+        for page in ["", "a{b=\"c} 1\n", "# TYPE x_total counter\nx_total 1\n"] {
+            assert!(read(page).is_err(), "{page}");
+        }
+    }
+}
