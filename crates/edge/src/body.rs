@@ -4,13 +4,16 @@ use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use shikiri_partition::{keep_request_trailers, keep_response_trailers};
+use shikiri_partition::{Limits, keep_request_trailers, keep_response_trailers};
+use tokio::time::{Sleep, sleep};
 
-use crate::guard::Turn;
+use crate::connection::Turn;
+use crate::incoming::Incoming;
 use crate::node::RequestPermit;
 use crate::origin::OriginBody;
 
@@ -341,10 +344,13 @@ impl GrowingReader {
 /// A client's body on its way to an origin: counted, bounded, and held back while the origin has
 /// not said that it wants it.
 pub(crate) struct InBody {
-    inner: hyper::body::Incoming,
+    inner: Incoming,
     left: u64,
     progress: Arc<Progress>,
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    stall_time_max: Duration,
+    /// Until when the client is waited for. The guard of HTTP/1 may have lost patience before.
+    patience: Option<Pin<Box<Sleep>>>,
 }
 
 /// What has become of a request body: read by whoever waits for the origin's answer.
@@ -375,17 +381,19 @@ impl Progress {
 
 impl InBody {
     pub(crate) fn new(
-        inner: hyper::body::Incoming,
-        bytes_max: u64,
+        inner: Incoming,
+        limits: &Limits,
         gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
         (
             Self {
                 inner,
-                left: bytes_max,
+                left: limits.request_body_bytes_max,
                 progress: Arc::clone(&progress),
                 gate,
+                stall_time_max: limits.stall_time_max,
+                patience: None,
             },
             progress,
         )
@@ -412,7 +420,17 @@ impl Body for InBody {
             self.gate = None;
         }
         let frame = loop {
-            let frame = ready!(Pin::new(&mut self.inner).poll_frame(cx));
+            let this = &mut *self;
+            let frame = match Pin::new(&mut this.inner).poll_frame(cx) {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
+                    let time = this.stall_time_max;
+                    let patience = this.patience.get_or_insert_with(|| Box::pin(sleep(time)));
+                    ready!(patience.as_mut().poll(cx));
+                    return Poll::Ready(Some(Err(self.fault(BodyFault::Client, Progress::CLIENT))));
+                }
+            };
+            this.patience = None;
             match kept(frame, keep_request_trailers) {
                 Some(None) => return Poll::Ready(None),
                 Some(Some(Ok(frame))) => break frame,

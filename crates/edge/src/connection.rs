@@ -1,49 +1,69 @@
-//! One client connection: its bytes through the guard and hyper, its requests to
+//! One client connection: what its requests have in common, and which protocol carries them to
 //! [`crate::request::serve`].
+//!
+//! [`serve_connection`] is where every byte of every client passes, whatever is spoken: what must hold
+//! for all of them (its end when the node is told to stop) is here; what belongs to one protocol is in
+//! [`crate::http1`] and [`crate::http2`].
 
-use std::convert::Infallible;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
-use shikiri_partition::{Hop, Scheme};
+use shikiri_partition::{Hop, Refused};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
-use crate::guard::{Findings, Guarded, Turn};
-use crate::node::Worker;
+use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
-use crate::request;
+use crate::transport::{Protocol, Transport};
+use crate::{guard, http1, http2};
 
 /// What the requests of one client connection have in common.
 pub(crate) struct Connection {
-    client: IpAddr,
+    transport: Transport,
     trusted: bool,
-    findings: Arc<Findings>,
     passes: ViewerPool,
 }
 
 impl Connection {
-    /// The next request's turn, with what the guard found about its bytes.
-    pub(crate) fn turn(&self) -> Turn {
-        self.findings.turn()
+    fn new(node: &Node, transport: Transport) -> Arc<Self> {
+        Arc::new(Self {
+            trusted: node.trusts(transport.client),
+            transport,
+            passes: ViewerPool::default(),
+        })
+    }
+
+    /// How the client reaches us.
+    pub(crate) const fn transport(&self) -> &Transport {
+        &self.transport
     }
 
     /// The hop before us.
-    pub(crate) const fn hop(&self) -> Hop {
+    pub(crate) fn hop(&self) -> Hop<'_> {
         Hop {
-            client: self.client,
+            client: self.client(),
             trusted: self.trusted,
-            scheme: Scheme::Http,
+            scheme: self.transport.scheme(),
+            certificate: self.transport.certificate(),
         }
+    }
+
+    /// The client's address.
+    pub(crate) const fn client(&self) -> IpAddr {
+        self.transport.client
     }
 
     /// Whether the client may be told reasons, and is believed about earlier hops.
     pub(crate) const fn is_trusted(&self) -> bool {
         self.trusted
+    }
+
+    /// Whether a request for this host may come on this connection.
+    pub(crate) fn is_for(&self, host: &str) -> bool {
+        self.transport
+            .tls
+            .as_ref()
+            .is_none_or(|tls| tls.names.hold(host))
     }
 
     /// Origin connections that belong to this client connection.
@@ -52,49 +72,54 @@ impl Connection {
     }
 }
 
-/// Serves a client connection until it ends, or until `stop` says so and its last request has been
-/// answered.
+/// One request's turn on its connection. While it lives, the connection is not idle.
+pub(crate) enum Turn {
+    /// On HTTP/1 the guard may refuse the request before or while it is read.
+    Guarded(guard::Turn),
+    /// On HTTP/2 a request is a stream of its own.
+    Stream(Stream),
+}
+
+/// A request's own stream.
+pub(crate) struct Stream {
+    /// Why it is refused, if it is: known from its head.
+    pub(crate) refused: Option<Refused>,
+    /// Takes interim responses to the client.
+    pub(crate) interim: mpsc::Sender<http::Response<()>>,
+}
+
+impl Turn {
+    /// Why the request is refused, if it is. After reading its body has failed, ask again.
+    pub(crate) fn refused(&self) -> Option<Refused> {
+        match self {
+            Self::Guarded(turn) => turn.refused(),
+            Self::Stream(stream) => stream.refused,
+        }
+    }
+
+    /// Where interim responses to this request go; `None` when its protocol's library sends none.
+    pub(crate) const fn interim(&self) -> Option<&mpsc::Sender<http::Response<()>>> {
+        match self {
+            Self::Guarded(_) => None,
+            Self::Stream(stream) => Some(&stream.interim),
+        }
+    }
+}
+
+/// Serves a client connection until it ends, or until `stop` says so and its running requests have
+/// been answered.
 pub async fn serve_connection<IO>(
     worker: &Arc<Worker>,
     io: IO,
-    client: SocketAddr,
-    mut stop: watch::Receiver<bool>,
+    transport: Transport,
+    stop: watch::Receiver<bool>,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let node = worker.node();
-    let limits = *node.stance().rules.limits();
-    let findings = Findings::new();
-    let guarded = Guarded::new(io, &limits, Arc::clone(&findings));
-    let client = client.ip().to_canonical();
-    let connection = Arc::new(Connection {
-        client,
-        trusted: node.trusts(client),
-        findings,
-        passes: ViewerPool::default(),
-    });
-    let service = service_fn(|request| {
-        let worker = Arc::clone(worker);
-        let connection = Arc::clone(&connection);
-        async move { Ok::<_, Infallible>(request::serve(&worker, &connection, request).await) }
-    });
-    let serving = http1::Builder::new()
-        // The node's clock, not the library's, says what time it is.
-        .auto_date_header(false)
-        .max_headers(limits.head_fields_max)
-        .max_buf_size(limits.head_bytes_max.max(8192) + 8192)
-        .serve_connection(TokioIo::new(guarded), service);
-    let mut serving = pin!(serving);
-    let ended = tokio::select! {
-        biased;
-        ended = serving.as_mut() => ended,
-        () = told_to_stop(&mut stop) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client connection ended");
+    let connection = Connection::new(worker.node(), transport);
+    match connection.transport.protocol {
+        Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,
+        Protocol::Http2 => http2::serve(worker, &connection, io, stop).await,
     }
 }
 

@@ -10,7 +10,7 @@
 //!   used again only for the same client connection under the same credentials.
 //! - The store takes what was admitted, and nothing else ([`store`]).
 //! - Who waits for a fill gets it only when it was admitted ([`flight`]).
-//! - Everything has a bound.
+//! - Everything has a bound, whichever protocol a client speaks.
 
 pub mod admin;
 pub mod answer;
@@ -19,6 +19,9 @@ pub mod connection;
 mod fill;
 mod flight;
 pub mod guard;
+mod http1;
+mod http2;
+mod incoming;
 pub mod listen;
 mod meter;
 pub mod node;
@@ -27,9 +30,11 @@ mod purge;
 mod remembered;
 pub mod request;
 mod store;
+pub mod transport;
 pub mod world;
 
 pub use connection::serve_connection;
 pub use node::{Config, Counts, Node, Stance, TrustedNetwork, Worker};
 pub use origin::{Asked, OriginFault, ask_whole};
+pub use transport::Transport;
 pub use world::{RealWorld, Wire, World};

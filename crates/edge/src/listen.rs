@@ -18,6 +18,7 @@ use tokio::time::{interval, timeout};
 
 use crate::connection::{serve_connection, told_to_stop};
 use crate::node::{Node, Worker};
+use crate::transport::Transport;
 
 /// Connections that the kernel holds for one listener before we take them.
 const BACKLOG: u32 = 1024;
@@ -220,7 +221,7 @@ async fn accept(
         }
         let (worker, stopped, alive) = (Arc::clone(&worker), stopped.clone(), alive.clone());
         tokio::spawn(async move {
-            serve_connection(&worker, stream, client, stopped).await;
+            serve_connection(&worker, stream, Transport::plain(client), stopped).await;
             drop((counted, alive));
         });
     }

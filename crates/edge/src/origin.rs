@@ -27,17 +27,17 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use shikiri_partition::{Key, Limits, Outbound, PassRequest};
+use shikiri_partition::{Key, Limits, Outbound, PassRequest, keep_of_interim};
 use shikiri_record::Digest;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, Sleep, timeout};
 
 use crate::body::{BodyFault, InBody, Progress};
-use crate::connection::Connection;
+use crate::connection::{Connection, Turn};
+use crate::incoming::Incoming;
 use crate::node::Worker;
 
 /// Why an origin gave no response.
@@ -133,6 +133,7 @@ pub(crate) async fn shared(
         signs: Arc::default(),
         expects: false,
         progress: None,
+        interim: None,
     };
     sending
         .send(worker, request, |sending| {
@@ -145,6 +146,7 @@ pub(crate) async fn shared(
 pub(crate) async fn pass(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
+    turn: &Turn,
     request: PassRequest,
     body: Option<Incoming>,
 ) -> Result<Response, OriginFault> {
@@ -160,6 +162,10 @@ pub(crate) async fn pass(
     // Without credentials nobody knows who sent it, and a body may hold what makes somebody out of
     // anybody (a login): what is late on such a connection is shown to no other.
     let has_body = body.as_ref().is_some_and(|body| !body.is_end_stream());
+    if has_body && !headers.contains_key(CONTENT_LENGTH) {
+        // Said, since the library sends no body of unknown length after some methods unless it is.
+        headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
     let reusable = names_its_sender && !has_body;
     let tied = headers
         .get_all(AUTHORIZATION)
@@ -184,7 +190,7 @@ pub(crate) async fn pass(
         None => (OutgoingBody::Empty, None),
         Some(body) => {
             let gate = expects.then(|| wait_for_continue(Arc::clone(&signs)));
-            let (body, progress) = InBody::new(body, limits.request_body_bytes_max, gate);
+            let (body, progress) = InBody::new(body, &limits, gate);
             (OutgoingBody::Client(Box::new(body)), Some(progress))
         }
     };
@@ -199,6 +205,7 @@ pub(crate) async fn pass(
         signs,
         expects,
         progress,
+        interim: turn.interim().cloned(),
     };
     let idle =
         |sending: &Sending| connection.checkout(worker, &sending.place, credentials, &limits);
@@ -214,6 +221,8 @@ struct Sending {
     /// The client waits to be asked for its body.
     expects: bool,
     progress: Option<Arc<Progress>>,
+    /// Takes interim responses to the viewer. A shared fetch has none.
+    interim: Option<mpsc::Sender<http::Response<()>>>,
 }
 
 /// Why one try gave no response.
@@ -257,9 +266,12 @@ impl Sending {
         mut request: Request<OutgoingBody>,
     ) -> Result<Response, Failed> {
         let (signs, expects) = (Arc::clone(&self.signs), self.expects);
+        let interim = self.interim.clone();
         hyper::ext::on_informational(&mut request, move |response| match response.status() {
             StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
-            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {}
+            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {
+                relay(interim.as_ref(), response.status(), response.headers());
+            }
             _ => signs.surprised.store(true, Ordering::Relaxed),
         });
         let sending = conn.sender.try_send_request(request);
@@ -303,6 +315,21 @@ impl Sending {
         self.progress
             .as_ref()
             .map_or(0, |progress| progress.moved())
+    }
+}
+
+/// Sends an interim response on to whom the final one is for.
+fn relay(
+    interim: Option<&mpsc::Sender<http::Response<()>>>,
+    status: StatusCode,
+    headers: &HeaderMap,
+) {
+    if let Some(interim) = interim {
+        let mut response = http::Response::new(());
+        *response.status_mut() = status;
+        *response.headers_mut() = keep_of_interim(headers);
+        // It is a hint: one too many, or too late, is left out.
+        drop(interim.try_send(response));
     }
 }
 
@@ -600,11 +627,11 @@ impl Home {
 
 fn received(
     mut conn: Conn,
-    response: hyper::Response<Incoming>,
+    response: hyper::Response<hyper::body::Incoming>,
     home: &Home,
     limits: &Limits,
 ) -> Response {
-    let (parts, body) = response.into_parts();
+    let (parts, body) = response.map(Incoming::Http1).into_parts();
     conn.idle_time_max = kept_alive(&parts.headers);
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();

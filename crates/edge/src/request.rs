@@ -9,20 +9,20 @@ use std::time::Duration;
 
 use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
-use hyper::body::Incoming;
+use http_body::Body;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, Conditions, Forwarded, Limits, Pass, Personal, Refused,
-    RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
+    Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
+    Personal, Refused, RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
 };
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
 use crate::answer;
 use crate::body::OutBody;
-use crate::connection::Connection;
+use crate::connection::{Connection, Turn};
 use crate::fill::{self, Led, Relayed};
 use crate::flight::{Joined, Outcome};
-use crate::guard::Turn;
+use crate::incoming::Incoming;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
 use crate::purge::Standing;
@@ -32,10 +32,10 @@ use crate::store::Object;
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
+    turn: Turn,
     request: Request<Incoming>,
 ) -> Response<OutBody> {
     let node = worker.node();
-    let turn = connection.turn();
     count(&node.counters.requests);
     // Listen: what the guard refused never becomes a request.
     if let Some(why) = turn.refused() {
@@ -56,6 +56,7 @@ pub(crate) async fn serve(
         connection,
         turn: &turn,
         stance: &stance,
+        has_body: !body.is_end_stream(),
         parts,
     };
     let began = Instant::now();
@@ -82,6 +83,8 @@ struct Asked<'a> {
     connection: &'a Arc<Connection>,
     turn: &'a Turn,
     stance: &'a Arc<Stance>,
+    /// Whether a body follows, said or unsaid.
+    has_body: bool,
     parts: Parts,
 }
 
@@ -102,6 +105,9 @@ impl Asked<'_> {
             Ok(head) => head,
             Err(why) => return refuse(node, why),
         };
+        if !self.connection.is_for(head.host()) {
+            return refuse(node, Refused::Misdirected);
+        }
         if self.comes_again() {
             return refuse(node, Refused::Loop);
         }
@@ -120,13 +126,20 @@ impl Asked<'_> {
 
     fn head(&self) -> Result<RequestHead<'_>, Refused> {
         let parts = &self.parts;
-        RequestHead::parse(
+        let mut head = RequestHead::parse(
             self.scheme(),
             parts.version,
             &parts.method,
             &parts.uri,
             &parts.headers,
-        )
+        )?;
+        head.has_body |= self.has_body;
+        head.certificate = self
+            .connection
+            .hop()
+            .certificate
+            .map(ClientCertificate::fingerprint);
+        Ok(head)
     }
 
     /// The scheme that the viewer used: a trusted hop before us may know better.
@@ -562,7 +575,7 @@ impl Asked<'_> {
             Err(why) => return refuse(node, why),
         };
         let began = Instant::now();
-        let passed = origin::pass(worker, connection, request, body).await;
+        let passed = origin::pass(worker, connection, turn, request, body).await;
         node.meters.origin_pass.add(began.elapsed());
         let mut response = match passed {
             Ok(response) => response,

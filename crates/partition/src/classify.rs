@@ -219,7 +219,7 @@ fn requester(session: &Session, head: &RequestHead<'_>) -> Requester {
     let mut names = head.headers.keys();
     let other = names.any(|name| viewer::is_credential_beside_cookies(name, session));
     Requester {
-        credentials: member_cookie || authorization || other,
+        credentials: member_cookie || authorization || other || head.certificate.is_some(),
         cookie,
         authorization,
         origin: head.headers.contains_key(ORIGIN),

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::header::{
     ACCEPT, ACCEPT_ENCODING, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use shikiri_record::{ClassDigest, Epoch, FillId, GrantId, Order, UnixMillis};
 
 use crate::admit::{Admitted, Fill};
@@ -265,6 +265,15 @@ impl Constants {
     #[must_use]
     pub const fn cdn_loop(&self) -> &HeaderValue {
         &self.cdn_loop
+    }
+
+    /// What is added to `Via` of a message that came in this version (RFC 9110 7.6.3).
+    pub(crate) fn via_of(&self, version: Version) -> HeaderValue {
+        if version != Version::HTTP_2 {
+            return self.via.clone();
+        }
+        let node = [b"2.0 ", self.cdn_loop.as_bytes()].concat();
+        HeaderValue::from_bytes(&node).expect("a token is a header value")
     }
 
     /// The value of `Via`.

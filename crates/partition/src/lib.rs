@@ -14,6 +14,7 @@
 
 mod admit;
 mod cache_status;
+mod certificate;
 mod classify;
 mod directives;
 #[cfg(feature = "seeded-faults")]
@@ -36,13 +37,15 @@ mod viewer;
 
 pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
 pub use cache_status::{CacheStatus, Forwarded};
+pub use certificate::ClientCertificate;
 pub use classify::{Classified, Requester, Sharing, Under};
 pub use freshness::Reuse;
 pub use gate::{Exceptions, Gate, gate};
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
 pub use pass::{
-    Hop, Pass, PassRequest, keep_request_trailers, keep_response_trailers, leave_as_private,
+    Hop, Pass, PassRequest, keep_of_interim, keep_request_trailers, keep_response_trailers,
+    leave_as_private,
 };
 pub use reason::{NotShared, Personal, Refused};
 pub use request::{RequestHead, Scheme};

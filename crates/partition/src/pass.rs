@@ -6,9 +6,12 @@
 
 use std::net::IpAddr;
 
-use http::header::{CACHE_CONTROL, CONNECTION, DATE, HOST, PRAGMA, REFERER, TE, VIA};
+use http::header::{
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, DATE, HOST, LINK, PRAGMA, REFERER, TE, VIA,
+};
 use http::{HeaderMap, HeaderName, HeaderValue, request};
 
+use crate::certificate::ClientCertificate;
 use crate::directives::Directives;
 use crate::hop;
 use crate::identity;
@@ -44,7 +47,7 @@ impl Pass {
         self,
         parts: request::Parts,
         rules: &Rules,
-        hop: &Hop,
+        hop: &Hop<'_>,
         constants: &Constants,
     ) -> Result<PassRequest, Refused> {
         let request::Parts {
@@ -57,13 +60,20 @@ impl Pass {
         let head = RequestHead::parse(hop.scheme, *version, method, uri, headers)?;
         let origin = rules.origin_for(head.host()).ok_or(Refused::UnknownHost)?;
         let (authority, target) = (head.authority.clone(), head.target());
-        let (credentials, names_its_sender) = sender(&parts.headers, &target, rules.session());
+        let (credentials, names_its_sender) =
+            sender(&parts.headers, &target, rules.session(), hop.certificate);
         let mut headers = parts.headers;
         let takes_trailers =
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         hop::strip_hop_by_hop(&mut headers);
         if !hop.trusted {
             remove(&mut headers, hop::is_hop_claim);
+        }
+        // A trusted hop that ended the viewer's TLS knows the viewer's certificate; ours is the hop's own.
+        if let Some(certificate) = hop.certificate
+            && !headers.contains_key(hop::CLIENT_CERT)
+        {
+            headers.insert(hop::CLIENT_CERT, certificate.field().clone());
         }
         let host = match origin.host_header {
             OriginHost::Client => authority.clone(),
@@ -100,7 +110,7 @@ impl Pass {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        headers.append(VIA, constants.via.clone());
+        headers.append(VIA, constants.via_of(parts.version));
         headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());
         Ok(PassRequest {
             why: self.why,
@@ -132,13 +142,15 @@ fn forwarded_for(headers: &HeaderMap, client: IpAddr) -> HeaderValue {
 
 /// The hop before us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hop {
+pub struct Hop<'a> {
     /// The address that connected.
     pub client: IpAddr,
     /// Whether its claims about earlier hops are believed.
     pub trusted: bool,
     /// The scheme that the viewer used.
     pub scheme: Scheme,
+    /// The certificate that whoever connected has shown.
+    pub certificate: Option<&'a ClientCertificate>,
 }
 
 /// A request that goes to the origin as itself.
@@ -197,9 +209,17 @@ fn sender(
     headers: &HeaderMap,
     target: &str,
     session: &Session,
+    certificate: Option<&ClientCertificate>,
 ) -> (Option<shikiri_record::Digest>, bool) {
     let mut canonical = shikiri_record::Canonical::new("shikiri credentials 2");
     let (mut any, mut named, mut referer) = (false, false, None);
+    if let Some(certificate) = certificate {
+        (any, named) = (true, true);
+        // No header field has an empty name.
+        canonical
+            .text("")
+            .bytes(certificate.fingerprint().as_bytes());
+    }
     for (name, value) in headers {
         if !hop::says_nothing_of_its_sender(name) {
             // Where somebody came from changes with every page. It tells senders apart only where
@@ -243,6 +263,19 @@ pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     if !headers.contains_key(DATE) {
         headers.insert(DATE, now.clone());
     }
+}
+
+/// What of an interim response to a pass goes on to its viewer: what a browser may fetch beforehand
+/// (RFC 8297), and nothing that a final head alone may say.
+#[must_use]
+pub fn keep_of_interim(headers: &HeaderMap) -> HeaderMap {
+    let mut kept = HeaderMap::new();
+    for name in [LINK, CONTENT_SECURITY_POLICY] {
+        for value in headers.get_all(&name) {
+            kept.append(name.clone(), value.clone());
+        }
+    }
+    kept
 }
 
 /// What of a client's trailers goes on to an origin: not what only a head may say (RFC 9110 6.5.1),
@@ -305,7 +338,7 @@ mod tests {
                 let name: HeaderName = name.parse().expect("a name");
                 headers.append(name, value.parse().expect("a value"));
             }
-            sender(&headers, target, &session).0
+            sender(&headers, target, &session, None).0
         };
         assert_eq!(of(one) == of(other), expected, "{one:?} {other:?}");
     }
@@ -353,6 +386,7 @@ mod tests {
             client: "192.0.2.1".parse().unwrap(),
             trusted,
             scheme: Scheme::Http,
+            certificate: None,
         };
         let (_, _, fields) = Pass::new(Personal::NoClass)
             .outbound(parts, &rules(Vec::new()), &hop, &Constants::new("edge"))
@@ -475,8 +509,8 @@ mod tests {
         let session = Session::unspecific();
         let mut headers = HeaderMap::new();
         headers.insert("x-version", HeaderValue::from_static("2"));
-        assert!(!sender(&headers, "/login?token=a", &session).1);
+        assert!(!sender(&headers, "/login?token=a", &session, None).1);
         headers.insert(http::header::COOKIE, HeaderValue::from_static("s=a"));
-        assert!(sender(&headers, "/login", &session).1);
+        assert!(sender(&headers, "/login", &session, None).1);
     }
 }

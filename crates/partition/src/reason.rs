@@ -34,6 +34,9 @@ pub enum Refused {
     Expectation,
     /// No origin answers for this host (RFC 9110 15.5.20).
     UnknownHost,
+    /// The connection was made for another host: its TLS server name is not the request's (RFC 9110
+    /// 7.4).
+    Misdirected,
     /// The request came through this node before (RFC 8586).
     Loop,
     /// The head is larger than allowed (RFC 6585 5).
@@ -70,7 +73,7 @@ impl Refused {
             Self::Connect | Self::MaxForwards => StatusCode::METHOD_NOT_ALLOWED,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::Expectation => StatusCode::EXPECTATION_FAILED,
-            Self::UnknownHost => StatusCode::MISDIRECTED_REQUEST,
+            Self::UnknownHost | Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
@@ -88,6 +91,7 @@ impl Refused {
         matches!(
             self,
             Self::UnknownHost
+                | Self::Misdirected
                 | Self::Loop
                 | Self::Busy
                 | Self::OnlyIfCached
@@ -112,6 +116,7 @@ impl Refused {
             Self::Version => "version",
             Self::Expectation => "expectation",
             Self::UnknownHost => "unknown-host",
+            Self::Misdirected => "misdirected",
             Self::Loop => "loop",
             Self::HeadTooLarge => "head-too-large",
             Self::TargetTooLong => "target-too-long",

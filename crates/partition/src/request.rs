@@ -6,6 +6,8 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
+use shikiri_record::Digest;
+
 use crate::reason::Refused;
 
 /// The scheme that the viewer used.
@@ -52,10 +54,13 @@ pub struct RequestHead<'a> {
     pub headers: &'a HeaderMap,
     /// Whether a body follows, even an empty one that is chunked.
     pub has_body: bool,
+    /// The fingerprint of the client's certificate, if it came with one.
+    pub certificate: Option<Digest>,
 }
 
 impl<'a> RequestHead<'a> {
-    /// Reads a head.
+    /// Reads a head. What is not in it, whoever reads the connection adds: that a body follows without
+    /// any field that says so (HTTP/2), and the client's certificate.
     ///
     /// # Errors
     /// [`Refused`] when the request could be read in more than one way, or asks for what an edge
@@ -75,7 +80,8 @@ impl<'a> RequestHead<'a> {
             return Err(Refused::Target);
         }
         let authority = one_authority(scheme, version, uri, headers)?;
-        if uri.scheme_str().is_some_and(|s| s != scheme.as_str()) {
+        // HTTP/2 names the scheme of its own hop in every request; whoever reads the connection compares.
+        if version < Version::HTTP_2 && uri.scheme_str().is_some_and(|s| s != scheme.as_str()) {
             return Err(Refused::AuthorityMismatch);
         }
         let path = match uri.path() {
@@ -102,6 +108,7 @@ impl<'a> RequestHead<'a> {
             query: uri.query(),
             headers,
             has_body,
+            certificate: None,
         })
     }
 

@@ -299,6 +299,18 @@ pub struct Limits {
     pub invalidations_per_second_max: u32,
     /// How long running requests may take after the node was told to stop.
     pub shutdown_time_max: Duration,
+    /// TLS handshakes with clients at once.
+    pub handshakes_max: usize,
+    /// How long a client may take for whatever comes before its first request: PROXY protocol, TLS.
+    pub handshake_time_max: Duration,
+    /// Requests at once on one HTTP/2 connection.
+    pub h2_streams_max: u32,
+    /// Bytes of request bodies that one HTTP/2 connection may have in memory, and of response bodies
+    /// that one to an origin may.
+    pub h2_window_bytes_max: u32,
+    /// HTTP/2 frames that carry nothing (resets, pings, settings, priorities, empty data), from one
+    /// client in a second.
+    pub h2_control_frames_max: u32,
 }
 
 impl Default for Limits {
@@ -324,6 +336,11 @@ impl Default for Limits {
             remember_pass_time: Duration::from_secs(30),
             invalidations_per_second_max: 100,
             shutdown_time_max: Duration::from_secs(20),
+            handshakes_max: 1_000,
+            handshake_time_max: Duration::from_secs(10),
+            h2_streams_max: 100,
+            h2_window_bytes_max: 256 << 10,
+            h2_control_frames_max: 500,
         }
     }
 }

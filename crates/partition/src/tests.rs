@@ -73,6 +73,7 @@ pub(crate) fn key(class: &Class) -> Key {
         query: None,
         headers: &fields,
         has_body: false,
+        certificate: None,
     };
     Key::new(
         class,

@@ -160,6 +160,7 @@ mod tests {
             query: None,
             headers: &fields,
             has_body: false,
+            certificate: None,
         };
         Viewer::of(session, &head, certificate)
     }

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Node, Worker, World, serve_connection};
+use shikiri_edge::{Node, Transport, Worker, World, serve_connection};
 use shikiri_record::UnixMillis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -135,7 +135,9 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
     tokio::spawn(async move {
         while let Ok((stream, client)) = edge.accept().await {
             let (worker, stopped) = (Arc::clone(&worker), stopped.clone());
-            tokio::spawn(async move { serve_connection(&worker, stream, client, stopped).await });
+            tokio::spawn(async move {
+                serve_connection(&worker, stream, Transport::plain(client), stopped).await;
+            });
         }
     });
 

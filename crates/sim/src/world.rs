@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Config, Counts, Node, Worker, World, serve_connection};
+use shikiri_edge::{Config, Counts, Node, Transport, Worker, World, serve_connection};
 use shikiri_partition::{Rules, policy};
 use shikiri_record::{PolicyText, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -186,7 +186,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         tokio::spawn(async move {
             // A connection comes with its first request.
             begins.sleep_until(first_at).await;
-            serve_connection(&worker, theirs, address, stopped).await;
+            serve_connection(&worker, theirs, Transport::plain(address), stopped).await;
         });
         tokio::spawn(acting(
             ours,

@@ -10,7 +10,8 @@
 //! Invariant: the verdict depends on the bytes alone, not on how they were split. The first fault
 //! in byte order names the refusal.
 
-use shikiri_partition::Refused;
+use http::request::Parts;
+use shikiri_partition::{Limits, Refused};
 
 use super::Bounds;
 
@@ -64,12 +65,7 @@ impl HeadScan {
         Self {
             line: LinePart::Method,
             fields: FieldScan::new(),
-            told: Told {
-                is_http_10: false,
-                has_host: false,
-                length: None,
-                is_chunked: false,
-            },
+            told: Told::new(),
         }
     }
 
@@ -173,6 +169,34 @@ impl HeadScan {
     }
 }
 
+/// Why a head that came in frames of HTTP/2 is refused, if it is: for all that a scan of its bytes would
+/// refuse and the library that read it does not. An origin of HTTP/1 would read it as two.
+pub(crate) fn refusal_of_parsed(parts: &Parts, limits: &Limits) -> Option<Refused> {
+    let bounds = Bounds::of(limits);
+    let target = parts.uri.path_and_query();
+    let target = target.map_or("", |target| target.as_str()).as_bytes();
+    if target.len() > bounds.target_bytes_max {
+        return Some(Refused::TargetTooLong);
+    }
+    if run(target, 0, usize::MAX, TARGET) < target.len() {
+        return Some(Refused::MalformedHead);
+    }
+    if parts.headers.len() > bounds.head_fields_max {
+        return Some(Refused::HeadTooLarge);
+    }
+    let mut told = Told::new();
+    for (name, value) in &parts.headers {
+        // RFC 9113 8.2.1: an HTTP/1 origin would read it without.
+        if trim(value.as_bytes()).len() != value.len() {
+            return Some(Refused::MalformedHead);
+        }
+        if let Err(why) = told.take(name.as_str().as_bytes(), value.as_bytes(), &bounds) {
+            return Some(why);
+        }
+    }
+    None
+}
+
 /// What a head has said of its framing so far.
 #[derive(Debug)]
 struct Told {
@@ -183,6 +207,15 @@ struct Told {
 }
 
 impl Told {
+    const fn new() -> Self {
+        Self {
+            is_http_10: false,
+            has_host: false,
+            length: None,
+            is_chunked: false,
+        }
+    }
+
     /// Takes in one field.
     fn take(&mut self, name: &[u8], value: &[u8], bounds: &Bounds) -> Result<(), Refused> {
         match Framing::of(name) {

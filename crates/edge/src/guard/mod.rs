@@ -1,4 +1,5 @@
-//! The guard between a client's socket and hyper: strict HTTP/1 request framing.
+//! The guard between a client's socket and what reads it: strict HTTP/1 request framing, and counted
+//! HTTP/2 frames ([`Framed`]).
 //!
 //! For: refusing, on the bytes themselves, every request that two readers could frame in two ways.
 //! Hyper mends much of what it reads (bare LF, equal lengths twice, a length beside a coding, two
@@ -19,6 +20,7 @@
 
 mod body;
 mod findings;
+mod frames;
 mod head;
 mod reader;
 mod timer;
@@ -34,6 +36,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
 pub use findings::{Findings, Turn};
+pub use frames::{Flood, Framed, Scan};
+pub(crate) use head::refusal_of_parsed;
 use reader::{Awaits, Reader, Step};
 use timer::Timer;
 

@@ -1,12 +1,12 @@
 //! A small world for tests of the node: one origin that answers by a function, clients that write
 //! bytes and read bytes, and time that stands still until nothing else can happen.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shikiri_edge::{Config, Node, Wire, Worker, World, serve_connection};
+use shikiri_edge::{Config, Node, Transport, Wire, Worker, World, serve_connection};
 use shikiri_partition::{Origin, Rules, policy};
 use shikiri_record::{PolicyText, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -184,6 +184,10 @@ async fn request(wire: &mut DuplexStream, buffer: &mut Vec<u8>) -> Option<String
     }
 }
 
+/// Where clients come from: a trusted address.
+pub(crate) const CLIENT: SocketAddr =
+    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), 40000);
+
 /// A node in its world.
 pub(crate) struct TestNode {
     pub(crate) node: Arc<Node>,
@@ -238,14 +242,18 @@ impl TestNode {
 
     /// A client connection.
     pub(crate) fn client(&self) -> Client {
-        let (ours, theirs) = duplex(64 << 10);
-        let (worker, stop) = (Arc::clone(&self.worker), self.stop.subscribe());
-        let address: SocketAddr = "192.0.2.1:40000".parse().unwrap();
-        tokio::spawn(async move { serve_connection(&worker, theirs, address, stop).await });
         Client {
-            wire: ours,
+            wire: self.wire(Transport::plain(CLIENT)),
             buffer: Vec::new(),
         }
+    }
+
+    /// The client's end of a connection, whatever is spoken on it.
+    pub(crate) fn wire(&self, transport: Transport) -> DuplexStream {
+        let (ours, theirs) = duplex(64 << 10);
+        let (worker, stop) = (Arc::clone(&self.worker), self.stop.subscribe());
+        tokio::spawn(async move { serve_connection(&worker, theirs, transport, stop).await });
+        ours
     }
 
     /// One request on a connection of its own.

@@ -1,0 +1,56 @@
+//! HTTP/1 on a client connection: its bytes through the guard and hyper.
+
+use std::convert::Infallible;
+use std::pin::pin;
+use std::sync::Arc;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::watch;
+
+use crate::connection::{Connection, Turn, told_to_stop};
+use crate::guard::{Findings, Guarded};
+use crate::incoming::Incoming;
+use crate::node::Worker;
+use crate::request;
+
+/// Serves requests one after another until the connection ends.
+pub(crate) async fn serve<IO>(
+    worker: &Arc<Worker>,
+    connection: &Arc<Connection>,
+    io: IO,
+    mut stop: watch::Receiver<bool>,
+) where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let limits = worker.limits();
+    let findings = Findings::new();
+    let guarded = Guarded::new(io, &limits, Arc::clone(&findings));
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        let (worker, connection) = (Arc::clone(worker), Arc::clone(connection));
+        // Requests are counted as hyper hands them over, before any of them waits.
+        let turn = Turn::Guarded(findings.turn());
+        let request = request.map(Incoming::Http1);
+        async move { Ok::<_, Infallible>(request::serve(&worker, &connection, turn, request).await) }
+    });
+    let serving = http1::Builder::new()
+        // The node's clock, not the library's, says what time it is.
+        .auto_date_header(false)
+        .max_headers(limits.head_fields_max)
+        .max_buf_size(limits.head_bytes_max.max(8192) + 8192)
+        .serve_connection(TokioIo::new(guarded), service);
+    let mut serving = pin!(serving);
+    let ended = tokio::select! {
+        biased;
+        ended = serving.as_mut() => ended,
+        () = told_to_stop(&mut stop) => {
+            serving.as_mut().graceful_shutdown();
+            serving.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a client connection ended");
+    }
+}
