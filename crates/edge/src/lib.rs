@@ -15,6 +15,7 @@
 pub mod admin;
 pub mod answer;
 mod body;
+mod chain;
 pub mod connection;
 mod fill;
 mod flight;
@@ -33,7 +34,9 @@ mod store;
 pub mod transport;
 pub mod world;
 
+pub use chain::Chain;
 pub use connection::serve_connection;
+pub use meter::note_panic;
 pub use node::{Config, Counts, Node, Stance, TrustedNetwork, Worker};
 pub use origin::{Asked, OriginFault, ask_whole};
 pub use transport::Transport;

@@ -12,6 +12,19 @@ pub(crate) const BOUNDS_US: [u64; 14] = [
     2_500_000, 5_000_000, 10_000_000,
 ];
 
+/// Panics of this process. There is one hook for them, whatever nodes there are.
+static PANICS: AtomicU64 = AtomicU64::new(0);
+
+/// Counts a panic, from the hook that saw it.
+pub fn note_panic() {
+    PANICS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Panics of this process so far.
+pub(crate) fn panics() -> u64 {
+    PANICS.load(Ordering::Relaxed)
+}
+
 /// The durations of one kind of thing.
 #[derive(Debug, Default)]
 pub(crate) struct Histogram {

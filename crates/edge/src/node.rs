@@ -9,6 +9,7 @@ use serde::Serialize;
 use shikiri_partition::{Constants, Key, Limits, Rules};
 use shikiri_record::{Epoch, FillId, Mode, UnixMillis};
 
+use crate::chain::Chain;
 use crate::flight::Flights;
 use crate::meter::Meters;
 use crate::origin::{OriginFault, Pool};
@@ -339,7 +340,7 @@ impl Node {
         let failures = self.counters.failures.fetch_add(1, Ordering::Relaxed) + 1;
         let second = self.now().seconds();
         if self.failure_logged.swap(second, Ordering::Relaxed) != second {
-            tracing::warn!(%fault, failures, "an origin failed");
+            tracing::warn!(fault = %Chain(fault), failures, "an origin failed");
         }
     }
 

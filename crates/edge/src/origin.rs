@@ -50,8 +50,8 @@ pub enum OriginFault {
     #[error("the origin {0} did not accept a connection in {1:?}")]
     ConnectTime(String, Duration),
     /// It closed, or broke HTTP, before a response head.
-    #[error("the origin {0} gave no response: {1}")]
-    NoResponse(String, hyper::Error),
+    #[error("the origin {0} gave no response")]
+    NoResponse(String, #[source] hyper::Error),
     /// It sent no response head in time.
     #[error("the origin {0} sent no response head in {1:?}")]
     FirstByteTime(String, Duration),

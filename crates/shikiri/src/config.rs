@@ -20,6 +20,8 @@ use shikiri_edge::TrustedNetwork;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::log::{Format, Levels};
+
 /// The version of the file's language.
 const VERSION: u64 = 1;
 
@@ -80,7 +82,8 @@ pub(crate) struct AdminSection {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct LogSection {
-    pub(crate) level: Option<Parsed<Level>>,
+    pub(crate) level: Option<Parsed<Levels>>,
+    pub(crate) format: Option<Parsed<Format>>,
 }
 
 /// A value that is written as text, read by its `FromStr`, whose error says what to write.
@@ -143,20 +146,6 @@ impl FromStr for NodeName {
             return Err("a node's name has letters, digits, `-`, `.` and `_`, at most 64".into());
         }
         Ok(Self(name.to_owned()))
-    }
-}
-
-/// How much is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Level(pub(crate) tracing::Level);
-
-impl FromStr for Level {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        text.parse()
-            .map(Self)
-            .map_err(|_| format!("`{text}` is no level: write error, warn, info, debug or trace"))
     }
 }
 
@@ -418,7 +407,10 @@ mod tests {
         config.folder = "/srv".into();
         assert_eq!(config.node.name.as_ref().unwrap().0.0, "edge-1");
         assert_eq!(config.listen.len(), 2);
-        assert_eq!(config.log.level.as_ref().unwrap().0.0, tracing::Level::WARN);
+        assert_eq!(
+            config.log.level.as_ref().unwrap().0,
+            "warn".parse().unwrap()
+        );
         assert_eq!(config.node.workers.map(NonZeroUsize::get), Some(3));
         for (named, meant) in [("d", "/srv/d"), ("/etc/p.toml", "/etc/p.toml")] {
             assert_eq!(config.path(Path::new(named)), Path::new(meant));
@@ -462,7 +454,8 @@ mod tests {
                  Write `address = …`; docs/configuration.md says what it takes.",
                 "e.toml:9:11: `80` is no address with a port\n  \
                  Write 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080.",
-                "e.toml:11:9: `loud` is no level\n  Write error, warn, info, debug or trace.",
+                "e.toml:11:9: `loud` is no level\n  Write error, warn, info, debug or trace, and others for \
+                 some modules: info,shikiri_edge::origin=debug.",
             ],
         );
         check(

@@ -13,10 +13,11 @@ use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Address, Level, NodeName};
+use crate::config::{Address, NodeName};
 use crate::data::DataFolder;
+use crate::log::{Format, Levels};
 use crate::settings::Settings;
-use crate::{files, say};
+use crate::{files, log, say};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -67,19 +68,19 @@ pub(crate) struct Args {
     /// and kept in the data folder when not given.
     #[arg(long, value_name = "NAME")]
     pub(crate) node: Option<NodeName>,
-    /// What to log to standard error: `error`, `warn`, `info` (when not given), `debug`, `trace`.
-    #[arg(long, value_name = "LEVEL")]
-    pub(crate) log: Option<Level>,
+    /// What to log to standard error: `error`, `warn`, `info` (when not given), `debug`, `trace`, and
+    /// others for some modules: `info,shikiri_edge::origin=debug`.
+    #[arg(long, value_name = "LEVELS")]
+    pub(crate) log: Option<Levels>,
+    /// The form of the log: `text` (when not given) or `json`.
+    #[arg(long, value_name = "FORM")]
+    pub(crate) log_format: Option<Format>,
 }
 
 /// Runs the edge until it is told to stop.
 pub(crate) fn run(args: &Args) -> Result<(), String> {
     let settings = Settings::of(args)?;
-    tracing_subscriber::fmt()
-        .with_max_level(settings.log)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+    log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
     let data = DataFolder::open(&settings.data)?;
@@ -134,10 +135,10 @@ async fn govern(
     let mut hangup = handler(SignalKind::hangup())?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
-    open_doors(settings, admin).await?;
     for address in listening.addresses() {
         say(&format!("listening on http://{address}\n"))?;
     }
+    open_doors(settings, admin).await?;
     admin.enter(Phase::Serving);
     try_origins(admin.node()).await;
     let mut tick = tokio::time::interval(Duration::from_secs(5));
@@ -178,6 +179,7 @@ async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<(), Strin
         ));
     }
     tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
+    say(&format!("admin on http://{address}\n"))?;
     let rules = TcpRules {
         hosts: tcp.hosts.clone(),
         changes: tcp.changes,

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use shikiri_edge::{Asked, Config, Node, RealWorld, Worker, ask_whole};
+use shikiri_edge::{Asked, Chain, Config, Node, RealWorld, Worker, ask_whole};
 use shikiri_partition::{
     Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
     SecondCopy, SharedFetch, Sharing, To, Under,
@@ -213,7 +213,7 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
     let ask = |outbound: Outbound| {
         runtime
             .block_on(ask_whole(&worker, outbound, bytes_max))
-            .map_err(|fault| fault.to_string())
+            .map_err(|fault| Chain(&fault).to_string())
     };
     let first = ask(outbound)?;
     answer(table, &first);

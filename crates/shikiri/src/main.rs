@@ -8,6 +8,7 @@ mod data;
 mod edge;
 mod explain;
 mod files;
+mod log;
 mod policy;
 mod remote;
 mod settings;

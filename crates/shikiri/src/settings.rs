@@ -8,9 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use shikiri_edge::TrustedNetwork;
-use tracing::Level;
 
 use crate::config::ConfigFile;
+use crate::log::{Format, Levels};
 use crate::{data, edge};
 
 /// Where the edge listens when nothing is said.
@@ -32,7 +32,8 @@ pub(crate) struct Settings {
     pub(crate) workers: usize,
     /// The node's name; the data folder has one when this is none.
     pub(crate) node: Option<String>,
-    pub(crate) log: Level,
+    pub(crate) log: Levels,
+    pub(crate) log_format: Format,
 }
 
 /// The admin interface's TCP listener.
@@ -86,8 +87,13 @@ impl Settings {
                 .map(|name| name.0),
             log: args
                 .log
-                .or_else(|| config.log.level.as_ref().map(|level| level.0))
-                .map_or(Level::INFO, |level| level.0),
+                .clone()
+                .or_else(|| config.log.level.map(|level| level.0))
+                .unwrap_or_default(),
+            log_format: args
+                .log_format
+                .or_else(|| config.log.format.map(|format| format.0))
+                .unwrap_or_default(),
         })
     }
 }
@@ -166,27 +172,32 @@ mod tests {
         let none = settings("--origin http://flag.test");
         assert_eq!(none.listen, [LISTEN_DEFAULT]);
         assert_eq!(none.control, PathBuf::from("shikiri-data/control.sock"));
-        assert_eq!((none.node, none.log, none.admin), (None, Level::INFO, None));
+        assert_eq!(
+            (none.node, none.log, none.admin),
+            (None, Levels::default(), None)
+        );
 
         let told = settings(&at);
         assert_eq!(told.origin.as_deref(), Some("http://file.test"));
         assert_eq!(told.listen, ["127.0.0.1:1".parse().unwrap()]);
         assert_eq!(told.policy, Some(folder.join("p.toml")));
         assert_eq!(told.control, folder.join("d/control.sock"));
-        assert_eq!((told.workers, told.log), (7, Level::DEBUG));
+        assert_eq!((told.workers, told.log), (7, "debug".parse().unwrap()));
+        assert_eq!(told.log_format, Format::Text);
         assert_eq!(told.trust, ["192.0.2.1".parse().unwrap()]);
         let admin = told.admin.unwrap();
         assert_eq!((admin.address.port(), admin.changes), (9, true));
 
         let both = settings(&format!(
             "{at} --origin http://flag.test --listen 127.0.0.1:2 --listen 127.0.0.1:3 --policy q.toml \
-             --trust ::1 --data e --workers 2 --node flag --log error --admin 127.0.0.1:8"
+             --trust ::1 --data e --workers 2 --node flag --log error --log-format json --admin 127.0.0.1:8"
         ));
         assert_eq!(both.origin.as_deref(), Some("http://flag.test"));
         assert_eq!(both.listen.len(), 2);
         assert_eq!(both.policy, Some("q.toml".into()));
         assert_eq!(both.control, PathBuf::from("e/control.sock"));
-        assert_eq!((both.workers, both.log), (2, Level::ERROR));
+        assert_eq!((both.workers, both.log), (2, "error".parse().unwrap()));
+        assert_eq!(both.log_format, Format::Json);
         assert_eq!(both.trust, ["::1".parse().unwrap()]);
         assert_eq!(both.node.as_deref(), Some("flag"));
         assert_eq!(both.admin.unwrap().address.port(), 8);

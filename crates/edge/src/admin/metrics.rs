@@ -7,7 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::Phase;
 use super::status::Status;
-use crate::meter::{BOUNDS_US, Histogram};
+use crate::meter::{self, BOUNDS_US, Histogram};
 use crate::node::Node;
 
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -110,6 +110,12 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "gauge",
         "Bytes that stored objects take.",
         c.bytes,
+    );
+    page.one(
+        "shikiri_panics_total",
+        "counter",
+        "Requests that a fault of the program ended.",
+        meter::panics(),
     );
     page.histograms(
         "shikiri_response_seconds",
