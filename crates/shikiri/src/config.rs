@@ -59,6 +59,7 @@ pub(crate) struct NodeSection {
     pub(crate) origin: Option<String>,
     pub(crate) control: Option<PathBuf>,
     pub(crate) trust: Vec<Parsed<TrustedNetwork>>,
+    pub(crate) watch: Option<bool>,
     pub(crate) workers: Option<NonZeroUsize>,
 }
 
@@ -443,7 +444,7 @@ mod tests {
                 "e.toml:3:8: a node's name has letters, digits, `-`, `.` and `_`, at most 64\n  \
                  docs/configuration.md says what each key takes.",
                 "e.toml:4:1: `polciy` is not known here\n  Did you mean `policy`? Known here: \
-                 `name`, `data`, `policy`, `origin`, `control`, `trust`, `workers`.",
+                 `name`, `data`, `policy`, `origin`, `control`, `trust`, `watch`, `workers`.",
                 "e.toml:5:11: invalid value: integer `0`, expected a nonzero usize\n  \
                  docs/configuration.md says what each key takes.",
                 "e.toml:6:17: `all` is no address or network\n  \

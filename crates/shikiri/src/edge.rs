@@ -1,11 +1,12 @@
 //! `shikiri edge`: the edge in front of a site.
 
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shikiri_edge::admin::{self, Admin, Phase, Reload, TcpRules, Tokens};
+use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules, Tokens};
 use shikiri_edge::listen::{self, Listening};
 use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
 use shikiri_partition::Rules;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Address, NodeName};
 use crate::data::DataFolder;
 use crate::log::{Format, Levels};
+use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::{files, log, say};
 
@@ -75,12 +77,15 @@ pub(crate) struct Args {
     /// The form of the log: `text` (when not given) or `json`.
     #[arg(long, value_name = "FORM")]
     pub(crate) log_format: Option<Format>,
+    /// Do not read files again that have changed: on `shikiri reload` and SIGHUP alone.
+    #[arg(long)]
+    pub(crate) no_watch: bool,
 }
 
 /// Runs the edge until it is told to stop.
-pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let settings = Settings::of(args)?;
-    log::start(&settings.log, settings.log_format);
+pub(crate) fn run(args: Args) -> Result<(), String> {
+    let settings = Settings::of(&args)?;
+    let log = log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
     let data = DataFolder::open(&settings.data)?;
@@ -106,15 +111,15 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let listening = listen::listen(&node, &settings.listen, settings.workers)
         .map_err(|fault| fault.to_string())?;
 
-    let policy = settings.policy.clone();
-    let read: Reload = Arc::new(move || files::rules(policy.as_deref(), origin.as_ref()));
+    let parts = Arc::new(Parts::new(parts(args, &settings, log, &node)));
+    let read = Arc::clone(&parts);
     let tokens = Tokens::open(&data.join("tokens.json")).map_err(|fault| fault.to_string())?;
-    let admin = Admin::new(node, tokens, read);
+    let admin = Admin::new(node, tokens, Arc::new(move |by| read.all(by)));
     let runtime = Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(govern(&settings, &admin, &listening))?;
+    runtime.block_on(govern(&settings, &admin, &parts, &listening))?;
     tracing::info!("stopping: running requests may end");
     admin.enter(Phase::Stopping);
     listening.shut_down();
@@ -129,38 +134,98 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
 async fn govern(
     settings: &Settings,
     admin: &Arc<Admin>,
+    parts: &Arc<Parts>,
     listening: &Listening,
 ) -> Result<(), String> {
     let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
     let mut hangup = handler(SignalKind::hangup())?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
+    let door = open_doors(settings, admin).await?;
     for address in listening.addresses() {
         say(&format!("listening on http://{address}\n"))?;
     }
-    open_doors(settings, admin).await?;
+    if let Some(address) = door {
+        say(&format!("admin on http://{address}\n"))?;
+    }
     admin.enter(Phase::Serving);
     try_origins(admin.node()).await;
     let mut tick = tokio::time::interval(Duration::from_secs(5));
+    let mut look = tokio::time::interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             // What went wrong is logged; the old rules stay.
-            _ = hangup.recv() => drop(admin.reload()),
+            _ = hangup.recv() => drop(admin.reload(&Actor::Signal)),
             _ = tick.tick() => admin.node().maintain(),
+            _ = look.tick(), if settings.watch => look_at_files(admin, parts).await,
         }
     }
 }
 
-/// Opens the admin interface: the control socket, and the TCP listener when there is to be one.
-async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<(), String> {
+/// Reads again what has changed on disk, away from what answers requests.
+async fn look_at_files(admin: &Admin, parts: &Arc<Parts>) {
+    let parts = Arc::clone(parts);
+    let looked = tokio::task::spawn_blocking(move || parts.look(&Actor::Watch)).await;
+    admin.note_reloaded(&looked.unwrap_or_default(), &Actor::Watch);
+}
+
+/// What is read again while the node runs: the config first, since it says where the policy is.
+fn parts(args: Args, settings: &Settings, log: log::Handle, node: &Arc<Node>) -> Vec<Part> {
+    let current = Arc::new(Mutex::new(settings.clone()));
+    let mut parts = Vec::new();
+    if let Some(file) = args.config.clone() {
+        let current = Arc::clone(&current);
+        parts.push(Part {
+            name: "config",
+            files: Box::new(move || vec![file.clone()]),
+            apply: Box::new(move |_| {
+                let new = Settings::of(&args)?;
+                files::origin(new.origin.as_deref())?;
+                let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                let waiting = current.fixed_changes(&new);
+                log.set(&new.log);
+                (current.log, current.policy, current.origin) = (new.log, new.policy, new.origin);
+                Ok(if waiting.is_empty() {
+                    "in force".to_owned()
+                } else {
+                    format!("in force, but {} after a restart", waiting.join(", "))
+                })
+            }),
+        });
+    }
+    let (node, policy) = (Arc::clone(node), Arc::clone(&current));
+    parts.push(Part {
+        name: "policy",
+        files: Box::new(move || {
+            let current = policy.lock().unwrap_or_else(PoisonError::into_inner);
+            current.policy.iter().cloned().collect()
+        }),
+        apply: Box::new(move |_| {
+            let (policy, origin) = {
+                let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                (current.policy.clone(), current.origin.clone())
+            };
+            let origin = files::origin(origin.as_deref())?;
+            let rules = files::rules(policy.as_deref(), origin.as_ref())?;
+            let digest = rules.digest();
+            node.reload(rules);
+            Ok(format!("rules in force: {digest}"))
+        }),
+    });
+    parts
+}
+
+/// Opens the admin interface: the control socket, and the TCP listener when there is to be one; then
+/// that one's address.
+async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<SocketAddr>, String> {
     let path = &settings.control;
     let listener = admin::bind(path)
         .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
     tokio::spawn(admin::serve_unix(Arc::clone(admin), listener));
     let Some(tcp) = &settings.admin else {
-        return Ok(());
+        return Ok(None);
     };
     let fault = |error| {
         format!(
@@ -179,14 +244,13 @@ async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<(), Strin
         ));
     }
     tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
-    say(&format!("admin on http://{address}\n"))?;
     let rules = TcpRules {
         hosts: tcp.hosts.clone(),
         changes: tcp.changes,
         readable,
     };
     tokio::spawn(admin::serve_tcp(Arc::clone(admin), listener, rules));
-    Ok(())
+    Ok(Some(address))
 }
 
 /// Says early what every request would say later.

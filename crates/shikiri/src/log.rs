@@ -11,7 +11,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{Layer, Registry, fmt as lines};
+use tracing_subscriber::{Layer, Registry, fmt as lines, reload};
 
 /// How much is logged: a level, and others for some modules.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,15 +93,28 @@ impl FromStr for Format {
     }
 }
 
+/// Changes the levels of a log that runs.
+pub(crate) struct Handle(reload::Handle<Targets, Registry>);
+
+impl Handle {
+    /// Logs so much from here on.
+    pub(crate) fn set(&self, levels: &Levels) {
+        self.0
+            .reload(levels.targets())
+            .expect("the log lives as long as the process");
+    }
+}
+
 /// Logs from here on.
-pub(crate) fn start(levels: &Levels, format: Format) {
+pub(crate) fn start(levels: &Levels, format: Format) -> Handle {
     let lines = lines::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
         Format::Text => Box::new(lines.with_target(false)),
         Format::Json => Box::new(lines.json().flatten_event(true)),
     };
+    let (filter, handle) = reload::Layer::new(levels.targets());
     tracing_subscriber::registry()
-        .with(lines.with_filter(levels.targets()))
+        .with(lines.with_filter(filter))
         .init();
     std::panic::set_hook(Box::new(|panic| {
         shikiri_edge::note_panic();
@@ -118,6 +131,7 @@ pub(crate) fn start(levels: &Levels, format: Format) {
             tracing::error!("{trace}");
         }
     }));
+    Handle(handle)
 }
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ mod explain;
 mod files;
 mod log;
 mod policy;
+mod reload;
 mod remote;
 mod settings;
 mod token;
@@ -47,7 +48,7 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Run the edge in front of one or several origins.
-    Edge(edge::Args),
+    Edge(Box<edge::Args>),
     /// Say what the edge would do with a URL, and why.
     Explain(explain::Args),
     /// Check a policy, or compare two.
@@ -67,7 +68,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
-        Command::Edge(args) => edge::run(&args),
+        Command::Edge(args) => edge::run(*args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
         Command::Purge(args) => remote::purge(&args),

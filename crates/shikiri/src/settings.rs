@@ -17,7 +17,7 @@ use crate::{data, edge};
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
 
 /// A node's settings, decided.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Settings {
     /// The origin for hosts that the policy names none for.
     pub(crate) origin: Option<String>,
@@ -29,6 +29,8 @@ pub(crate) struct Settings {
     pub(crate) control: PathBuf,
     /// The read-only listener for status and metrics.
     pub(crate) admin: Option<AdminSettings>,
+    /// Whether files that have changed are read again by themselves.
+    pub(crate) watch: bool,
     pub(crate) workers: usize,
     /// The node's name; the data folder has one when this is none.
     pub(crate) node: Option<String>,
@@ -79,6 +81,7 @@ impl Settings {
             data,
             control,
             admin,
+            watch: !args.no_watch && node.watch.unwrap_or(true),
             workers: workers.map_or(1, NonZeroUsize::get),
             node: args
                 .node
@@ -95,6 +98,25 @@ impl Settings {
                 .or_else(|| config.log.format.map(|format| format.0))
                 .unwrap_or_default(),
         })
+    }
+}
+
+impl Settings {
+    /// The names of what is set otherwise there and takes effect on a restart alone.
+    pub(crate) fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
+        let changes = [
+            ("[[listen]]", self.listen != new.listen),
+            ("[node] trust", self.trust != new.trust),
+            ("[node] data", self.data != new.data),
+            ("[node] control", self.control != new.control),
+            ("[node] watch", self.watch != new.watch),
+            ("[node] workers", self.workers != new.workers),
+            ("[node] name", self.node != new.node),
+            ("[admin]", self.admin != new.admin),
+            ("[log] format", self.log_format != new.log_format),
+        ];
+        let changed = changes.into_iter().filter(|(_, changed)| *changed);
+        changed.map(|(name, _)| name).collect()
     }
 }
 
@@ -182,10 +204,13 @@ mod tests {
         assert_eq!(told.listen, ["127.0.0.1:1".parse().unwrap()]);
         assert_eq!(told.policy, Some(folder.join("p.toml")));
         assert_eq!(told.control, folder.join("d/control.sock"));
-        assert_eq!((told.workers, told.log), (7, "debug".parse().unwrap()));
+        assert_eq!(
+            (told.workers, told.log.clone()),
+            (7, "debug".parse().unwrap())
+        );
         assert_eq!(told.log_format, Format::Text);
         assert_eq!(told.trust, ["192.0.2.1".parse().unwrap()]);
-        let admin = told.admin.unwrap();
+        let admin = told.admin.as_ref().unwrap();
         assert_eq!((admin.address.port(), admin.changes), (9, true));
 
         let both = settings(&format!(
@@ -196,11 +221,29 @@ mod tests {
         assert_eq!(both.listen.len(), 2);
         assert_eq!(both.policy, Some("q.toml".into()));
         assert_eq!(both.control, PathBuf::from("e/control.sock"));
-        assert_eq!((both.workers, both.log), (2, "error".parse().unwrap()));
+        assert_eq!(
+            (both.workers, both.log.clone()),
+            (2, "error".parse().unwrap())
+        );
         assert_eq!(both.log_format, Format::Json);
         assert_eq!(both.trust, ["::1".parse().unwrap()]);
         assert_eq!(both.node.as_deref(), Some("flag"));
-        assert_eq!(both.admin.unwrap().address.port(), 8);
+        assert_eq!(both.admin.as_ref().unwrap().address.port(), 8);
+        assert!(told.watch && !settings(&format!("{at} --no-watch")).watch);
+        assert!(told.fixed_changes(&told).is_empty());
+        assert_eq!(
+            told.fixed_changes(&both),
+            [
+                "[[listen]]",
+                "[node] trust",
+                "[node] data",
+                "[node] control",
+                "[node] workers",
+                "[node] name",
+                "[admin]",
+                "[log] format"
+            ]
+        );
         std::fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -39,6 +39,12 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         u64::from(status.phase == Phase::Serving),
     );
     page.one(
+        "shikiri_attention",
+        "gauge",
+        "How many things need somebody's attention; `shikiri status` says what.",
+        status.attention.len(),
+    );
+    page.one(
         "process_start_time_seconds",
         "gauge",
         "When the node began.",
@@ -275,7 +281,7 @@ mod tests {
         node.meters
             .response
             .add(std::time::Duration::from_millis(3));
-        render(&Status::of(&node, Phase::Serving), &node)
+        render(&Status::of(&node, Phase::Serving, Vec::new()), &node)
     }
 
     /// The metrics and their description change together.

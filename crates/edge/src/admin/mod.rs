@@ -14,14 +14,15 @@ mod permission;
 mod status;
 mod token;
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt::Write;
 use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -37,7 +38,6 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
-use shikiri_partition::Rules;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
@@ -49,8 +49,17 @@ pub use token::{Secret, Token, TokenFault, Tokens};
 
 use permission::{Denied, Door, Needs};
 
-/// What a reload does: reads and compiles the policy again, or says why not.
-pub type Reload = Arc<dyn Fn() -> Result<Rules, String> + Send + Sync>;
+/// What a reload does: reads again whatever can be, each part by itself.
+pub type Reload = Arc<dyn Fn(&Actor) -> Vec<Reloaded> + Send + Sync>;
+
+/// A part that was read again.
+#[derive(Clone, Debug)]
+pub struct Reloaded {
+    /// What it is: `policy`, `config`.
+    pub part: &'static str,
+    /// What is in force now, or why the new one is refused and the old one stays.
+    pub done: Result<String, String>,
+}
 
 /// The longest body of a request: URLs to purge, one a line.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -66,6 +75,8 @@ pub struct Admin {
     tokens: Tokens,
     reload: Reload,
     phase: AtomicU8,
+    /// What needs somebody's attention, by what it is about.
+    attention: Mutex<BTreeMap<&'static str, String>>,
 }
 
 /// Whether a node takes requests.
@@ -146,6 +157,7 @@ impl Admin {
             tokens,
             reload,
             phase: AtomicU8::new(Phase::Starting as u8),
+            attention: Mutex::default(),
         })
     }
 
@@ -176,32 +188,76 @@ impl Admin {
         &self.tokens
     }
 
-    /// Puts the policy in force again from its source; the old one stays when the new one is no
-    /// policy.
+    /// Reads again whatever can be. A part with a fault keeps what was in force.
     ///
     /// # Errors
-    /// What is wrong with the new policy.
-    pub fn reload(&self) -> Result<String, String> {
-        match (self.reload)() {
-            Ok(rules) => {
-                let digest = rules.digest();
-                self.node.reload(rules);
-                tracing::info!(%digest, "rules in force");
-                Ok(format!("rules in force: {digest}\n"))
+    /// What was refused and why, after what was not.
+    pub fn reload(&self, by: &Actor) -> Result<String, String> {
+        let all = (self.reload)(by);
+        self.note_reloaded(&all, by);
+        let mut said = String::new();
+        for reloaded in &all {
+            match &reloaded.done {
+                Ok(now) => writeln!(said, "{}: {now}", reloaded.part),
+                Err(why) => writeln!(
+                    said,
+                    "{}: refused, the old one stays in force:\n{}",
+                    reloaded.part,
+                    why.trim_end()
+                ),
             }
-            Err(why) => {
-                tracing::error!("the new policy is refused and the old one stays in force:\n{why}");
-                Err(format!(
-                    "the new policy is refused, the old one stays in force:\n{why}\n"
-                ))
+            .expect("a string can be written to");
+        }
+        if all.iter().all(|reloaded| reloaded.done.is_ok()) {
+            Ok(said)
+        } else {
+            Err(said)
+        }
+    }
+
+    /// Logs what was read again, and keeps in the status what was refused until it is not.
+    pub fn note_reloaded(&self, all: &[Reloaded], by: &Actor) {
+        for Reloaded { part, done } in all {
+            match done {
+                Ok(now) => {
+                    tracing::info!(%by, "{part} read again: {now}");
+                    self.attend(part, None);
+                }
+                Err(why) => {
+                    tracing::error!(%by, "{part} refused, the old one stays in force:\n{}", why.trim_end());
+                    let first = why.lines().next().unwrap_or_default();
+                    let what =
+                        format!("{part} on disk is refused and the old one in force: {first}");
+                    self.attend(part, Some(what));
+                }
             }
         }
+    }
+
+    /// Says what needs somebody's attention about something, or that nothing does any more.
+    pub fn attend(&self, about: &'static str, what: Option<String>) {
+        let mut attention = self
+            .attention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        match what {
+            Some(what) => attention.insert(about, what),
+            None => attention.remove(about),
+        };
     }
 
     /// A reading of the node.
     #[must_use]
     pub fn status(&self) -> Status {
-        Status::of(&self.node, self.phase())
+        let attention = self
+            .attention
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Status::of(
+            &self.node,
+            self.phase(),
+            attention.values().cloned().collect(),
+        )
     }
 }
 
@@ -451,7 +507,7 @@ impl Admin {
                 Ok(said) => Said::ok(said),
                 Err(why) => Said::new(StatusCode::BAD_REQUEST, TEXT, why),
             },
-            Ask::Reload => match self.reload() {
+            Ask::Reload => match self.reload(by.actor()) {
                 Ok(said) => Said::ok(said),
                 Err(why) => Said::new(StatusCode::CONFLICT, TEXT, why),
             },

@@ -106,6 +106,10 @@ pub enum Actor {
     },
     /// Somebody with a token of this name.
     Token(String),
+    /// Whoever sent this process a signal: its owner, or the service manager.
+    Signal,
+    /// Whoever changed a file that is watched.
+    Watch,
     /// Somebody who asked for what needs nothing.
     Anyone,
 }
@@ -124,6 +128,8 @@ impl fmt::Display for Actor {
         match self {
             Self::Owner { uid } => write!(f, "user {uid}"),
             Self::Token(name) => write!(f, "token {name}"),
+            Self::Signal => f.write_str("signal"),
+            Self::Watch => f.write_str("file"),
             Self::Anyone => f.write_str("anyone"),
         }
     }

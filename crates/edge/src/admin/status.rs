@@ -41,7 +41,7 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn of(node: &Node, phase: Phase) -> Self {
+    pub(super) fn of(node: &Node, phase: Phase, attention: Vec<String>) -> Self {
         let stance = node.stance();
         let counts = node.counts();
         let (now, started) = (node.now(), node.started());
@@ -56,7 +56,7 @@ impl Status {
             epoch: stance.epoch.0,
             connections: node.connections(),
             hit_ratio: hit_ratio(&counts),
-            attention: Vec::new(),
+            attention,
             counts,
         }
     }

@@ -201,7 +201,10 @@ fn a_running_edge_is_purged_reloaded_and_stopped() {
         "{said}"
     );
     edge.signal("HUP");
-    edge.logs("the old one stays in force");
+    edge.logs("by=signal");
+    let status = run(&["status", "--control", &control]);
+    assert_eq!(status.status.code(), Some(3));
+    assert!(text(&status.stdout).contains("attention              policy on disk is refused"));
     assert_eq!(field("rules"), digest);
     edge.get("a.test", "/a.css");
 
@@ -429,6 +432,43 @@ fn an_admin_interface_that_others_reach_needs_a_token() {
         );
         assert_eq!(answer.split(' ').nth(1), Some(status), "{path} {fields}");
     }
+}
+
+#[test]
+fn files_that_change_are_read_again_by_themselves() {
+    let folder = Folder::new("watch");
+    let policy = folder.file("p.toml", "version = 1\n");
+    let config = |level: &str, more: &str| {
+        let text = format!(
+            "version = 1\n[node]\norigin = \"{}\"\npolicy = \"p.toml\"\n[log]\nlevel = \"{level}\"\n{more}",
+            "http://127.0.0.1:1"
+        );
+        folder.file("edge.toml", &text)
+    };
+    let file = config("info", "");
+    let mut edge = Edge::start(&["--config", &file]);
+    edge.logs("cannot be reached");
+    fs::write(&policy, "version = 1\n[builtin]\nassets = false\n").unwrap();
+    edge.logs("policy read again: rules in force");
+    fs::write(&policy, "version = 2\n").unwrap();
+    edge.logs("version 2 is not known");
+    config(
+        "debug",
+        "[[listen]]\naddress = \"127.0.0.1:1\"\n[admin]\naddress = \"127.0.0.1:1\"\n",
+    );
+    // The flag says where it listens.
+    edge.logs("config read again: in force, but [admin] after a restart");
+    edge.ask("GET / HTTP/1.1\r\nHost: a b\r\n\r\n");
+    edge.logs("DEBUG");
+    let status = run(&["status", "--data", &edge.data.path("data")]);
+    assert_eq!(status.status.code(), Some(3));
+    assert_eq!(text(&status.stdout).matches("attention").count(), 1);
+    // The fault was told once; what is told next is something else.
+    fs::write(&policy, "version = 1\n").unwrap();
+    let between = edge.logs("policy read again");
+    assert!(!between.contains("version 2"), "{between}");
+    let status = run(&["status", "--data", &edge.data.path("data")]);
+    assert_eq!(status.status.code(), Some(0));
 }
 
 #[test]
