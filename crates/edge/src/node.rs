@@ -35,6 +35,12 @@ pub struct TrustedNetwork {
 }
 
 impl TrustedNetwork {
+    /// Whether every address of a kind is in it.
+    #[must_use]
+    pub const fn is_everybody(&self) -> bool {
+        self.bits == 0
+    }
+
     fn contains(&self, address: IpAddr) -> bool {
         let same = |a: &[u8], b: &[u8]| {
             let (whole, rest) = (usize::from(self.bits / 8), self.bits % 8);

@@ -88,11 +88,6 @@ impl DataFolder {
             Err(error) => Err(fault("cannot read the node's name from", &error)),
         }
     }
-
-    /// Whether a restart of the machine empties it; `None` where the system does not tell.
-    pub(crate) fn is_volatile(&self) -> Option<bool> {
-        is_volatile(&self.path)
-    }
 }
 
 /// Refuses a folder in which others may read or write, or that is another's.
@@ -143,8 +138,9 @@ fn name_holder(lock: &mut File) -> io::Result<()> {
     writeln!(lock, "{}", std::process::id())
 }
 
+/// Whether a restart of the machine empties a folder; `None` where the system does not tell.
 #[cfg(target_os = "linux")]
-fn is_volatile(path: &Path) -> Option<bool> {
+pub(crate) fn is_volatile(path: &Path) -> Option<bool> {
     // linux/magic.h
     const TMPFS: u64 = 0x0102_1994;
     const RAMFS: u64 = 0x8584_58f6;
@@ -154,8 +150,9 @@ fn is_volatile(path: &Path) -> Option<bool> {
     Some(matches!(kind, TMPFS | RAMFS))
 }
 
+/// Whether a restart of the machine empties a folder: this system does not tell.
 #[cfg(not(target_os = "linux"))]
-fn is_volatile(_: &Path) -> Option<bool> {
+pub(crate) fn is_volatile(_: &Path) -> Option<bool> {
     None
 }
 

@@ -9,7 +9,6 @@ use std::time::Duration;
 use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules, Tokens};
 use shikiri_edge::listen::{self, Listening};
 use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
-use shikiri_partition::Rules;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +18,7 @@ use crate::data::DataFolder;
 use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
+use crate::start::{self, Facts};
 use crate::{files, log, say};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
@@ -80,7 +80,13 @@ pub(crate) struct Args {
     /// Do not read files again that have changed: on `shikiri reload` and SIGHUP alone.
     #[arg(long)]
     pub(crate) no_watch: bool,
+    /// Start nothing: read everything, look at everything, say what would be, and whether it is good.
+    #[arg(long)]
+    pub(crate) check: bool,
 }
+
+/// The tokens' file in the data folder.
+pub(crate) const TOKENS: &str = "tokens.json";
 
 /// Runs the edge until it is told to stop.
 pub(crate) fn run(args: Args) -> Result<(), String> {
@@ -88,20 +94,21 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let log = log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
-    let data = DataFolder::open(&settings.data)?;
-    if data.is_volatile() == Some(true) {
-        tracing::warn!(
-            "the data folder {} is in memory: a restart of the machine loses who was served what",
-            settings.data.display()
-        );
-    }
     let world = Arc::new(RealWorld::new());
+    let has_token = Tokens::open(&settings.data.join(TOKENS))
+        .map_err(|fault| fault.to_string())?
+        .any_valid(shikiri_edge::World::now(&*world));
+    let facts = Facts::gather(&settings, args.config.as_deref(), &rules, has_token);
+    let findings = start::judge(&facts);
+    if args.check {
+        return start::show(&settings, args.config.as_deref(), &rules, &findings);
+    }
+    start::heed(&findings)?;
+    let data = DataFolder::open(&settings.data)?;
     let name = match &settings.node {
         Some(name) => name.clone(),
         None => data.node_name(shikiri_edge::World::random(&*world))?,
     };
-    warn_of_local_origins(&rules);
-    raise_descriptors(&rules);
     tracing::info!(digest = %rules.digest(), node = name, "rules in force");
     let config = Config {
         name,
@@ -113,7 +120,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
 
     let parts = Arc::new(Parts::new(parts(args, &settings, log, &node)));
     let read = Arc::clone(&parts);
-    let tokens = Tokens::open(&data.join("tokens.json")).map_err(|fault| fault.to_string())?;
+    let tokens = Tokens::open(&data.join(TOKENS)).map_err(|fault| fault.to_string())?;
     let admin = Admin::new(node, tokens, Arc::new(move |by| read.all(by)));
     let runtime = Builder::new_current_thread()
         .enable_all()
@@ -236,13 +243,6 @@ async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<So
     let listener = TcpListener::bind(tcp.address).await.map_err(fault)?;
     let address = listener.local_addr().map_err(fault)?;
     let readable = address.ip().is_loopback();
-    if !readable && !admin.tokens().any_valid(admin.node().now()) {
-        return Err(format!(
-            "the admin interface would listen on {address}, where others can reach it, and there is no \
-             token to read it with: make one (`shikiri token new --name metrics --scope read --for 90d`), \
-             or listen on 127.0.0.1"
-        ));
-    }
     tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
     let rules = TcpRules {
         hosts: tcp.hosts.clone(),
@@ -267,41 +267,5 @@ async fn try_origins(node: &Node) {
                 "the origin {host}:{port} does not accept a connection; requests get 504 until it does"
             ),
         }
-    }
-}
-
-/// An origin that takes a connection from its own host for an administrator's would take everybody
-/// for one.
-fn warn_of_local_origins(rules: &Rules) {
-    for origin in rules
-        .origins()
-        .iter()
-        .filter(|o| listen::may_trust_loopback(&o.address))
-    {
-        tracing::warn!(
-            "the origin {}:{} is on this host: if it trusts 127.0.0.1 (status or debug pages, \
-             administration), everybody who comes through here is trusted; make it look at \
-             X-Forwarded-For or close those pages",
-            origin.address,
-            origin.port,
-        );
-    }
-}
-
-/// Takes as many file descriptors as the system gives, and says so when they are too few: the first
-/// thing that runs out in a surge.
-fn raise_descriptors(rules: &Rules) {
-    let connections = rules.limits().connections_max;
-    // One for the client and one for a pass behind it.
-    let wanted = u64::try_from(connections)
-        .unwrap_or(u64::MAX)
-        .saturating_mul(2);
-    match rlimit::increase_nofile_limit(u64::MAX) {
-        Ok(given) if given >= wanted => {}
-        Ok(given) => tracing::warn!(
-            "only {given} files may be open, too few for {connections} connections and their passes: \
-             raise `ulimit -Hn` (LimitNOFILE= in a systemd unit), or lower `connections_max`"
-        ),
-        Err(error) => tracing::warn!(%error, "cannot raise the number of open files"),
     }
 }

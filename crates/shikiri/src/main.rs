@@ -13,6 +13,7 @@ mod policy;
 mod reload;
 mod remote;
 mod settings;
+mod start;
 mod token;
 
 use std::io::Write;

@@ -102,6 +102,11 @@ impl Settings {
 }
 
 impl Settings {
+    /// The addresses on which clients are waited for.
+    pub(crate) fn listens_on(&self) -> Vec<SocketAddr> {
+        self.listen.clone()
+    }
+
     /// The names of what is set otherwise there and takes effect on a restart alone.
     pub(crate) fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
         let changes = [

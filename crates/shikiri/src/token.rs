@@ -12,6 +12,7 @@ use shikiri_partition::policy;
 use shikiri_record::UnixMillis;
 
 use crate::data::DataFolder;
+use crate::edge::TOKENS;
 use crate::remote::{At, ask};
 use crate::say;
 
@@ -86,7 +87,7 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
             })?)
         }
         Command::List { at } => {
-            let file = at.folder()?.join("tokens.json");
+            let file = at.folder()?.join(TOKENS);
             let known = if is_running(at)? {
                 let text = ask(&at.socket()?, "GET", "/tokens", "")?;
                 serde_json::from_str(&text)
@@ -123,7 +124,7 @@ fn change(
     }
     // No node comes in between while this is held.
     let folder = DataFolder::open(&at.folder()?)?;
-    let tokens = Tokens::open(&folder.join("tokens.json")).map_err(|fault| fault.to_string())?;
+    let tokens = Tokens::open(&folder.join(TOKENS)).map_err(|fault| fault.to_string())?;
     here(&tokens)
 }
 

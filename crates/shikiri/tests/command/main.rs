@@ -472,6 +472,48 @@ fn files_that_change_are_read_again_by_themselves() {
 }
 
 #[test]
+fn what_would_harm_is_refused_before_anything_is_made() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("harm");
+    let policy = folder.file("p.toml", "version = 1\n");
+    let data = folder.path("data");
+    let base = [
+        "edge",
+        "--data",
+        &data,
+        "--listen",
+        "127.0.0.1:1",
+        "--policy",
+        &policy,
+    ];
+    let good = [&base[..], &["--origin", "http://127.0.0.1:2"]].concat();
+    let looped = [&base[..], &["--origin", "http://127.0.0.1:1"]].concat();
+    for (arguments, mode, said) in [
+        (&good, 0o644, &[][..]),
+        (&good, 0o666, &["chmod o-w"]),
+        (&looped, 0o644, &["is this node itself"]),
+        (&looped, 0o666, &["chmod o-w", "is this node itself"]),
+    ] {
+        fs::set_permissions(&policy, fs::Permissions::from_mode(mode)).unwrap();
+        let output = run(&[&arguments[..], &["--trust", "127.0.0.1", "--check"]].concat());
+        assert_eq!(output.status.success(), said.is_empty(), "{said:?}");
+        let shown = text(&output.stdout);
+        assert!(shown.contains("listen     127.0.0.1:1\n"), "{shown}");
+        assert_eq!(shown.matches("refused ").count(), said.len());
+        if said.is_empty() {
+            continue;
+        }
+        let output = run(arguments);
+        let refused = text(&output.stderr);
+        assert!(!output.status.success());
+        assert!(said.iter().all(|said| refused.contains(said)), "{refused}");
+    }
+    assert!(!Path::new(&data).exists());
+    let everybody = run(&[&good[..], &["--trust", "0.0.0.0/0"]].concat());
+    assert!(text(&everybody.stderr).contains("the balancer"));
+}
+
+#[test]
 fn status_is_for_scripts_too() {
     let edge = Edge::start(&["--origin", &origin()]);
     let data = edge.data.path("data");
