@@ -631,7 +631,7 @@ fn received(
     home: &Home,
     limits: &Limits,
 ) -> Response {
-    let (parts, body) = response.map(Incoming::Http1).into_parts();
+    let (mut parts, body) = response.map(Incoming::Http1).into_parts();
     conn.idle_time_max = kept_alive(&parts.headers);
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
@@ -648,6 +648,7 @@ fn received(
     } else {
         Home::Nowhere
     };
+    keep_one_length(&mut parts.headers);
     let mut body = OriginBody {
         inner: body,
         pushed_back: VecDeque::new(),
@@ -664,6 +665,19 @@ fn received(
         headers: parts.headers,
         length_known: length_known && lengths + usize::from(chunked) <= 1,
         body,
+    }
+}
+
+/// Removes a length that says several things, or nothing: the library reads no length where there is
+/// no body (`HEAD`, 304), and what we send on must be clear to everybody.
+fn keep_one_length(headers: &mut HeaderMap) {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| {
+        let digits = value.as_bytes();
+        !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)
+    };
+    if lengths.next().is_some_and(|length| !is_number(length)) || lengths.next().is_some() {
+        headers.remove(CONTENT_LENGTH);
     }
 }
 
@@ -827,4 +841,28 @@ pub async fn ask_whole(
         length_known: response.length_known,
         body,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_that_is_not_one_number_is_not_sent_on() {
+        for (lengths, kept) in [
+            (&["12"][..], true),
+            (&["12", "13"], false),
+            (&["12", "12"], false),
+            (&["12, 12"], false),
+            (&["+12"], false),
+            (&[""], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for length in lengths {
+                headers.append(CONTENT_LENGTH, HeaderValue::from_static(length));
+            }
+            keep_one_length(&mut headers);
+            assert_eq!(headers.contains_key(CONTENT_LENGTH), kept, "{lengths:?}");
+        }
+    }
 }
