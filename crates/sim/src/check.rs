@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::http2::Stream;
 use crate::origin::Asked;
 use crate::policy::Policy;
-use crate::schedule::{Action, Client, Request, Schedule, What};
+use crate::schedule::{Action, Client, Protocol, Request, Schedule, What};
 use crate::secret::{Who, stamps};
 use crate::wire::{self, Response};
 use crate::world::{Got, Seen};
@@ -39,12 +40,26 @@ fn requests(client: &Client) -> Vec<(u64, &Request)> {
     sent.collect()
 }
 
-fn answers(client: &Client, got: &Got) -> Result<Vec<Response>, String> {
+/// What a client got in answer to each of its requests, in order.
+fn answers(client: &Client, got: &Got) -> Result<Vec<Option<Response>>, String> {
+    if client.protocol == Protocol::Http2 {
+        if let Some(why) = &got.broken {
+            return Err(format!("the connection ended badly: {why}"));
+        }
+        let of = |(_, request): &(u64, &Request)| match got.streams.get(&request.id) {
+            Some(stream) => stream.response(),
+            None => Ok(None),
+        };
+        return requests(client).iter().map(of).collect();
+    }
     let head_only: Vec<bool> = requests(client)
         .iter()
         .map(|(_, r)| r.method == "HEAD")
         .collect();
-    wire::responses(&got.bytes(), &head_only, got.ended.is_some())
+    let answers = wire::responses(&got.bytes(), &head_only, got.ended.is_some())?;
+    let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
+    answers.resize_with(head_only.len(), || None);
+    Ok(answers)
 }
 
 /// Judges one run.
@@ -53,13 +68,12 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
     for (n, (client, got)) in schedule.clients.iter().zip(&seen.clients).enumerate() {
         let answers =
             answers(client, got).map_err(|why| finding("framing", format!("client {n}: {why}")))?;
-        let mut answers = answers.into_iter();
-        for (at, request) in requests(client) {
+        for ((at, request), response) in requests(client).into_iter().zip(answers) {
             exchanges.push(Exchange {
                 client: n,
                 at,
                 request,
-                response: answers.next(),
+                response,
             });
         }
     }
@@ -414,11 +428,20 @@ fn everybody_is_answered(
             .steps
             .iter()
             .any(|step| matches!(step.action, Action::Abort));
-        let unanswered = exchanges
-            .iter()
-            .any(|e| e.client == n && e.response.as_ref().is_none_or(|r| !r.whole));
-        if !left && got.ended.is_none() && unanswered {
-            return Err(finding("patience", format!("client {n} waits for ever")));
+        let waits = |e: &Exchange<'_>| match client.protocol {
+            Protocol::Http1 => e.response.as_ref().is_none_or(|r| !r.whole),
+            Protocol::Http2 => !got
+                .streams
+                .get(&e.request.id)
+                .is_some_and(Stream::has_ended),
+        };
+        let unanswered = exchanges.iter().find(|e| e.client == n && waits(e));
+        if let Some(unanswered) = unanswered.filter(|_| !left && got.ended.is_none()) {
+            let what = format!(
+                "client {n} waits for ever for request {}",
+                unanswered.request.id
+            );
+            return Err(finding("patience", what));
         }
     }
     Ok(())
@@ -452,6 +475,27 @@ pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<
                     ),
                 ));
             }
+        } else if of_a < of_all && client.protocol == Protocol::Http2 {
+            // A and B have streams of their own on this one: what comes on B's, and when, is B's
+            // observation; so is the connection's end.
+            let of_b = requests(client)
+                .into_iter()
+                .filter(|(_, r)| r.who == Who::B);
+            for (_, request) in of_b {
+                let (one, other) = (one.streams.get(&request.id), other.streams.get(&request.id));
+                if one != other {
+                    let what = format!(
+                        "request {} of B, on an HTTP/2 connection with A, observes A's secrets:\n  {one:?}\n  {other:?}",
+                        request.id
+                    );
+                    return Err(finding("two runs", what));
+                }
+            }
+            if (one.ended, &one.broken) != (other.ended, &other.broken) {
+                let what =
+                    format!("client {n}, of A and B, observes another end of its connection");
+                return Err(finding("two runs", what));
+            }
         } else if of_a < of_all {
             // A and B take turns on this one: B's answers are B's observation.
             let whole = |got| answers(client, got).unwrap_or_default();
@@ -461,8 +505,11 @@ pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<
                 .enumerate()
                 .filter(|(_, (_, r))| r.who == Who::B)
             {
-                let bytes =
-                    |of: &[Response]| of.get(k).map(|r| (r.head.clone(), r.body.clone(), r.whole));
+                let bytes = |of: &[Option<Response>]| {
+                    of.get(k)
+                        .and_then(Option::as_ref)
+                        .map(|r| (r.head.clone(), r.body.clone(), r.whole))
+                };
                 if bytes(&one) != bytes(&other) {
                     return Err(finding(
                         "two runs",
@@ -492,7 +539,7 @@ pub(crate) fn two_exchanges(one: &[Exchange<'_>], other: &[Exchange<'_>]) -> Res
         };
         let got = |bytes: Option<Vec<u8>>| Got {
             pieces: vec![(0, bytes.unwrap_or_default())],
-            ended: None,
+            ..Got::default()
         };
         if bytes(one) != bytes(other) {
             let difference = difference(&got(bytes(one)), &got(bytes(other)));
@@ -508,6 +555,10 @@ pub(crate) fn two_exchanges(one: &[Exchange<'_>], other: &[Exchange<'_>]) -> Res
 
 /// The first difference, for people.
 fn difference(one: &Got, other: &Got) -> String {
+    let streams = one.streams.iter().zip(&other.streams);
+    if let Some((one, other)) = streams.into_iter().find(|(one, other)| one != other) {
+        return format!("on a stream:\n  {one:?}\n  {other:?}");
+    }
     let (a, b) = (one.bytes(), other.bytes());
     let at = a.iter().zip(&b).position(|(a, b)| a != b);
     match at {

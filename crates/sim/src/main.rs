@@ -10,6 +10,7 @@
 mod batch;
 mod check;
 mod declassified;
+mod http2;
 mod origin;
 mod policy;
 mod rng;
@@ -25,7 +26,8 @@ use std::time::Instant;
 
 use clap::{Parser, Subcommand};
 
-use crate::schedule::Schedule;
+use crate::batch::Among;
+use crate::schedule::{Protocol, Schedule};
 use crate::show::say;
 
 /// Runs schedules of members, origins and faults against the real edge.
@@ -64,7 +66,7 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
-    /// Plants each seeded fault and looks whether it is found.
+    /// Plants each seeded fault and looks whether it is found, also where all speak HTTP/2.
     Faults {
         #[arg(long, default_value_t = 2_000)]
         schedules: u64,
@@ -183,20 +185,19 @@ fn over_sockets(seed: u64, schedules: u64) -> ExitCode {
 
 fn faults(seed: u64, schedules: u64) -> ExitCode {
     let mut all_caught = true;
-    for (fault, caught) in batch::faults(seed, schedules) {
-        match caught {
-            Some(batch::Caught { nth, seed, finding }) => {
-                say(&format!(
-                    "{fault:?}: caught by `{}` in schedule {nth}, seed {seed}",
-                    finding.checker
-                ));
-            }
-            None => {
+    for among in [Among::All, Among::Only(Protocol::Http2)] {
+        for (fault, caught) in batch::faults(seed, schedules, among) {
+            let Some(batch::Caught { nth, seed, finding }) = caught else {
                 all_caught = false;
                 say(&format!(
-                    "FAILED {fault:?}: not caught in {schedules} schedules"
+                    "FAILED {fault:?}: not caught in {among:?} of {schedules} schedules"
                 ));
-            }
+                continue;
+            };
+            say(&format!(
+                "{fault:?}, {among:?}: caught by `{}` in schedule {nth}, seed {seed}",
+                finding.checker
+            ));
         }
     }
     if all_caught {

@@ -26,9 +26,20 @@ pub(crate) struct Schedule {
     pub(crate) veto_percent: u64,
 }
 
+/// What a client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    Http1,
+    /// With prior knowledge; several requests at once.
+    Http2,
+}
+
 /// One client connection.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
+    pub(crate) protocol: Protocol,
+    /// Bytes of one answer that may be on their way, on HTTP/2.
+    pub(crate) window: u32,
     pub(crate) lane: u64,
     pub(crate) address: [u8; 4],
     pub(crate) worker: usize,
@@ -48,16 +59,30 @@ pub(crate) struct Step {
 #[derive(Clone, Debug)]
 pub(crate) enum Action {
     Send(Box<Request>),
-    /// The body of the request before, when it did not go with its head.
+    /// The body of a request, when it did not go with its head. On HTTP/1 it is the request before.
     Body {
+        of: u32,
         who: Who,
         text: String,
         chunked: bool,
     },
+    /// The client gives one request up, on HTTP/2.
+    Reset(u32),
     /// The client ends its side, and reads on.
     HalfClose,
     /// The client goes away.
     Abort,
+}
+
+impl Step {
+    /// The number of the request that this belongs to.
+    pub(crate) fn of(&self) -> Option<u32> {
+        match &self.action {
+            Action::Send(request) => Some(request.id),
+            Action::Body { of, .. } | Action::Reset(of) => Some(*of),
+            Action::HalfClose | Action::Abort => None,
+        }
+    }
 }
 
 /// A request, with names in place of secrets.
@@ -75,6 +100,8 @@ pub(crate) struct Request {
     pub(crate) chunked: bool,
     /// The body follows in a step of its own.
     pub(crate) body_later: bool,
+    /// The answer's body is not taken before this, on HTTP/2.
+    pub(crate) takes_from: u64,
 }
 
 /// Something that the operator does.
@@ -203,10 +230,15 @@ impl Schedule {
     /// When the last thing is done that this schedule says.
     pub(crate) fn last_at(&self) -> u64 {
         let steps = self.clients.iter().flat_map(|client| &client.steps);
+        let takes = steps.clone().filter_map(|step| match &step.action {
+            Action::Send(request) => Some(request.takes_from),
+            _ => None,
+        });
         let reads = self.clients.iter().map(|client| client.reads_from);
         let controls = self.controls.iter().map(|control| control.at);
         steps
             .map(|step| step.at)
+            .chain(takes)
             .chain(reads)
             .chain(controls)
             .max()
@@ -219,6 +251,8 @@ struct Maker {
     urls: Vec<&'static str>,
     host: &'static str,
     times: Vec<u64>,
+    /// How often, in percent, a client speaks HTTP/2.
+    http2: u64,
     /// How often, in percent, a request has each of the odd fields.
     noise: u64,
     /// How often, in percent, a request is none for a page.
@@ -250,6 +284,7 @@ impl Maker {
                 "other.test"
             },
             times,
+            http2: rng.pick(&[0, 50, 50, 100]),
             noise: rng.pick(&[0, 4, 12]),
             acts: rng.pick(&[0, 10, 30]),
             next_id: 0,
@@ -262,19 +297,36 @@ impl Maker {
 
     /// A connection; of nobody in particular: one on which A and B take turns.
     fn client(&mut self, rng: &mut Rng, who: Option<Who>, lane: u64) -> Client {
+        let protocol = if rng.percent(self.http2) {
+            Protocol::Http2
+        } else {
+            Protocol::Http1
+        };
+        let is_http2 = protocol == Protocol::Http2;
         let count = if who == Some(Who::A) && rng.percent(50) {
             1
         } else {
-            1 + rng.below(4)
+            1 + rng.below(if is_http2 { 6 } else { 4 })
         };
         let mut times: Vec<u64> = (0..count).map(|_| instant(self.time(rng), lane)).collect();
         times.sort_unstable();
+        // How long an answer of A's is must not decide when A's next request is taken up.
+        let patient = who == Some(Who::B) || who == Some(Who::C) || count == 1;
+        // On HTTP/2 nothing follows behind an answer, and no fault of its framing delays another.
+        let steady = count > 1 && (!is_http2 || who.is_none() || self.acts > 0);
         let mut steps: Vec<Step> = Vec::new();
         let way = rng.below(5);
         for at in times {
             let who = who.unwrap_or(if rng.percent(50) { Who::A } else { Who::B });
-            let at = steps.last().map_or(at, |last| at.max(last.at));
-            let request = self.request(rng, who, way, lane, count > 1);
+            let at = match steps.last() {
+                Some(last) if !is_http2 => at.max(last.at),
+                _ => at,
+            };
+            let mut request = self.request(rng, who, way, lane, steady);
+            if is_http2 && patient && rng.percent(8) {
+                request.takes_from = instant(at + rng.below(90_000), lane);
+            }
+            let of = request.id;
             let body_later = request.body.clone().filter(|_| request.body_later);
             let chunked = request.chunked;
             steps.push(Step {
@@ -284,10 +336,23 @@ impl Maker {
             if let Some(text) = body_later {
                 steps.push(Step {
                     at: instant(at + rng.pick(&[32, 640, 3_200]), lane),
-                    action: Action::Body { who, text, chunked },
+                    action: Action::Body {
+                        of,
+                        who,
+                        text,
+                        chunked,
+                    },
+                });
+            }
+            if is_http2 && rng.percent(6) {
+                steps.push(Step {
+                    at: instant(at + rng.pick(&[0, 32, 320, 3_200]), lane),
+                    action: Action::Reset(of),
                 });
             }
         }
+        // On HTTP/2 one request's body does not hold the next request up.
+        steps.sort_by_key(|step| step.at);
         let last = steps.last().map_or(0, |step| step.at);
         if rng.percent(15) {
             let at = instant(last + rng.pick(&[0, 32, 64, 320, 5_000]), lane);
@@ -298,14 +363,14 @@ impl Maker {
             };
             steps.push(Step { at, action });
         }
-        // How long an answer of A's is must not decide when A's next request is taken up.
-        let patient = who == Some(Who::B) || who == Some(Who::C) || count == 1;
         let reads_from = if patient && rng.percent(8) {
             instant(last + rng.below(90_000), lane)
         } else {
             0
         };
         Client {
+            protocol,
+            window: rng.pick(&[200, 65_535, 65_535, 1_000_000]),
             lane,
             address: [10, 0, 1, u8::try_from(lane).expect("few lanes")],
             worker: rng.index(2),
@@ -315,10 +380,10 @@ impl Maker {
         }
     }
 
-    fn request(&mut self, rng: &mut Rng, who: Who, way: u64, lane: u64, shared: bool) -> Request {
+    fn request(&mut self, rng: &mut Rng, who: Who, way: u64, lane: u64, steady: bool) -> Request {
         self.next_id += 1;
         // See `declassified`: where another request follows, only content may depend on a secret.
-        let steady = if who == Who::A && shared {
+        let steady = if who == Who::A && steady {
             "steady"
         } else {
             "free"
@@ -444,6 +509,7 @@ impl Maker {
             chunked: body.is_some() && version == "HTTP/1.1" && rng.percent(40),
             body,
             body_later,
+            takes_from: 0,
         }
     }
 }

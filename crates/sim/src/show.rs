@@ -1,5 +1,6 @@
 //! Schedules and runs, for people.
 
+use crate::http2::Came;
 use crate::schedule::{Action, Schedule};
 use crate::world::Seen;
 
@@ -34,8 +35,14 @@ pub(crate) fn schedule(schedule: &Schedule) {
     }
     for (n, client) in schedule.clients.iter().enumerate() {
         say(&format!(
-            "client {n}: lane {}, {:?}, worker {}, pipe of {} bytes, reads from {}",
-            client.lane, client.address, client.worker, client.pipe_bytes, client.reads_from
+            "client {n}: {:?}, window {}, lane {}, {:?}, worker {}, pipe of {} bytes, reads from {}",
+            client.protocol,
+            client.window,
+            client.lane,
+            client.address,
+            client.worker,
+            client.pipe_bytes,
+            client.reads_from
         ));
         for step in &client.steps {
             let what = match &step.action {
@@ -91,8 +98,16 @@ pub(crate) fn seen(schedule: &Schedule, seen: &Seen, verbose: bool) {
     }
     for (n, got) in seen.clients.iter().enumerate() {
         let lane = schedule.clients[n].lane;
+        for (request, stream) in &got.streams {
+            for (at, came) in &stream.came {
+                say(&format!(
+                    "{at:>9} client {n} (lane {lane}), request {request}: {}",
+                    described(came, verbose)
+                ));
+            }
+        }
         for (at, bytes) in &got.pieces {
-            if verbose {
+            if verbose && got.streams.is_empty() {
                 say(&format!(
                     "{at:>9} client {n} (lane {lane}) got:\n{}",
                     String::from_utf8_lossy(bytes)
@@ -104,7 +119,26 @@ pub(crate) fn seen(schedule: &Schedule, seen: &Seen, verbose: bool) {
                 ));
             }
         }
-        say(&format!("          client {n} ended: {:?}", got.ended));
+        let broken = got.broken.as_deref().unwrap_or_default();
+        say(&format!(
+            "          client {n} ended: {:?} {broken}",
+            got.ended
+        ));
     }
     say(&format!("{:?}", seen.counts));
+}
+
+fn described(came: &Came, verbose: bool) -> String {
+    match came {
+        Came::Interim(bytes) | Came::Head(bytes) | Came::Data(bytes) | Came::Trailers(bytes)
+            if verbose =>
+        {
+            format!("\n{}", String::from_utf8_lossy(bytes))
+        }
+        Came::Interim(bytes) => format!("interim head of {} bytes", bytes.len()),
+        Came::Head(bytes) => format!("head of {} bytes", bytes.len()),
+        Came::Data(bytes) => format!("{} bytes", bytes.len()),
+        Came::Trailers(bytes) => format!("trailers of {} bytes", bytes.len()),
+        other => format!("{other:?}"),
+    }
 }

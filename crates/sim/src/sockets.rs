@@ -149,7 +149,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
             Next::Control(control) => operate(&control.what, &node, &workers, &rules),
             Next::Step(client, step) => match &step.action {
                 Action::Abort => drop(connections.remove(&client)),
-                Action::HalfClose | Action::Body { .. } => {}
+                Action::HalfClose | Action::Body { .. } | Action::Reset(_) => {}
                 Action::Send(request) => {
                     let mut connection = match connections.remove(&client) {
                         Some(connection) => connection,

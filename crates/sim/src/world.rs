@@ -1,6 +1,7 @@
 //! One run of a schedule: the edge's own code between simulated clients and simulated origins, on a
 //! clock that moves only when nobody has anything left to do.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,9 +15,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
 use crate::rng::mix;
-use crate::schedule::{Action, Client, Outage, Schedule, What, framed, rendered};
+use crate::schedule::{Action, Client, Outage, Protocol, Schedule, What, framed, rendered};
 use crate::secret::{Secrets, Who};
 
 /// When every run begins: 2023-11-14T22:13:20Z.
@@ -70,6 +72,10 @@ pub(crate) struct Got {
     pub(crate) pieces: Vec<(u64, Vec<u8>)>,
     /// When the edge ended the connection.
     pub(crate) ended: Option<u64>,
+    /// On HTTP/2: what came in answer to each request.
+    pub(crate) streams: BTreeMap<u32, Stream>,
+    /// On HTTP/2: what was wrong with the connection, as one side told the other.
+    pub(crate) broken: Option<String>,
 }
 
 impl Got {
@@ -79,6 +85,14 @@ impl Got {
             .flat_map(|(_, piece)| piece)
             .copied()
             .collect()
+    }
+
+    /// Notes some bytes that came.
+    pub(crate) fn read(&mut self, now: u64, came: &[u8]) {
+        match self.pieces.last_mut() {
+            Some((at, bytes)) if *at == now => bytes.extend_from_slice(came),
+            _ => self.pieces.push((now, came.to_vec())),
+        }
     }
 }
 
@@ -178,23 +192,23 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         let (ours, theirs) = tokio::io::duplex(client.pipe_bytes);
         let worker = Arc::clone(&workers[client.worker % workers.len()]);
         let stopped = stopped.clone();
-        let (address, first_at) = (
-            address(client),
-            client.steps.first().map_or(0, |step| step.at),
-        );
+        let transport = transport(client);
+        let first_at = client.steps.first().map_or(0, |step| step.at);
         let begins = clock.clone();
         tokio::spawn(async move {
             // A connection comes with its first request.
             begins.sleep_until(first_at).await;
-            serve_connection(&worker, theirs, Transport::plain(address), stopped).await;
+            serve_connection(&worker, theirs, transport, stopped).await;
         });
-        tokio::spawn(acting(
-            ours,
-            client.clone(),
-            secrets,
-            clock.clone(),
-            Arc::clone(log),
-        ));
+        let (client, clock, log) = (client.clone(), clock.clone(), Arc::clone(log));
+        tokio::spawn(async move {
+            match client.protocol {
+                Protocol::Http1 => acting(ours, client, secrets, clock, log).await,
+                Protocol::Http2 => {
+                    http2::acting(ours, &client, secrets, Notes { clock, got: log }).await;
+                }
+            }
+        });
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
@@ -245,8 +259,12 @@ pub(crate) fn config() -> Config {
     }
 }
 
-pub(crate) fn address(client: &Client) -> SocketAddr {
-    SocketAddr::from((client.address, 40_000))
+fn transport(client: &Client) -> Transport {
+    let address = SocketAddr::from((client.address, 40_000));
+    match client.protocol {
+        Protocol::Http1 => Transport::plain(address),
+        Protocol::Http2 => Transport::plain_http2(address),
+    }
 }
 
 fn lock(log: &Mutex<Got>) -> std::sync::MutexGuard<'_, Got> {
@@ -273,10 +291,7 @@ async fn acting(
                 log.ended = Some(now);
                 return;
             }
-            match log.pieces.last_mut() {
-                Some((at, bytes)) if *at == now => bytes.extend_from_slice(&piece[..count]),
-                _ => log.pieces.push((now, piece[..count].to_vec())),
-            }
+            log.read(now, &piece[..count]);
         }
     };
     let writing = async {
@@ -285,9 +300,10 @@ async fn acting(
             // A connection that the edge has closed takes nothing more; the reader sees its end.
             let written = match &step.action {
                 Action::Send(request) => writer.write_all(&request.bytes(secrets)).await,
-                Action::Body { who, text, chunked } => {
-                    writer.write_all(&body(text, *who, *chunked, secrets)).await
-                }
+                Action::Body {
+                    who, text, chunked, ..
+                } => writer.write_all(&body(text, *who, *chunked, secrets)).await,
+                Action::Reset(_) => Ok(()),
                 Action::HalfClose => writer.shutdown().await,
                 Action::Abort => return,
             };
