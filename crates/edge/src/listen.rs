@@ -1,6 +1,6 @@
 //! Listeners: sockets in, connections out, one thread and one runtime for each core.
 //!
-//! Every worker has its own listening socket on the same address and its own connections to
+//! What a client has to say before its first request is `meet`'s. Every worker has its own listening socket on the same address and its own connections to
 //! origins; the store and the stance are the node's.
 
 use std::io;
@@ -10,24 +10,61 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use shikiri_partition::Scheme;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
 
-use crate::connection::{serve_connection, told_to_stop};
+use crate::connection::told_to_stop;
+use crate::meet::serve_client;
 use crate::node::{Node, Worker};
-use crate::transport::Transport;
+use crate::tls::Tenants;
 
 /// Connections that the kernel holds for one listener before we take them.
 const BACKLOG: u32 = 1024;
+
+/// One address to listen on, and how clients are met there.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The address. Port 0 takes a free one.
+    pub address: SocketAddr,
+    /// Whose certificates are shown; `None`: cleartext.
+    pub tls: Option<Arc<Tenants>>,
+    /// Whether HTTP/2 is spoken too: in TLS by agreement, in cleartext with whoever begins with it.
+    pub http2: bool,
+    /// Whether every connection begins with a PROXY protocol header, from a trusted address.
+    pub proxy_protocol: bool,
+}
+
+impl Listener {
+    /// HTTP/1 in cleartext.
+    #[must_use]
+    pub const fn plain(address: SocketAddr) -> Self {
+        Self {
+            address,
+            tls: None,
+            http2: false,
+            proxy_protocol: false,
+        }
+    }
+
+    /// The scheme of what is asked there.
+    #[must_use]
+    pub const fn scheme(&self) -> Scheme {
+        match self.tls {
+            None => Scheme::Http,
+            Some(_) => Scheme::Https,
+        }
+    }
+}
 
 /// A node's listeners.
 pub struct Listening {
     workers: Vec<thread::JoinHandle<()>>,
     stop: watch::Sender<bool>,
-    addresses: Vec<SocketAddr>,
+    listeners: Vec<Listener>,
 }
 
 /// Why listening could not begin.
@@ -50,31 +87,31 @@ pub enum ListenFault {
 /// When an address cannot be bound, or a thread not started. Nothing listens then.
 pub fn listen(
     node: &Arc<Node>,
-    addresses: &[SocketAddr],
+    listeners: &[Listener],
     workers: usize,
 ) -> Result<Listening, ListenFault> {
     let (stop, stopped) = watch::channel(false);
     let connections = Arc::clone(node.connections_counter());
-    for address in addresses {
+    for Listener { address, .. } in listeners {
         is_free(*address).map_err(|e| ListenFault::Address(*address, e))?;
     }
     // A port of 0 is chosen once, and then shared by all workers.
     let mut bound = Vec::new();
     let mut first = Vec::new();
-    for address in addresses {
-        let socket = bind(*address).map_err(|e| ListenFault::Address(*address, e))?;
-        bound.push(
-            socket
-                .local_addr()
-                .map_err(|e| ListenFault::Address(*address, e))?,
-        );
+    for listener in listeners {
+        let fault = |e| ListenFault::Address(listener.address, e);
+        let socket = bind(listener.address).map_err(fault)?;
+        bound.push(Listener {
+            address: socket.local_addr().map_err(fault)?,
+            ..listener.clone()
+        });
         first.push(socket);
     }
     let mut sets = vec![first];
     for _ in 1..workers.max(1) {
         let set = bound
             .iter()
-            .map(|a| bind(*a).map_err(|e| ListenFault::Address(*a, e)));
+            .map(|l| bind(l.address).map_err(|e| ListenFault::Address(l.address, e)));
         sets.push(set.collect::<Result<_, _>>()?);
     }
     let mut handles = Vec::new();
@@ -89,9 +126,10 @@ pub fn listen(
             let listening = bound
                 .iter()
                 .zip(sockets)
-                .map(|(address, socket)| {
-                    let listener = socket.listen(BACKLOG);
-                    listener.map_err(|e| ListenFault::Address(*address, e))
+                .map(|(listener, socket)| {
+                    let listening = socket.listen(BACKLOG);
+                    let fault = |e| ListenFault::Address(listener.address, e);
+                    Ok((listening.map_err(fault)?, listener.clone()))
                 })
                 .collect::<Result<Vec<_>, _>>();
             listening?
@@ -108,7 +146,7 @@ pub fn listen(
     Ok(Listening {
         workers: handles,
         stop,
-        addresses: bound,
+        listeners: bound,
     })
 }
 
@@ -137,10 +175,10 @@ fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
 }
 
 impl Listening {
-    /// The addresses, with the ports that were chosen.
+    /// The listeners, with the ports that were chosen.
     #[must_use]
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+    pub fn listeners(&self) -> &[Listener] {
+        &self.listeners
     }
 
     /// Stops listening, lets running requests end within their time, and returns.
@@ -157,15 +195,16 @@ impl Listening {
 /// One worker, until it is told to stop.
 async fn work(
     worker: Arc<Worker>,
-    listeners: Vec<TcpListener>,
+    listeners: Vec<(TcpListener, Listener)>,
     mut stopped: watch::Receiver<bool>,
     connections: Arc<AtomicUsize>,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
     let (alive, mut all_gone) = tokio::sync::mpsc::channel::<()>(1);
-    for listener in listeners {
+    for (socket, listener) in listeners {
         accepting.spawn(accept(
             Arc::clone(&worker),
+            socket,
             listener,
             stopped.clone(),
             Arc::clone(&connections),
@@ -190,13 +229,14 @@ async fn work(
 
 async fn accept(
     worker: Arc<Worker>,
-    listener: TcpListener,
+    socket: TcpListener,
+    listener: Listener,
     stopped: watch::Receiver<bool>,
     connections: Arc<AtomicUsize>,
     alive: tokio::sync::mpsc::Sender<()>,
 ) {
     loop {
-        let (mut stream, client) = match listener.accept().await {
+        let (mut stream, client) = match socket.accept().await {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: wait for some to come back.
@@ -207,6 +247,10 @@ async fn accept(
         };
         let connections_max = worker.node().stance().rules.limits().connections_max;
         let counted = Counted::new(&connections);
+        if counted.before >= connections_max && listener.tls.is_some() {
+            // There is no cheap way to say so before a handshake.
+            continue;
+        }
         if counted.before >= connections_max {
             tokio::spawn(async move {
                 const FULL: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\n\
@@ -220,8 +264,9 @@ async fn accept(
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
         let (worker, stopped, alive) = (Arc::clone(&worker), stopped.clone(), alive.clone());
+        let listener = listener.clone();
         tokio::spawn(async move {
-            serve_connection(&worker, stream, Transport::plain(client), stopped).await;
+            serve_client(&worker, stream, client, &listener, stopped).await;
             drop((counted, alive));
         });
     }
@@ -273,8 +318,9 @@ mod tests {
             let rules = policy::compile(None, Some(origin)).unwrap();
             Node::new(config, rules, Arc::new(RealWorld::new()))
         };
-        let first = listen(&node(), &["127.0.0.1:0".parse().unwrap()], 2).unwrap();
-        let taken = first.addresses().to_vec();
+        let any = Listener::plain("127.0.0.1:0".parse().unwrap());
+        let first = listen(&node(), &[any], 2).unwrap();
+        let taken = first.listeners().to_vec();
         let second = listen(&node(), &taken, 2);
         assert!(
             matches!(&second, Err(ListenFault::Address(_, e)) if e.kind() == io::ErrorKind::AddrInUse)

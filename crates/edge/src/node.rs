@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
@@ -16,6 +16,7 @@ use crate::origin::{OriginFault, Pool};
 use crate::purge::{Purges, Standing};
 use crate::remembered::Remembered;
 use crate::store::{Object, Store};
+use crate::tls::Tenants;
 use crate::world::World;
 
 /// What does not change while a node runs.
@@ -105,6 +106,9 @@ pub struct Node {
     started: UnixMillis,
     connections: Arc<AtomicUsize>,
     requests: AtomicUsize,
+    /// TLS handshakes that run.
+    pub(crate) handshakes: AtomicUsize,
+    tenants: OnceLock<Arc<Tenants>>,
     filling: AtomicU64,
     invalidations: Mutex<(u64, u32)>,
     /// The second in which an origin's failure was last logged.
@@ -214,6 +218,8 @@ impl Node {
             started: world.now(),
             connections: Arc::default(),
             requests: AtomicUsize::new(0),
+            handshakes: AtomicUsize::new(0),
+            tenants: OnceLock::new(),
             filling: AtomicU64::new(0),
             invalidations: Mutex::new((0, 0)),
             failure_logged: AtomicU64::new(0),
@@ -269,6 +275,17 @@ impl Node {
 
     pub(crate) fn fill_id(&self) -> FillId {
         FillId((u128::from(self.world.random()) << 64) | u128::from(self.world.random()))
+    }
+
+    /// Has the end of these certificates among what is told of the node.
+    pub fn watch_certificates(&self, tenants: Arc<Tenants>) {
+        // The first are all that there are.
+        drop(self.tenants.set(tenants));
+    }
+
+    /// When the first certificate of the node ends.
+    pub(crate) fn certificates_end(&self) -> Option<UnixMillis> {
+        self.tenants.get()?.first_end()
     }
 
     /// Puts other rules in force. Requests that run keep theirs; what they fill under a meaning that

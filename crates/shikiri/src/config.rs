@@ -20,6 +20,8 @@ use shikiri_edge::TrustedNetwork;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::listening::{ListenSection, TlsSection};
+
 use crate::log::{Format, Levels};
 
 /// The version of the file's language.
@@ -40,6 +42,8 @@ pub(crate) struct ConfigFile {
     pub(crate) node: NodeSection,
     /// Where it listens for clients.
     pub(crate) listen: Vec<ListenSection>,
+    /// Whose certificates are shown to them.
+    pub(crate) tls: Vec<TlsSection>,
     /// Where status and metrics are read, besides the control socket.
     pub(crate) admin: AdminSection,
     /// What it logs.
@@ -61,13 +65,6 @@ pub(crate) struct NodeSection {
     pub(crate) trust: Vec<Parsed<TrustedNetwork>>,
     pub(crate) watch: Option<bool>,
     pub(crate) workers: Option<NonZeroUsize>,
-}
-
-/// `[[listen]]`
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct ListenSection {
-    pub(crate) address: Parsed<Address>,
 }
 
 /// `[admin]`
@@ -197,7 +194,7 @@ impl ConfigFile {
 }
 
 /// The file's content, or every fault that was found in it.
-fn parse(source: &str, text: &str) -> Result<ConfigFile, Vec<ConfigFault>> {
+pub(crate) fn parse(source: &str, text: &str) -> Result<ConfigFile, Vec<ConfigFault>> {
     let mut faults = Faults {
         source,
         text,
@@ -434,7 +431,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `admin`, `log`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `log`.",
             ],
         );
         check(
@@ -453,8 +450,8 @@ mod tests {
                  docs/configuration.md says what each key takes.",
                 "e.toml:7:1: `address` is missing here\n  \
                  Write `address = …`; docs/configuration.md says what it takes.",
-                "e.toml:9:11: `80` is no address with a port\n  \
-                 Write 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080.",
+                "e.toml:9:11: `80` is nothing to listen on\n  \
+                 Write 127.0.0.1:8080, https://0.0.0.0:443 or http://[::]:80.",
                 "e.toml:11:9: `loud` is no level\n  Write error, warn, info, debug or trace, and others for \
                  some modules: info,shikiri_edge::origin=debug.",
             ],

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules, Tokens};
 use shikiri_edge::listen::{self, Listening};
+use shikiri_edge::tls::Tenants;
 use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -15,6 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Address, NodeName};
 use crate::data::DataFolder;
+use crate::listening::ListenAddress;
 use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
@@ -41,10 +43,10 @@ pub(crate) struct Args {
     /// The origin, for every host that the policy names no origin for: `http://host[:port]`.
     #[arg(long, value_name = "URL", required_unless_present_any = ["policy", "config"])]
     pub(crate) origin: Option<String>,
-    /// Where to listen. May be given several times. Port 0 takes a free one. `127.0.0.1:8080` when
-    /// not given.
+    /// Where to listen: an address and a port, with `https://` before it for TLS (docs/tls.md). May be
+    /// given several times. Port 0 takes a free one. `127.0.0.1:8080` when not given.
     #[arg(long, value_name = "ADDR")]
-    pub(crate) listen: Vec<Address>,
+    pub(crate) listen: Vec<ListenAddress>,
     /// What may be shared: a TOML file (docs/policy.md). Without one: public static files alone.
     #[arg(long, value_name = "FILE")]
     pub(crate) policy: Option<PathBuf>,
@@ -98,6 +100,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let has_token = Tokens::open(&settings.data.join(TOKENS))
         .map_err(|fault| fault.to_string())?
         .any_valid(shikiri_edge::World::now(&*world));
+    let (listeners, tenants) = settings.doors.open()?;
     let facts = Facts::gather(&settings, args.config.as_deref(), &rules, has_token);
     let findings = start::judge(&facts);
     if args.check {
@@ -115,10 +118,19 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         trusted: settings.trust.clone(),
     };
     let node = Node::new(config, rules, world);
-    let listening = listen::listen(&node, &settings.listen, settings.workers)
-        .map_err(|fault| fault.to_string())?;
+    if let Some(tenants) = &tenants {
+        node.watch_certificates(Arc::clone(tenants));
+    }
+    let listening =
+        listen::listen(&node, &listeners, settings.workers).map_err(|fault| fault.to_string())?;
 
-    let parts = Arc::new(Parts::new(parts(args, &settings, log, &node)));
+    let parts = Arc::new(Parts::new(parts(
+        args,
+        &settings,
+        log,
+        &node,
+        tenants.clone(),
+    )));
     let read = Arc::clone(&parts);
     let tokens = Tokens::open(&data.join(TOKENS)).map_err(|fault| fault.to_string())?;
     let admin = Admin::new(node, tokens, Arc::new(move |by| read.all(by)));
@@ -126,7 +138,13 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(govern(&settings, &admin, &parts, &listening))?;
+    runtime.block_on(govern(
+        &settings,
+        &admin,
+        &parts,
+        &listening,
+        tenants.as_deref(),
+    ))?;
     tracing::info!("stopping: running requests may end");
     admin.enter(Phase::Stopping);
     listening.shut_down();
@@ -143,14 +161,16 @@ async fn govern(
     admin: &Arc<Admin>,
     parts: &Arc<Parts>,
     listening: &Listening,
+    tenants: Option<&Tenants>,
 ) -> Result<(), String> {
     let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
     let mut hangup = handler(SignalKind::hangup())?;
     let mut terminate = handler(SignalKind::terminate())?;
     let mut interrupt = handler(SignalKind::interrupt())?;
     let door = open_doors(settings, admin).await?;
-    for address in listening.addresses() {
-        say(&format!("listening on http://{address}\n"))?;
+    for listener in listening.listeners() {
+        let (scheme, address) = (listener.scheme().as_str(), listener.address);
+        say(&format!("listening on {scheme}://{address}\n"))?;
     }
     if let Some(address) = door {
         say(&format!("admin on http://{address}\n"))?;
@@ -165,7 +185,11 @@ async fn govern(
             _ = interrupt.recv() => return Ok(()),
             // What went wrong is logged; the old rules stay.
             _ = hangup.recv() => drop(admin.reload(&Actor::Signal)),
-            _ = tick.tick() => admin.node().maintain(),
+            _ = tick.tick() => {
+                admin.node().maintain();
+                let concern = tenants.and_then(|tenants| tenants.concern(admin.node().now()));
+                admin.attend("the end of certificates", concern);
+            }
             _ = look.tick(), if settings.watch => look_at_files(admin, parts).await,
         }
     }
@@ -179,7 +203,13 @@ async fn look_at_files(admin: &Admin, parts: &Arc<Parts>) {
 }
 
 /// What is read again while the node runs: the config first, since it says where the policy is.
-fn parts(args: Args, settings: &Settings, log: log::Handle, node: &Arc<Node>) -> Vec<Part> {
+fn parts(
+    args: Args,
+    settings: &Settings,
+    log: log::Handle,
+    node: &Arc<Node>,
+    tenants: Option<Arc<Tenants>>,
+) -> Vec<Part> {
     let current = Arc::new(Mutex::new(settings.clone()));
     let mut parts = Vec::new();
     if let Some(file) = args.config.clone() {
@@ -194,11 +224,27 @@ fn parts(args: Args, settings: &Settings, log: log::Handle, node: &Arc<Node>) ->
                 let waiting = current.fixed_changes(&new);
                 log.set(&new.log);
                 (current.log, current.policy, current.origin) = (new.log, new.policy, new.origin);
+                current.doors.tls = new.doors.tls;
                 Ok(if waiting.is_empty() {
                     "in force".to_owned()
                 } else {
                     format!("in force, but {} after a restart", waiting.join(", "))
                 })
+            }),
+        });
+    }
+    if let Some(tenants) = tenants {
+        let (current, files) = (Arc::clone(&current), Arc::clone(&tenants));
+        parts.push(Part {
+            name: "certificates",
+            files: Box::new(move || files.files()),
+            apply: Box::new(move |_| {
+                let configs = {
+                    let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+                    current.doors.tls.clone()
+                };
+                let loaded = tenants.apply(configs).map_err(|fault| fault.to_string())?;
+                Ok(format!("{loaded} loaded"))
             }),
         });
     }

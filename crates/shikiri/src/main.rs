@@ -8,6 +8,7 @@ mod data;
 mod edge;
 mod explain;
 mod files;
+mod listening;
 mod log;
 mod policy;
 mod reload;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use shikiri_edge::TrustedNetwork;
 
 use crate::config::ConfigFile;
+use crate::listening::Doors;
 use crate::log::{Format, Levels};
 use crate::{data, edge};
 
@@ -21,7 +22,8 @@ const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr
 pub(crate) struct Settings {
     /// The origin for hosts that the policy names none for.
     pub(crate) origin: Option<String>,
-    pub(crate) listen: Vec<SocketAddr>,
+    /// Where clients come in.
+    pub(crate) doors: Doors,
     pub(crate) policy: Option<PathBuf>,
     pub(crate) trust: Vec<TrustedNetwork>,
     /// The data folder.
@@ -52,7 +54,7 @@ impl Settings {
     /// Flags over the config file over defaults.
     ///
     /// # Errors
-    /// What is wrong with the config file.
+    /// What is wrong with the config file, or between it and the flags.
     pub(crate) fn of(args: &edge::Args) -> Result<Self, String> {
         let config = args.config.as_deref().map(ConfigFile::read).transpose()?;
         let config = config.unwrap_or_default();
@@ -67,17 +69,18 @@ impl Settings {
             hosts: config.admin.hosts.clone(),
             changes: config.admin.changes,
         });
+        let trust: Vec<TrustedNetwork> = if args.trust.is_empty() {
+            node.trust.iter().map(|network| network.0).collect()
+        } else {
+            args.trust.clone()
+        };
         let cores = std::thread::available_parallelism().ok();
         let workers = args.workers.or(node.workers).or(cores);
         Ok(Self {
             origin: args.origin.clone().or_else(|| node.origin.clone()),
-            listen: listen(args, &config),
+            doors: Doors::of(&args.listen, &config, &trust, LISTEN_DEFAULT)?,
             policy: args.policy.clone().or(policy),
-            trust: if args.trust.is_empty() {
-                node.trust.iter().map(|network| network.0).collect()
-            } else {
-                args.trust.clone()
-            },
+            trust,
             data,
             control,
             admin,
@@ -104,13 +107,13 @@ impl Settings {
 impl Settings {
     /// The addresses on which clients are waited for.
     pub(crate) fn listens_on(&self) -> Vec<SocketAddr> {
-        self.listen.clone()
+        self.doors.listen.iter().map(|door| door.address).collect()
     }
 
     /// The names of what is set otherwise there and takes effect on a restart alone.
     pub(crate) fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
         let changes = [
-            ("[[listen]]", self.listen != new.listen),
+            ("[[listen]]", self.doors.listen != new.doors.listen),
             ("[node] trust", self.trust != new.trust),
             ("[node] data", self.data != new.data),
             ("[node] control", self.control != new.control),
@@ -155,16 +158,6 @@ fn places(data: Option<&Path>, control: Option<&Path>, config: &ConfigFile) -> (
     (data, control)
 }
 
-fn listen(args: &edge::Args, config: &ConfigFile) -> Vec<SocketAddr> {
-    let flags = args.listen.iter().map(|address| address.0);
-    let file = config.listen.iter().map(|listen| listen.address.0.0);
-    match (args.listen.is_empty(), config.listen.is_empty()) {
-        (false, _) => flags.collect(),
-        (true, false) => file.collect(),
-        (true, true) => vec![LISTEN_DEFAULT],
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -197,7 +190,7 @@ mod tests {
         let at = format!("--config {} ", file.display());
 
         let none = settings("--origin http://flag.test");
-        assert_eq!(none.listen, [LISTEN_DEFAULT]);
+        assert_eq!(none.doors.listen[0].address, LISTEN_DEFAULT);
         assert_eq!(none.control, PathBuf::from("shikiri-data/control.sock"));
         assert_eq!(
             (none.node, none.log, none.admin),
@@ -206,7 +199,7 @@ mod tests {
 
         let told = settings(&at);
         assert_eq!(told.origin.as_deref(), Some("http://file.test"));
-        assert_eq!(told.listen, ["127.0.0.1:1".parse().unwrap()]);
+        assert_eq!(told.doors.listen[0].address.port(), 1);
         assert_eq!(told.policy, Some(folder.join("p.toml")));
         assert_eq!(told.control, folder.join("d/control.sock"));
         assert_eq!(
@@ -223,7 +216,7 @@ mod tests {
              --trust ::1 --data e --workers 2 --node flag --log error --log-format json --admin 127.0.0.1:8"
         ));
         assert_eq!(both.origin.as_deref(), Some("http://flag.test"));
-        assert_eq!(both.listen.len(), 2);
+        assert_eq!(both.doors.listen.len(), 2);
         assert_eq!(both.policy, Some("q.toml".into()));
         assert_eq!(both.control, PathBuf::from("e/control.sock"));
         assert_eq!(

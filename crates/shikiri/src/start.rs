@@ -275,8 +275,8 @@ pub(crate) fn show(
     line("config", shown(config));
     line("policy", shown(settings.policy.as_deref()));
     line("rules", rules.digest().to_string());
-    for address in settings.listens_on() {
-        line("listen", address.to_string());
+    for door in &settings.doors.listen {
+        line("listen", door.to_string());
     }
     for origin in rules.origins() {
         line("origin", format!("{}:{}", origin.address, origin.port));

@@ -5,6 +5,8 @@
 
 use std::fmt::{Display, Write};
 
+use shikiri_record::UnixMillis;
+
 use super::Phase;
 use super::status::Status;
 use crate::meter::{self, BOUNDS_US, Histogram};
@@ -104,6 +106,12 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "gauge",
         "Client connections that are open.",
         status.connections,
+    );
+    page.one(
+        "shikiri_certificate_end_seconds",
+        "gauge",
+        "When the first of the certificates that clients are shown ends; 0 without TLS.",
+        node.certificates_end().map_or(0, UnixMillis::seconds),
     );
     page.one(
         "shikiri_store_objects",

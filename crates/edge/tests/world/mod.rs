@@ -191,9 +191,9 @@ pub(crate) const CLIENT: SocketAddr =
 /// A node in its world.
 pub(crate) struct TestNode {
     pub(crate) node: Arc<Node>,
-    worker: Arc<Worker>,
+    pub(crate) worker: Arc<Worker>,
     seen: Arc<Mutex<Vec<Seen>>>,
-    stop: watch::Sender<bool>,
+    pub(crate) stop: watch::Sender<bool>,
 }
 
 /// The rules of a policy; an empty text is the built-in policy.

@@ -951,6 +951,18 @@ fn wrong<T>(what: impl Into<String>, instead: impl Into<String>) -> Parsed<T> {
     Err((what.into(), instead.into()))
 }
 
+impl std::str::FromStr for HostPattern {
+    type Err = String;
+
+    /// # Errors
+    /// What is wrong, and what to write.
+    fn from_str(text: &str) -> Result<Self, String> {
+        host_pattern(text).map_err(|(what, _)| {
+            format!("{what}: write `shop.example.test`, `*.example.test` for every name below it, or `*`")
+        })
+    }
+}
+
 fn host_pattern(text: &str) -> Parsed<HostPattern> {
     let host = text.to_ascii_lowercase();
     let host = host.strip_suffix('.').unwrap_or(&host);

@@ -498,7 +498,7 @@ fn what_would_harm_is_refused_before_anything_is_made() {
         let output = run(&[&arguments[..], &["--trust", "127.0.0.1", "--check"]].concat());
         assert_eq!(output.status.success(), said.is_empty(), "{said:?}");
         let shown = text(&output.stdout);
-        assert!(shown.contains("listen     127.0.0.1:1\n"), "{shown}");
+        assert!(shown.contains("listen     http://127.0.0.1:1\n"), "{shown}");
         assert_eq!(shown.matches("refused ").count(), said.len());
         if said.is_empty() {
             continue;
