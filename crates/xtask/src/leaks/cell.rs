@@ -9,7 +9,7 @@ use super::cache::{Cache, Running};
 use super::client::{Connections, Delivered, Viewers};
 use super::judge::{Leak, judge};
 use super::origin::{Origin, REFERENCE, Seen};
-use super::script::{Ask, Control, Identity, Script, Step};
+use super::script::{Ask, Control, Identity, Reload, Script, Step};
 use super::token;
 
 /// In which way a script's requests come.
@@ -178,6 +178,8 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
         } else {
             Verdict::Unanswered(why)
         }
+    } else if is_ours && policy == "careless" && claims_nothing(script, &delivered, &origin.log()) {
+        Verdict::Void("the careless policy shares nothing that a member asks for".to_owned())
     } else if let Some(why) = declined {
         Verdict::NotCacheable(why)
     } else {
@@ -190,14 +192,49 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
     }
 }
 
+/// Whether each page that a member is the first to ask for was at once asked for as the member. Under
+/// a policy that is to share everything that would be a policy which passes everything, and its cell
+/// would say nothing.
+fn claims_nothing(script: &Script, delivered: &[Delivered], seen: &[Seen]) -> bool {
+    // Who is named by the target cannot be left out of it.
+    if script.identities.contains(&Identity::Target) {
+        return false;
+    }
+    let target = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let target = text.strip_prefix("GET ")?.split(' ').next();
+        target.map(str::to_owned)
+    };
+    let mut asked: Vec<String> = Vec::new();
+    let mut by_members = Vec::new();
+    for d in delivered {
+        let Some(target) = target(&d.sent) else {
+            continue;
+        };
+        if !asked.contains(&target) {
+            if script.members.contains(&d.viewer) {
+                by_members.push(target.clone());
+            }
+            asked.push(target);
+        }
+    }
+    let as_nobody = |wanted: &String| {
+        let first = seen
+            .iter()
+            .find(|s| target(&s.request).as_ref() == Some(wanted));
+        first.is_none_or(|seen| seen.owner == token::NOBODY)
+    };
+    !by_members.is_empty() && !by_members.iter().any(as_nobody)
+}
+
 fn viewers_of(steps: &[Step]) -> Vec<String> {
     let mut names = Vec::new();
     for step in steps {
         match step {
             Step::Ask(ask) => names.push(ask.viewer.clone()),
-            Step::Overlap(asks) => names.extend(asks.iter().map(|ask| ask.viewer.clone())),
+            Step::Overlap(asks, _) => names.extend(asks.iter().map(|ask| ask.viewer.clone())),
             Step::Repeat(_, inner) => names.extend(viewers_of(inner)),
-            Step::Then | Step::Wait(_) | Step::Reload(..) | Step::Phase(_) => {}
+            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
         }
     }
     names
@@ -264,23 +301,19 @@ impl Play<'_> {
             self.group(&std::mem::take(&mut group), nodes);
             match step {
                 Step::Ask(_) | Step::Then => {}
-                Step::Overlap(asks) => {
+                Step::Overlap(asks, reload) => {
                     let asks: Vec<&Ask> = asks.iter().collect();
-                    self.overlap(&asks, nodes);
+                    match reload {
+                        Some(reload) => self.reload_amid(&asks, reload, nodes)?,
+                        None => self.overlap(&asks, nodes),
+                    }
                 }
                 Step::Wait(time) => thread::sleep(*time),
                 Step::Phase(phase) => {
                     self.origin.phase(phase);
                     self.too_old = self.origin.change();
                 }
-                Step::Reload(policy, at) => {
-                    for (number, node) in nodes.iter_mut().enumerate() {
-                        if at.contains(&number) {
-                            node.reload(self.script, policy)?;
-                        }
-                    }
-                    self.too_old = self.origin.change();
-                }
+                Step::Reload(reload) => self.reload(reload, nodes)?,
                 Step::Repeat(times, inner) => {
                     for _ in 0..*times {
                         self.steps(inner, nodes)?;
@@ -290,6 +323,37 @@ impl Play<'_> {
         }
         self.group(&group, nodes);
         Ok(())
+    }
+
+    /// Another policy, with all that is stored left as it is.
+    fn reload(&mut self, reload: &Reload, nodes: &mut Nodes) -> Result<(), String> {
+        for (number, node) in nodes.iter_mut().enumerate() {
+            if reload.at.contains(&number) {
+                node.reload(self.script, &reload.policy)?;
+            }
+        }
+        self.too_old = self.origin.change();
+        Ok(())
+    }
+
+    /// The same while requests are running that began before.
+    fn reload_amid(
+        &mut self,
+        asks: &[&Ask],
+        reload: &Reload,
+        nodes: &mut Nodes,
+    ) -> Result<(), String> {
+        let (viewers, too_old) = (self.viewers, self.too_old);
+        let (begun, mut exchanges) = (Instant::now(), Vec::new());
+        let reloaded = thread::scope(|scope| {
+            let running = begin(scope, asks, nodes, viewers, too_old);
+            thread::sleep(reload.offset.saturating_sub(begun.elapsed()));
+            let reloaded = self.reload(reload, nodes);
+            exchanges = ended(running);
+            reloaded
+        });
+        self.delivered.extend(exchanges);
+        reloaded
     }
 
     /// Requests with nothing between them.
@@ -325,24 +389,42 @@ impl Play<'_> {
             return;
         }
         let (viewers, too_old) = (self.viewers, self.too_old);
-        let begun = Instant::now();
-        let mut exchanges = Vec::new();
-        thread::scope(|scope| {
-            let mut running = Vec::new();
-            for (n, ask) in asks.iter().enumerate() {
-                let n = u32::try_from(n).expect("a script has few steps");
-                let address = nodes[ask.node].address();
-                let starts = begun + ask.offset.unwrap_or(STAGGER * n);
-                running.push(scope.spawn(move || {
-                    thread::sleep(starts.saturating_duration_since(Instant::now()));
-                    Connections::new(address, viewers).ask("own", &[ask], too_old)
-                }));
-            }
-            for client in running {
-                // A client that is lost must not pass for one that was shown nothing.
-                exchanges.extend(client.join().expect("a client does not panic"));
-            }
-        });
+        let exchanges = thread::scope(|scope| ended(begin(scope, asks, nodes, viewers, too_old)));
         self.delivered.extend(exchanges);
     }
+}
+
+/// A client of a group that is under way.
+type Client<'scope> = thread::ScopedJoinHandle<'scope, Vec<Delivered>>;
+
+/// Begins requests at once, each on a connection of its own.
+fn begin<'scope, 'env>(
+    scope: &'scope thread::Scope<'scope, 'env>,
+    asks: &[&'env Ask],
+    nodes: &Nodes,
+    viewers: &'env Viewers,
+    too_old: u64,
+) -> Vec<Client<'scope>> {
+    let begun = Instant::now();
+    let mut running = Vec::new();
+    for (n, &ask) in asks.iter().enumerate() {
+        let n = u32::try_from(n).expect("a script has few steps");
+        let address = nodes[ask.node].address();
+        let starts = begun + ask.offset.unwrap_or(STAGGER * n);
+        running.push(scope.spawn(move || {
+            thread::sleep(starts.saturating_duration_since(Instant::now()));
+            Connections::new(address, viewers).ask("own", &[ask], too_old)
+        }));
+    }
+    running
+}
+
+/// What they were given, in their order.
+fn ended(running: Vec<Client<'_>>) -> Vec<Delivered> {
+    let mut exchanges = Vec::new();
+    for client in running {
+        // A client that is lost must not pass for one that was shown nothing.
+        exchanges.extend(client.join().expect("a client does not panic"));
+    }
+    exchanges
 }

@@ -125,15 +125,24 @@ pub(crate) struct Control {
 pub(crate) enum Step {
     /// A request.
     Ask(Ask),
-    /// Requests at once, whatever the way.
-    Overlap(Vec<Ask>),
+    /// Requests at once, whatever the way, and another policy in their midst.
+    Overlap(Vec<Ask>, Option<Reload>),
     /// Everything before has ended.
     Then,
     Wait(Duration),
-    /// Another policy, at the nodes of these numbers.
-    Reload(String, Vec<usize>),
+    Reload(Reload),
     Phase(String),
     Repeat(usize, Vec<Self>),
+}
+
+/// Another policy comes into force.
+#[derive(Clone, Debug)]
+pub(crate) struct Reload {
+    pub(crate) policy: String,
+    /// At the nodes of these numbers.
+    pub(crate) at: Vec<usize>,
+    /// Within an overlap: when.
+    pub(crate) offset: Duration,
 }
 
 /// One request of one viewer.
@@ -274,7 +283,9 @@ pub(crate) fn reloads(steps: &[Step]) -> Vec<String> {
     let mut names = Vec::new();
     for step in steps {
         match step {
-            Step::Reload(name, _) => names.push(name.clone()),
+            Step::Reload(reload) | Step::Overlap(_, Some(reload)) => {
+                names.push(reload.policy.clone());
+            }
             Step::Repeat(_, inner) => names.extend(reloads(inner)),
             _ => {}
         }
@@ -562,14 +573,9 @@ fn steps(lines: &[Line], nodes: usize) -> Faulty<Vec<Step>> {
         steps.push(match word {
             "then" => Step::Then,
             "wait" => Step::Wait(time(line, rest)?),
-            "reload" => reload(line, rest, nodes)?,
+            "reload" => Step::Reload(reload(line, rest, nodes)?),
             "phase" => Step::Phase(rest.to_owned()),
-            "overlap" => Step::Overlap(
-                line.children
-                    .iter()
-                    .map(|line| ask(line, nodes))
-                    .collect::<Faulty<_>>()?,
-            ),
+            "overlap" => overlap(&line.children, nodes)?,
             "repeat" => match rest.parse() {
                 Ok(times) => Step::Repeat(times, self::steps(&line.children, nodes)?),
                 Err(_) => return fault(line, format!("`{rest}` is no number of times")),
@@ -580,8 +586,30 @@ fn steps(lines: &[Line], nodes: usize) -> Faulty<Vec<Step>> {
     Ok(steps)
 }
 
+/// Requests, and at most one `+100ms reload POLICY`.
+fn overlap(lines: &[Line], nodes: usize) -> Faulty<Step> {
+    let (mut asks, mut reloaded) = (Vec::new(), None);
+    for line in lines {
+        let (offset, rest) = match line.text.strip_prefix('+').and_then(|t| t.split_once(' ')) {
+            Some((offset, rest)) => (time(line, offset)?, rest),
+            None => (Duration::ZERO, line.text.as_str()),
+        };
+        match cut(rest) {
+            ("reload", _) if reloaded.is_some() => {
+                return fault(line, "one reload is enough".into());
+            }
+            ("reload", rest) => {
+                let reload = reload(line, rest, nodes)?;
+                reloaded = Some(Reload { offset, ..reload });
+            }
+            _ => asks.push(ask(line, nodes)?),
+        }
+    }
+    Ok(Step::Overlap(asks, reloaded))
+}
+
 /// `reload POLICY`, or `reload POLICY at 1 2`.
-fn reload(line: &Line, rest: &str, nodes: usize) -> Faulty<Step> {
+fn reload(line: &Line, rest: &str, nodes: usize) -> Faulty<Reload> {
     let (policy, at) = rest.split_once(" at ").unwrap_or((rest, ""));
     let mut chosen = Vec::new();
     for word in at.split_whitespace() {
@@ -590,7 +618,11 @@ fn reload(line: &Line, rest: &str, nodes: usize) -> Faulty<Step> {
     if chosen.is_empty() {
         chosen = (0..nodes).collect();
     }
-    Ok(Step::Reload(policy.to_owned(), chosen))
+    Ok(Reload {
+        policy: policy.to_owned(),
+        at: chosen,
+        offset: Duration::ZERO,
+    })
 }
 
 /// Nodes are counted from 1 in scripts.
@@ -638,6 +670,7 @@ fn ask(line: &Line, nodes: usize) -> Faulty<Ask> {
             ("node", number) => ask.node = node(child, number, nodes)?,
             ("header", rest) => ask.headers.push(field(child, rest)?),
             ("body", rest) => ask.body = Some(text_of(child, rest)?),
+            ("raw-body", "") => ask.body = Some(raw_of(child)?),
             ("abort", rest) => {
                 ask.abort = Some(time(child, rest.strip_prefix("after ").unwrap_or(rest))?);
             }

@@ -24,12 +24,22 @@ enum Small {
     Leaky,
     /// The same, under the path without its query.
     DropsQuery,
+    /// Stores whatever was asked, under the target alone.
+    AnyMethod,
+    /// Puts into a page what the page includes.
+    Including,
     /// After a second, asks again with whatever request comes by, and merges what comes back.
     Refreshing,
     /// Gives whoever waits what the first one got. Stores what is public.
     Collapsing,
     /// Sends everybody's requests on one connection. Stores what is public.
     Pooling,
+    /// The same, and gives the connection back when its client has left.
+    Leaving,
+    /// Writes two requests on one connection, and gives each the other's answer.
+    Swapping,
+    /// Does not read the body of a request that it answers from what it has.
+    Undrained,
     /// Stores what was asked without credentials and is said to be public.
     Careful,
     /// Stores nothing.
@@ -45,6 +55,8 @@ struct Kept {
     stored: Mutex<HashMap<String, (Instant, Vec<u8>)>>,
     flights: Mutex<HashMap<String, Flight>>,
     pooled: Mutex<Option<Incoming>>,
+    /// How many requests have been written on the pooled connection.
+    written: Mutex<usize>,
 }
 
 struct Serving(SocketAddr);
@@ -87,10 +99,14 @@ impl Small {
         loop {
             incoming.until(Instant::now() + Duration::from_secs(5));
             let head = incoming.head()?;
-            incoming.exactly(head.length().unwrap_or(0))?;
+            let is_stored = || kept.stored.lock().unwrap().contains_key(&head.first);
+            if !(matches!(self, Self::Undrained) && is_stored()) {
+                incoming.exactly(head.length().unwrap_or(0))?;
+            }
             let request = String::from_utf8_lossy(&incoming.taken()).into_owned();
             let extra = format!("\r\nX-Forwarded-For: {from}\r\n");
-            let answer = self.answer(&head, &request.replacen("\r\n", &extra, 1), origin, kept)?;
+            let request = request.replacen("\r\n", &extra, 1);
+            let answer = self.answer(&head, &request, origin, kept, incoming.stream())?;
             incoming.stream().write_all(&answer)?;
         }
     }
@@ -101,8 +117,10 @@ impl Small {
         request: &str,
         origin: SocketAddr,
         kept: &Kept,
+        client: &TcpStream,
     ) -> io::Result<Vec<u8>> {
         let key = match self {
+            Self::AnyMethod => head.first.split(' ').nth(1).unwrap_or_default().to_owned(),
             Self::DropsQuery => head
                 .first
                 .split(['?', ';'])
@@ -137,24 +155,50 @@ impl Small {
             None => {}
         }
         let answer = match self {
-            Self::Pooling => {
+            Self::Pooling | Self::Leaving => {
                 let mut pooled = kept.pooled.lock().unwrap();
                 let mut upstream = match pooled.take() {
                     Some(upstream) => upstream,
                     None => Incoming::new(TcpStream::connect(origin)?),
                 };
-                upstream.until(Instant::now() + Duration::from_secs(5));
                 upstream.stream().write_all(request.as_bytes())?;
-                let head = upstream.head()?;
-                if head.is_chunked() {
-                    upstream.chunked()?;
+                let answer = if matches!(self, Self::Pooling) {
+                    upstream.until(Instant::now() + Duration::from_secs(1));
+                    next_answer(&mut upstream)?
                 } else {
-                    upstream.exactly(head.length().unwrap_or(0))?;
-                }
-                let answer = upstream.taken();
+                    while upstream.is_silent()? {
+                        if has_left(client)? {
+                            *pooled = Some(upstream);
+                            return Err(io::ErrorKind::BrokenPipe.into());
+                        }
+                    }
+                    upstream.until(Instant::now() + Duration::from_secs(5));
+                    next_answer(&mut upstream)?
+                };
                 *pooled = Some(upstream);
                 answer
             }
+            Self::Swapping => {
+                let number = {
+                    let mut pooled = kept.pooled.lock().unwrap();
+                    if pooled.is_none() {
+                        *pooled = Some(Incoming::new(TcpStream::connect(origin)?));
+                    }
+                    let upstream = pooled.as_mut().expect("it was just put there");
+                    upstream.stream().write_all(request.as_bytes())?;
+                    let mut written = kept.written.lock().unwrap();
+                    *written += 1;
+                    *written
+                };
+                if number % 2 == 1 {
+                    thread::sleep(Duration::from_millis(40));
+                }
+                let mut pooled = kept.pooled.lock().unwrap();
+                let upstream = pooled.as_mut().expect("nobody takes it");
+                upstream.until(Instant::now() + Duration::from_secs(5));
+                next_answer(upstream)?
+            }
+            Self::Including => included(&fetch(origin, request)?, origin, request)?,
             Self::Collapsing => {
                 let flight =
                     Arc::clone(kept.flights.lock().unwrap().entry(key.clone()).or_default());
@@ -173,7 +217,13 @@ impl Small {
         let public = String::from_utf8_lossy(&answer).contains("public");
         let stores = match self {
             Self::Leaky | Self::DropsQuery | Self::Refreshing => head.first.starts_with("GET "),
-            Self::Careful | Self::Collapsing | Self::Pooling => anonymous && public,
+            Self::AnyMethod | Self::Including => true,
+            Self::Careful
+            | Self::Collapsing
+            | Self::Pooling
+            | Self::Leaving
+            | Self::Swapping
+            | Self::Undrained => anonymous && public,
             Self::Absent => false,
         };
         if stores {
@@ -184,6 +234,56 @@ impl Small {
         }
         Ok(answer)
     }
+}
+
+/// What comes next on a connection, taken for the answer whatever it is: an interim response too.
+fn next_answer(upstream: &mut Incoming) -> io::Result<Vec<u8>> {
+    let head = upstream.head()?;
+    if head.is_chunked() {
+        upstream.chunked()?;
+    } else {
+        upstream.exactly(head.length().unwrap_or(0))?;
+    }
+    let answer = upstream.taken();
+    if head.first.starts_with("HTTP/1.1 1") {
+        let text = String::from_utf8_lossy(&answer).into_owned();
+        let text = text.replacen(&head.first, "HTTP/1.1 200 OK\r\nContent-Length: 0", 1);
+        return Ok(text.into_bytes());
+    }
+    Ok(answer)
+}
+
+/// Waits a little for the client, and says whether it has closed.
+fn has_left(client: &TcpStream) -> io::Result<bool> {
+    client.set_read_timeout(Some(Duration::from_millis(5)))?;
+    match client.peek(&mut [0]) {
+        Ok(read) => Ok(read == 0),
+        Err(error) => match error.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(false),
+            _ => Ok(true),
+        },
+    }
+}
+
+/// A page with its include replaced by what whoever asks is given for it.
+fn included(page: &[u8], origin: SocketAddr, request: &str) -> io::Result<Vec<u8>> {
+    const INCLUDE: &str = "<esi:include src=\"/basket\"/>";
+    let page = String::from_utf8_lossy(page);
+    let Some((head, body)) = page.split_once("\r\n\r\n") else {
+        return Ok(page.as_bytes().to_vec());
+    };
+    if !body.contains(INCLUDE) {
+        return Ok(page.as_bytes().to_vec());
+    }
+    let fragment = fetch(origin, &request.replacen("/page", "/basket", 1))?;
+    let fragment = String::from_utf8_lossy(&fragment);
+    let fragment = fragment.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    let body = body.replace(INCLUDE, fragment);
+    let fields = head
+        .lines()
+        .filter(|line| !line.starts_with("Content-Length"));
+    let head = fields.collect::<Vec<_>>().join("\r\n");
+    Ok(format!("{head}\r\nContent-Length: {}\r\n\r\n{body}", body.len()).into_bytes())
 }
 
 /// One request on a connection of its own.
@@ -443,6 +543,10 @@ fn faults_in_scripts_are_named() {
             "line 6: say `allowed:`, `forbidden:` or `uncovered:`",
         ),
         ("mechanism 5", "line 6: `5` is not `M` and a number"),
+        (
+            "steps\n  overlap\n    reload default\n    +1ms reload careless",
+            "line 9: one reload is enough",
+        ),
         ("| text", "line 6"),
     ] {
         let found = script::parse("case", &format!("{HEAD}{rest}\n")).unwrap_err();
@@ -455,28 +559,63 @@ fn faults_in_scripts_are_named() {
 fn every_case_leaks_somewhere() {
     let scripts = cases();
     let mut quiet: Vec<&str> = scripts.iter().map(|script| script.name.as_str()).collect();
+    // These have a test of their own below.
+    quiet.retain(|name| !OF_CONNECTIONS.iter().any(|(_, names)| names.contains(name)));
     for cache in [
         Small::Leaky,
         Small::DropsQuery,
+        Small::AnyMethod,
+        Small::Including,
         Small::Refreshing,
         Small::Collapsing,
-        Small::Pooling,
     ] {
         leaking(cache, &scripts, &mut quiet);
     }
     assert_eq!(quiet, [""; 0]);
 }
 
-/// What storing alone does not show: faults of connections.
+/// The cases whose mechanism is a fault of connections, each with a cache that has the fault.
+const OF_CONNECTIONS: [(Small, &[&str]); 4] = [
+    (
+        Small::Pooling,
+        &[
+            "m31-interim-responses",
+            "m33-answers-out-of-step",
+            "m33-request-smuggling",
+            "m37-connection-bound-authentication",
+        ],
+    ),
+    (
+        Small::Leaving,
+        &["i16-answer-left-on-a-connection", "m34-client-leaves"],
+    ),
+    (Small::Swapping, &["i22-lawson-under-load"]),
+    (Small::Undrained, &["m33-undrained-body-and-upgrade"]),
+];
+
 #[test]
-fn cases_about_connections_leak_where_connections_are_shared() {
+fn cases_about_connections_leak_where_connections_are_at_fault() {
     let scripts = cases();
-    let mut quiet = vec![
-        "m33-answers-out-of-step",
-        "m37-connection-bound-authentication",
-    ];
-    leaking(Small::Pooling, &scripts, &mut quiet);
-    assert_eq!(quiet, [""; 0]);
+    for (cache, names) in OF_CONNECTIONS {
+        let mut quiet = names.to_vec();
+        leaking(cache, &scripts, &mut quiet);
+        assert_eq!(quiet, [""; 0], "{cache:?}");
+    }
+}
+
+/// A cache that only stores too much is to be blamed for that, and for nothing else. (An interim response
+/// can be stored, too.)
+#[test]
+fn cases_about_connections_are_quiet_where_connections_are_clean() {
+    let scripts = cases();
+    let names: Vec<&str> = OF_CONNECTIONS
+        .iter()
+        .flat_map(|(_, names)| names.iter().copied())
+        .filter(|name| *name != "m31-interim-responses")
+        .collect();
+    let mut quiet = names.clone();
+    leaking(Small::Leaky, &scripts, &mut quiet);
+    assert_eq!(quiet, names);
 }
 
 /// Runs the quiet cases, and leaves those that stay quiet.
@@ -523,7 +662,7 @@ fn the_name_of_a_case_is_its_number() {
             script.numbers
         );
     }
-    assert!(scripts.len() >= 64, "only {} cases", scripts.len());
+    assert!(scripts.len() >= 69, "only {} cases", scripts.len());
 }
 
 #[test]

@@ -73,6 +73,23 @@ impl Incoming {
         std::mem::replace(&mut self.buffer, rest)
     }
 
+    /// Waits a few milliseconds, and says whether nothing has come that was not taken.
+    #[cfg(test)]
+    pub(crate) fn is_silent(&mut self) -> io::Result<bool> {
+        if self.buffer.len() > self.at {
+            return Ok(false);
+        }
+        self.until(Instant::now() + Duration::from_millis(5));
+        match self.more() {
+            Ok(true) => Ok(false),
+            Ok(false) => Err(io::ErrorKind::UnexpectedEof.into()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Ok(true),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// All that has come, taken or not.
     pub(crate) fn everything(&mut self) -> Vec<u8> {
         self.at = self.buffer.len();
