@@ -19,7 +19,7 @@ use super::cache::{Cache, Ours};
 use super::cell::{self, Outcome, Verdict, Way};
 use super::script::Script;
 use super::theirs::{Theirs, own};
-use super::{describe, page, picture, traffic};
+use super::{describe, notes, page, picture, traffic};
 use crate::peers::{CONFIGURATIONS, PEERS};
 use crate::process::{Doing, Failure, output, root};
 
@@ -294,8 +294,7 @@ pub(crate) fn run(
     let is_whole = options.cases.is_empty()
         && options.way.is_none()
         && wanted.peers.is_empty()
-        && wanted.configurations.is_empty()
-        && wanted.repetitions >= 3;
+        && wanted.configurations.is_empty();
     if wanted.write && !is_whole {
         return Err(Failure::new(
             "--write is for the whole matrix: `cargo xtask leaks --peers all --write`",
@@ -342,6 +341,9 @@ pub(crate) fn run(
         };
         write("docs/re-enactments.md", page::page(&matrix))?;
         write("docs/re-enactments.svg", picture::picture(&matrix))?;
+        let readme =
+            std::fs::read_to_string(root().join("README.md")).doing("reading README.md")?;
+        write("README.md", page::with_summary(&readme, &matrix)?)?;
     }
     judged(&matrix)
 }
@@ -509,6 +511,18 @@ fn row(script: &Script, columns: usize, number: usize, results: &Results) -> Str
 
 fn remarks(matrix: &Matrix<'_>) -> String {
     let mut text = String::new();
+    for note in notes::NOTES
+        .iter()
+        .filter(|note| note.holds(matrix) == Some(false))
+    {
+        writeln!(
+            text,
+            "a note holds no more: {} · {}",
+            note.cases.join(", "),
+            note.cells.join(", ")
+        )
+        .expect("a string can be written to");
+    }
     for (what, remarks) in [
         ("void", matrix.remarks(|square| square.void.clone())),
         ("old copy", matrix.remarks(|square| square.old.clone())),
@@ -692,6 +706,8 @@ mod tests {
         for part in [
             "| · | **ab** |",
             "| **cases that leak** | **0** | **1** |",
+            "| of them, allowed by the RFCs | 0 | 1 |",
+            "| Shikiri | 0.1 | default |",
             "[hurried](../crates/xtask/src/peers/nginx/hurried.conf)",
             "each 3 times",
             "nginx hurried · b",
@@ -707,6 +723,22 @@ mod tests {
             balanced("text") && balanced("svg") && balanced("title"),
             "{picture}"
         );
+    }
+
+    #[test]
+    fn the_readme_has_the_totals_in_their_place() {
+        let scripts = scripts();
+        let matrix = matrix(&scripts, square(&[("a", vec![Verdict::Safe])]));
+        let readme = std::fs::read_to_string(root().join("README.md")).expect("it is there");
+        let written = page::with_summary(&readme, &matrix).expect("it has a place");
+        assert!(written.contains("| nginx 1.2 | – | 1 | – |"), "{written}");
+        assert!(
+            written.contains("| Shikiri 0.1 | 0 without a policy;"),
+            "{written}"
+        );
+        let again = page::with_summary(&written, &matrix).expect("it still has one");
+        assert_eq!(again, written);
+        assert!(page::with_summary("nothing", &matrix).is_err());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod cell;
 mod client;
 mod judge;
 mod matrix;
+mod notes;
 mod origin;
 mod page;
 mod picture;
@@ -54,7 +55,8 @@ against the caches that people run today, and prints the matrix.
   --configs NAMES  some of default, careless (shikiri's), packaged, hurried, expert (the others')
   --repeat N       each cell so often (3)
   --small          shikiri, nginx and varnish, each cell once
-  --write          writes docs/re-enactments.md and its picture; only of the whole matrix
+  --write          writes docs/re-enactments.md, its picture and its part of README.md; only of the whole
+                   matrix
   --show           with the traffic of every cell
   --jobs N         so many cells at once (8)
   --binary FILE    this edge; without it, target/debug/shikiri is built

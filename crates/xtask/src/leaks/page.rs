@@ -8,7 +8,9 @@
 use std::fmt::Write as _;
 
 use super::matrix::{Matrix, OURS, Square, flaky};
-use crate::process::root;
+use super::notes::NOTES;
+use crate::peers::CONFIGURATIONS;
+use crate::process::{Failure, root};
 
 /// How caches are called by people.
 pub(crate) fn called(peer: &str) -> &str {
@@ -28,9 +30,70 @@ pub(crate) fn page(matrix: &Matrix<'_>) -> String {
     let mut text = String::from(HEAD);
     text.push_str(&caches(matrix));
     text.push_str(&squares(matrix));
+    text.push_str(&noted(matrix));
     text.push_str(&cases(matrix));
     text.push_str(&remarks(matrix));
     text.push_str(TAIL);
+    text
+}
+
+const BEGIN: &str = "<!-- `cargo xtask leaks --peers all --write` writes from here -->\n";
+const END: &str = "<!-- to here -->\n";
+
+/// README.md with the summary in its place.
+///
+/// # Errors
+/// It has no place for it.
+pub(crate) fn with_summary(readme: &str, matrix: &Matrix<'_>) -> Result<String, Failure> {
+    let place = readme
+        .split_once(BEGIN)
+        .and_then(|(before, rest)| Some((before, rest.split_once(END)?.1)));
+    let (before, after) = place.ok_or_else(|| {
+        Failure::new("README.md has no place for the summary of the re-enactments")
+    })?;
+    Ok(format!("{before}{BEGIN}{}{END}{after}", summary(matrix)))
+}
+
+fn summary(matrix: &Matrix<'_>) -> String {
+    let cases = matrix.scripts.len();
+    let column = |peer: &str, configuration: &str| {
+        let is = |c: &(&str, &str)| *c == (peer, configuration);
+        let column = matrix.columns.iter().position(is);
+        column.map_or_else(
+            || "–".to_owned(),
+            |column| matrix.leaking(column).to_string(),
+        )
+    };
+    let mut text = format!(
+        "\n[{cases} published leaks](docs/re-enactments.md), replayed on the caches that people run today and on \
+         this one: one after another, overlapping,\nand on one connection; something public must be served from \
+         the cache on the same set-up, or the cell does not count.\n\n\
+         [![Every case against every cache](docs/re-enactments.svg)](docs/re-enactments.md)\n\n\
+         | of {cases} cases, so many leak | as packaged, caching on | the hurried operator of the accidents | one \
+         expert's best practice |\n|---|---|---|---|\n",
+    );
+    for (peer, version) in in_order(matrix) {
+        let row = if peer == OURS {
+            format!(
+                "{} without a policy; {} under the most careless one | | ",
+                column(peer, "default"),
+                column(peer, "careless")
+            )
+        } else {
+            CONFIGURATIONS.map(|c| column(peer, c)).join(" | ")
+        };
+        let version = version.split('-').next().unwrap_or_default();
+        writeln!(text, "| {} {version} | {row} |", called(peer))
+            .expect("a string can be written to");
+    }
+    text.push_str(
+        "\nLeaks that the RFCs allow are counted too: they let a cache share a page that says `max-age=60`, \
+         whoever's name is on it. Experts' configurations\nstill leak where a person is known by something else \
+         than a cookie or `Authorization` (a header of the site's own, an address, a connection), or where\nwhat \
+         one sends comes back to all (an `Origin`, a body, a reflected header): no vendor's manual can know that \
+         of a site. The whole table, each configuration\nand how to replay one cell: \
+         [docs/re-enactments.md](docs/re-enactments.md). `cargo xtask leaks --peers all --write` runs it again.\n\n",
+    );
     text
 }
 
@@ -50,9 +113,15 @@ viewers who ask, and something public that must be a hit on the same set-up (the
 when a viewer was given a byte that belongs to another. It is played in three ways: **a** one request after
 another, **b** overlapping, **c** all viewers on one connection, as behind a proxy that pools.
 
-Every cell has a process of its own, in front of an origin of its own, and a cache with nothing in it but
-what the control and the script have put there. So no script is changed to keep cells apart: every cache
-is sent the same bytes.
+Every cell, each repetition too, has a process of its own with an empty store, in front of an origin of its
+own. That is why URLs are the same in all of them: nothing can be left from another cell, and every cache is
+sent the same bytes. The control is asked for before the script begins and until it is a hit, so every cache is
+warm. Tokens hold a word that is new for each cell, so that nothing old is ever taken for a finding.
+
+A script shows its own mechanism and no other. Pages that are not its matter are the same for everybody; where
+its matter is connections (M31, M33, M34, M37, I16, I22) each viewer asks for URLs of its own, so that storing too
+much shows nothing. In the hurried operator's columns most leaks are what his one rule says: a lifetime for
+everything.
 
 | sign | means |
 |---|---|
@@ -97,12 +166,10 @@ fn caches(matrix: &Matrix<'_>) -> String {
          | cache | version | configurations |\n|---|---|---|\n",
     );
     for (peer, version) in in_order(matrix) {
-        let configurations = matrix
-            .columns
-            .iter()
-            .filter(|(name, _)| *name == peer)
-            .map(|(_, configuration)| link(peer, configuration));
-        let configurations: Vec<_> = configurations.collect();
+        let configurations = matrix.columns.iter().filter(|(name, _)| *name == peer);
+        let configurations: Vec<_> = configurations
+            .map(|(_, configuration)| link(peer, configuration))
+            .collect();
         writeln!(
             text,
             "| {} | {version} | {} |",
@@ -138,12 +205,10 @@ fn in_order<'a>(matrix: &'a Matrix<'_>) -> Vec<(&'static str, &'a str)> {
 
 /// A configuration with a link to its text.
 fn link(peer: &str, configuration: &str) -> String {
-    if peer == OURS {
-        return if configuration == "careless" {
-            "default, [careless](../crates/xtask/src/leaks/cache.rs)".to_owned()
-        } else {
-            String::new()
-        };
+    match (peer, configuration) {
+        (OURS, "careless") => return "[careless](../crates/xtask/src/leaks/cache.rs)".to_owned(),
+        (OURS, _) => return configuration.to_owned(),
+        _ => {}
     }
     let folder = format!("crates/xtask/src/peers/{peer}");
     let entries = std::fs::read_dir(root().join(&folder))
@@ -162,11 +227,14 @@ fn link(peer: &str, configuration: &str) -> String {
 fn squares(matrix: &Matrix<'_>) -> String {
     let cells: usize = matrix.squares.iter().flatten().map(|s| s.ran.len()).sum();
     let mut text = format!(
-        "## The matrix\n\n{} cases, {cells} cells, each {} times. The columns of a cache are its \
+        "## The matrix\n\n{} cases, {cells} cells, each {}. The columns of a cache are its \
          configurations: *d*efault and *c*areless for ours, *p*ackaged, *h*urried and *e*xpert for the \
          others.\n\n| case |",
         matrix.scripts.len(),
-        matrix.repetitions,
+        match matrix.repetitions {
+            1 => "once".to_owned(),
+            times => format!("{times} times"),
+        },
     );
     let mut last = "";
     for (peer, configuration) in &matrix.columns {
@@ -200,22 +268,47 @@ fn squares(matrix: &Matrix<'_>) -> String {
         totals.collect::<String>()
     )
     .expect("a string can be written to");
-    let lawful = columns.map(|c| format!(" {} |", leaking_lawfully(matrix, c)));
-    write!(
-        text,
-        "\n| of them, allowed by the RFCs |{}\n\n",
-        lawful.collect::<String>()
-    )
-    .expect("a string can be written to");
+    for verdict in ["allowed", "uncovered", "forbidden"] {
+        let of_them = columns
+            .clone()
+            .map(|c| format!(" {} |", leaking_where(matrix, c, verdict)));
+        let by = match verdict {
+            "uncovered" => "not covered by the RFCs",
+            "allowed" => "allowed by the RFCs",
+            _ => "forbidden by the RFCs",
+        };
+        write!(text, "\n| of them, {by} |{}", of_them.collect::<String>())
+            .expect("a string can be written to");
+    }
+    text.push_str("\n\n");
     text
 }
 
-fn leaking_lawfully(matrix: &Matrix<'_>, column: usize) -> usize {
+fn leaking_where(matrix: &Matrix<'_>, column: usize, verdict: &str) -> usize {
     let rows = matrix.scripts.iter().zip(&matrix.squares);
     rows.filter(|(script, row)| {
-        script.legality.starts_with("allowed") && !row[column].leaks.is_empty()
+        script.legality.starts_with(verdict) && !row[column].leaks.is_empty()
     })
     .count()
+}
+
+/// What surprises in cells, and is true.
+fn noted(matrix: &Matrix<'_>) -> String {
+    let mut text = String::from(
+        "## Notes on cells\n\nWhat surprises at first sight, was replayed, and is so.\n\n",
+    );
+    for note in NOTES.iter().filter(|note| note.holds(matrix) == Some(true)) {
+        writeln!(
+            text,
+            "- **{}** · {}: {}",
+            note.cases.join(", "),
+            note.cells.join(", "),
+            note.says
+        )
+        .expect("a string can be written to");
+    }
+    text.push('\n');
+    text
 }
 
 fn cases(matrix: &Matrix<'_>) -> String {

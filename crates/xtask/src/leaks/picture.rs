@@ -7,14 +7,17 @@ use std::fmt::Write as _;
 
 use super::matrix::{Matrix, Square};
 use super::page::called;
+use super::script::Script;
 
-/// In pixels: the column of names, one square, and what is left between caches.
-const NAMES: usize = 292;
-const WIDE: usize = 25;
+/// In pixels: the column of names, one square, and what is left between caches and between the
+/// incidents and the mechanisms.
+const NAMES: usize = 272;
+const WIDE: usize = 26;
 const HIGH: usize = 15;
-const GAP: usize = 12;
-const HEADER: usize = 62;
-const LEGEND: usize = 58;
+const GAP: usize = 14;
+const BREAK: usize = 8;
+const HEADER: usize = 96;
+const LEGEND: usize = 78;
 
 const STYLE: &str = "\
 text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#24292f}\
@@ -29,7 +32,8 @@ text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#24292f}\
 pub(crate) fn picture(matrix: &Matrix<'_>) -> String {
     let lefts = lefts(matrix);
     let width = lefts.last().map_or(NAMES, |left| left + WIDE) + 8;
-    let height = HEADER + HIGH * (matrix.scripts.len() + 1) + LEGEND;
+    let end = top(matrix, matrix.scripts.len());
+    let height = end + HIGH + LEGEND;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" width=\"{width}\" \
          height=\"{height}\" role=\"img\" aria-labelledby=\"t\">\n<title id=\"t\">{} published leaks, \
@@ -41,21 +45,29 @@ pub(crate) fn picture(matrix: &Matrix<'_>) -> String {
     );
     header(matrix, &lefts, &mut svg);
     for (number, (script, row)) in matrix.scripts.iter().zip(&matrix.squares).enumerate() {
-        let top = HEADER + HIGH * number;
+        let top = top(matrix, number);
         text(&mut svg, "n", 8, top + 11, &script.name);
         for (square, left) in row.iter().zip(&lefts) {
             drawn(square, *left, top, &mut svg);
         }
     }
-    let top = HEADER + HIGH * matrix.scripts.len();
-    text(&mut svg, "h", 8, top + 14, "cases that leak");
+    let all = format!("cases that leak, of {}", matrix.scripts.len());
+    text(&mut svg, "h", 8, end + 14, &all);
     for (column, left) in lefts.iter().enumerate() {
         let count = matrix.leaking(column).to_string();
-        text(&mut svg, "h m", left + WIDE / 2, top + 14, &count);
+        text(&mut svg, "h m", left + WIDE / 2, end + 14, &count);
     }
-    legend(top + HIGH + 10, &mut svg);
+    legend(end + HIGH + 14, &mut svg);
     svg.push_str("</svg>\n");
     svg
+}
+
+/// Where a row begins: the mechanisms stand apart from the incidents.
+fn top(matrix: &Matrix<'_>, row: usize) -> usize {
+    let is_incident = |script: &&Script| script.name.starts_with('i');
+    let incidents = matrix.scripts.iter().filter(is_incident).count();
+    let apart = if row < incidents { 0 } else { BREAK };
+    HEADER + HIGH * row + apart
 }
 
 /// Where each column begins: those of one cache stand together.
@@ -84,9 +96,14 @@ fn header(matrix: &Matrix<'_>, lefts: &[usize], svg: &mut String) {
             text(svg, "h", *left, 18, called(peer));
             text(svg, "", *left, 32, version);
         }
-        // The words are too long for their columns; the legend has them.
-        let letter = configuration.get(..1).unwrap_or_default();
-        text(svg, "m", left + WIDE / 2, HEADER - 8, letter);
+        // The words are too long for their columns, so they stand upright.
+        writeln!(
+            svg,
+            "<text transform=\"translate({} {}) rotate(-90)\">{configuration}</text>",
+            left + WIDE / 2 + 4,
+            HEADER - 6
+        )
+        .expect("a string can be written to");
     }
 }
 
@@ -134,26 +151,37 @@ fn legend(top: usize, svg: &mut String) {
         not_cacheable: Some(String::new()),
         ..safe.clone()
     };
-    for (left, square, said) in [
+    for (left, down, square, said) in [
         (
             8,
+            0,
             &leak,
-            "one was shown another's (a in sequence, b overlapping, c on one connection)",
+            "somebody was shown what is another's: a in sequence, b overlapping, c on one connection",
         ),
-        (436, &safe, "safe, the control a hit"),
-        (590, &old, "an old copy, nobody else's"),
-        (760, &not, "n not cacheable, ! no answer"),
+        (
+            NAMES + 236,
+            0,
+            &safe,
+            "safe, and something public was served from the cache",
+        ),
+        (8, 18, &old, "an old copy behind a change, nobody else's"),
+        (
+            NAMES + 236,
+            18,
+            &not,
+            "n not cacheable, ! no answer; an empty frame: does not apply",
+        ),
     ] {
-        drawn(square, left, top, svg);
-        text(svg, "", left + WIDE + 5, top + 11, said);
+        drawn(square, left, top + down, svg);
+        text(svg, "", left + WIDE + 5, top + down + 11, said);
     }
     text(
         svg,
         "",
         8,
-        top + 32,
-        "Columns: d no policy file, c the most careless policy; p as packaged, h the hurried operator of \
-         the accidents, e the vendor's best practice.",
+        top + 50,
+        "default: no policy file. careless: the most careless policy that can be said. packaged: the package, \
+         its cache turned on. hurried: as before the accidents. expert: the vendor's best practice.",
     );
 }
 
