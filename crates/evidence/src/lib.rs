@@ -13,16 +13,18 @@
 
 mod disk;
 mod frames;
+mod lanes;
 mod memory;
 mod reader;
 pub mod segment;
 mod stream;
 
 pub use disk::{Disk, File, RealDisk};
+pub use lanes::{Event, Keep, Lanes, lane_number};
 pub use memory::MemoryDisk;
 pub use reader::{Fault, Item, ReadFault, Reader, Row, Tail};
 pub use segment::{BootId, Chain, StreamKind, row_bytes};
 pub use stream::{
-    AppendFault, Cut, Full, Identity, Mended, OpenFault, RESERVED_ROW_BYTES_MAX, Reservation,
-    SEGMENT_BYTES_MIN, Sealed, Stream, Trouble,
+    AppendFault, Cut, Full, Identity, LEAD_BYTES_MAX, Mended, OpenFault, RESERVED_ROW_BYTES_MAX,
+    Reservation, SEGMENT_BYTES_MIN, Sealed, Stream, Trouble,
 };

@@ -32,6 +32,9 @@ use crate::segment::{
 /// The frame of a row for which space was reserved is no longer.
 pub const RESERVED_ROW_BYTES_MAX: usize = 8 << 10;
 
+/// The body of a lead is no longer.
+pub const LEAD_BYTES_MAX: usize = 256;
+
 /// A segment holds this much at least.
 pub const SEGMENT_BYTES_MIN: u64 = 64 << 10;
 
@@ -88,6 +91,9 @@ pub enum Trouble {
     /// Rows may not outlive a loss of power.
     #[error("{} cannot be synced: {}", .0.display(), .1)]
     Sync(PathBuf, #[source] io::Error),
+    /// What is old enough could not be removed.
+    #[error("{} cannot be removed: {}", .0.display(), .1)]
+    Remove(PathBuf, #[source] io::Error),
 }
 
 /// What was found when a stream was opened, and mended.
@@ -187,6 +193,8 @@ struct Inner {
     next: Option<Spare>,
     /// Bytes of frames that must still fit.
     reserved: u64,
+    /// The row that each segment begins with; empty when there is none.
+    lead: Vec<u8>,
     /// What was appended and is not yet written, segment by segment.
     earlier: VecDeque<Write>,
     /// What was appended to the open segment and is not yet written; and where it begins.
@@ -268,6 +276,44 @@ impl Stream {
         cut: Cut,
         now: UnixMillis,
     ) -> Result<(Arc<Self>, Vec<Mended>), OpenFault> {
+        let (stream, mended) = Self::recovered(disk, folder, identity, cut, now)?;
+        // Twice: one to write to, one to go on with. What does not work out is tried again, and told,
+        // by `maintain`.
+        for _ in 0..2 {
+            if stream.set_aside().is_err() {
+                break;
+            }
+            let mut inner = stream.lock();
+            if inner.open.is_none() {
+                stream.begin_next(&mut inner, now);
+            }
+        }
+        Ok((stream, mended))
+    }
+
+    /// What earlier runs have left in a folder, mended as by [`Stream::open`]. Nothing is added to it.
+    ///
+    /// # Errors
+    /// The folder, or what is in it, cannot be read or written.
+    pub fn left_over(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        identity: Identity,
+        cut: Cut,
+        now: UnixMillis,
+    ) -> Result<(Arc<Self>, Vec<Mended>), OpenFault> {
+        let (stream, mended) = Self::recovered(disk, folder, identity, cut, now)?;
+        stream.lock().ended = true;
+        Ok((stream, mended))
+    }
+
+    fn recovered(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        identity: Identity,
+        cut: Cut,
+        now: UnixMillis,
+    ) -> Result<(Arc<Self>, Vec<Mended>), OpenFault> {
         assert!(
             identity.node.len() <= NODE_BYTES_MAX,
             "checked by the caller"
@@ -308,6 +354,7 @@ impl Stream {
                 open: None,
                 next: None,
                 reserved: 0,
+                lead: Vec::new(),
                 earlier: VecDeque::new(),
                 buffer: Vec::new(),
                 buffer_at: 0,
@@ -318,17 +365,6 @@ impl Stream {
                 sealed: left.sealed,
             }),
         });
-        // Twice: one to write to, one to go on with. What does not work out is tried again, and told,
-        // by `maintain`.
-        for _ in 0..2 {
-            if stream.set_aside().is_err() {
-                break;
-            }
-            let mut inner = stream.lock();
-            if inner.open.is_none() {
-                stream.begin_next(&mut inner, now);
-            }
-        }
         Ok((stream, left.mended))
     }
 
@@ -481,10 +517,11 @@ impl Stream {
         if let Err(error) = self.write_out(&mut inner) {
             troubles.push(Trouble::Write(self.folder.clone(), error));
         }
+        let leads = u64::from(!inner.lead.is_empty());
         let is_old = inner
             .open
             .as_ref()
-            .is_some_and(|open| open.rows > 0 && now.since(open.began) >= self.cut.age_max);
+            .is_some_and(|open| open.rows > leads && now.since(open.began) >= self.cut.age_max);
         // Room for what is reserved must be left in the next one alone.
         if is_old && inner.next.is_some() && inner.reserved <= inner.room_of_next() {
             self.rotate(&mut inner, now);
@@ -574,10 +611,16 @@ impl Stream {
         Ok(())
     }
 
-    /// The sealed segments, the oldest first.
+    /// The oldest sealed segment.
     #[must_use]
-    pub fn sealed(&self) -> Vec<Sealed> {
-        self.lock().sealed.iter().cloned().collect()
+    pub fn oldest(&self) -> Option<Sealed> {
+        self.lock().sealed.front().cloned()
+    }
+
+    /// How many sealed segments there are.
+    #[must_use]
+    pub fn sealed(&self) -> usize {
+        self.lock().sealed.len()
     }
 
     /// Removes the oldest sealed segment.
@@ -585,7 +628,7 @@ impl Stream {
     /// # Errors
     /// Its file cannot be removed.
     pub fn remove_oldest(&self) -> io::Result<Option<Sealed>> {
-        let Some(oldest) = self.lock().sealed.front().cloned() else {
+        let Some(oldest) = self.oldest() else {
             return Ok(None);
         };
         match self.disk.remove(&oldest.path) {
@@ -612,7 +655,7 @@ impl Stream {
 
     /// What the frames of a segment may take at most.
     fn segment_room(&self) -> u64 {
-        self.cut.segment_bytes - wide(HEADER_BYTES + SEAL_BYTES)
+        self.cut.segment_bytes - wide(HEADER_BYTES + row_bytes(LEAD_BYTES_MAX) + SEAL_BYTES)
     }
 
     /// Makes the next segment's file. Waits for the disk, without the lock.
@@ -728,26 +771,28 @@ impl Stream {
             began: now,
             dirty_to: 0,
         });
+        if !inner.lead.is_empty() {
+            let lead = std::mem::take(&mut inner.lead);
+            inner.put(now, &lead);
+            inner.lead = lead;
+        }
     }
 
-    fn append_reserved(&self, at: UnixMillis, body: &[u8]) -> u64 {
+    fn append_reserved(&self, at: UnixMillis, body: &[u8], leads: bool) -> u64 {
         let mut inner = self.lock();
         let bytes = wide(row_bytes(body.len()));
         inner.reserved -= bytes;
+        if leads {
+            // A segment that this row begins does not begin with the one before it.
+            inner.lead.clear();
+        }
         if inner.room_of_open() < bytes {
             self.rotate(&mut inner, at);
         }
-        let inner = &mut *inner;
-        let open = inner.open.as_mut().expect("space was reserved");
-        open.end += bytes;
-        open.rows += 1;
-        assert!(
-            open.end + wide(SEAL_BYTES) <= open.bytes,
-            "what is reserved fits into what is set aside"
-        );
-        inner.chain = put_row(&mut inner.buffer, &inner.chain, at, body);
-        inner.sequence += 1;
-        inner.sequence - 1
+        if leads {
+            inner.lead.extend_from_slice(body);
+        }
+        inner.put(at, body)
     }
 
     fn write_out(&self, inner: &mut Inner) -> io::Result<()> {
@@ -782,9 +827,23 @@ impl Inner {
     }
 
     fn room_of_next(&self) -> u64 {
-        let overhead = wide(HEADER_BYTES + SEAL_BYTES);
+        let overhead = wide(HEADER_BYTES + row_bytes(LEAD_BYTES_MAX) + SEAL_BYTES);
         let next = self.next.as_ref();
         next.map_or(0, |next| next.bytes.saturating_sub(overhead))
+    }
+
+    /// Adds a row to the open segment, which has room for it.
+    fn put(&mut self, at: UnixMillis, body: &[u8]) -> u64 {
+        let open = self.open.as_mut().expect("there is room");
+        open.end += wide(row_bytes(body.len()));
+        open.rows += 1;
+        assert!(
+            open.end + wide(SEAL_BYTES) <= open.bytes,
+            "what is reserved fits into what is set aside"
+        );
+        self.chain = put_row(&mut self.buffer, &self.chain, at, body);
+        self.sequence += 1;
+        self.sequence - 1
     }
 
     fn write_out(&mut self) -> io::Result<()> {
@@ -839,17 +898,32 @@ impl Reservation {
     /// # Panics
     /// Less was reserved, or the row is longer than one may be for which space is reserved.
     pub fn append(&mut self, at: UnixMillis, body: &[u8]) -> u64 {
-        let bytes = row_bytes(body.len());
-        assert!(bytes <= RESERVED_ROW_BYTES_MAX, "a reserved row is short");
-        let left = self.bytes.checked_sub(wide(bytes));
-        self.bytes = left.expect("a row takes no more than was reserved for it");
-        self.stream.append_reserved(at, body)
+        self.take(body);
+        self.stream.append_reserved(at, body, false)
+    }
+
+    /// Appends a row that is the lead from now on: each later segment begins with it again, so that
+    /// the rows of a segment can be understood when those before it are gone.
+    ///
+    /// # Panics
+    /// As [`Reservation::append`]; or it is longer than [`LEAD_BYTES_MAX`].
+    pub fn lead(&mut self, at: UnixMillis, body: &[u8]) -> u64 {
+        assert!(body.len() <= LEAD_BYTES_MAX, "a lead is short");
+        self.take(body);
+        self.stream.append_reserved(at, body, true)
     }
 
     /// The stream.
     #[must_use]
     pub const fn stream(&self) -> &Arc<Stream> {
         &self.stream
+    }
+
+    fn take(&mut self, body: &[u8]) {
+        let bytes = row_bytes(body.len());
+        assert!(bytes <= RESERVED_ROW_BYTES_MAX, "a reserved row is short");
+        let left = self.bytes.checked_sub(wide(bytes));
+        self.bytes = left.expect("a row takes no more than was reserved for it");
     }
 }
 

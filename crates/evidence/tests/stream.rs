@@ -234,7 +234,7 @@ fn an_old_segment_is_sealed_and_the_oldest_can_be_removed() {
     }
     stream.flush().unwrap();
     assert!(stream.maintain(at(5 * 3_600_000)).is_empty());
-    assert_eq!(stream.sealed().len(), 5);
+    assert_eq!(stream.sealed(), 5);
     let removed = stream.remove_oldest().unwrap().unwrap();
     assert_eq!((removed.number, removed.first, removed.rows), (1, 0, 1));
     stream.seal(at(6 * 3_600_000)).unwrap();
@@ -255,6 +255,43 @@ fn an_old_segment_is_sealed_and_the_oldest_can_be_removed() {
         ),
         "{all:?}"
     );
+}
+
+#[test]
+fn each_segment_begins_with_the_lead() {
+    let disk = roomy();
+    let (stream, _) = open(&disk);
+    let mut reservation = stream.reserve(1000).unwrap();
+    for n in 0..100 {
+        if n % 40 == 0 {
+            reservation.lead(at(n), format!("lead {n}").as_bytes());
+        }
+        stream.append(at(n), &body(n, 3000)).unwrap();
+        stream.flush().unwrap();
+        assert!(stream.maintain(at(n)).is_empty());
+    }
+    drop(reservation);
+    stream.seal(at(100)).unwrap();
+    let held = held(&disk);
+    assert!(held.is_sound());
+    let mut lead = String::new();
+    let mut path = PathBuf::new();
+    let mut again = 0;
+    for ((within, _), (_, row)) in held.places.iter().zip(&held.rows) {
+        let is_lead = row.starts_with(b"lead ");
+        if *within != path {
+            assert!(is_lead, "{within:?}");
+            again += usize::from(row == lead.as_bytes());
+            path.clone_from(within);
+        }
+        if is_lead {
+            lead = String::from_utf8(row.clone()).unwrap();
+        } else {
+            let n = u64::from_le_bytes(*row.first_chunk().unwrap());
+            assert_eq!(lead, format!("lead {}", n / 40 * 40));
+        }
+    }
+    assert!(again >= 3, "{again}");
 }
 
 #[test]

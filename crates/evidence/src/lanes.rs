@@ -1,0 +1,248 @@
+//! The lanes of a node: one stream for each thread that serves, so that none waits for another.
+//!
+//! Never decides what a row says. What is removed when it is old enough, or too much, is told, so that
+//! it can be written where it is not forgotten.
+//!
+//! Invariant: only sealed segments are removed, the oldest of all lanes first; a disk that is full does
+//! not make anything be removed sooner.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shikiri_record::UnixMillis;
+
+use crate::disk::Disk;
+use crate::segment::{BootId, StreamKind};
+use crate::stream::{Cut, Identity, Mended, OpenFault, Sealed, Stream, Trouble};
+
+/// How much is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keep {
+    /// What the files of all lanes may take together, what is set aside for rows to come included.
+    pub bytes_max: u64,
+    /// A segment that was sealed so long ago is removed; `None`: none is for its age.
+    pub age_max: Option<Duration>,
+    /// With less free on the file system an alarm is raised.
+    pub free_bytes_min: u64,
+}
+
+/// What happened while lanes were looked after.
+#[derive(Debug)]
+pub enum Event {
+    /// Something does not work, and is tried again.
+    Trouble(Trouble),
+    /// A segment was removed, since it was old enough or there was too much.
+    Removed(Sealed),
+    /// Less is free on the file system than should be.
+    FreeLow {
+        /// How many bytes are.
+        free_bytes: u64,
+    },
+    /// Enough is free again.
+    FreeAgain {
+        /// How many bytes are.
+        free_bytes: u64,
+    },
+}
+
+/// The lanes in one folder.
+#[derive(Debug)]
+pub struct Lanes {
+    disk: Arc<dyn Disk>,
+    folder: PathBuf,
+    node: String,
+    boot: BootId,
+    cut: Cut,
+    keep: Keep,
+    inner: Mutex<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    /// Those that are written in this run, by their numbers.
+    taken: Vec<Arc<Stream>>,
+    /// Those of earlier runs that are not.
+    left: Vec<Arc<Stream>>,
+    is_low: bool,
+}
+
+impl Lanes {
+    /// The lanes in a folder, mended where an earlier run was killed.
+    ///
+    /// # Errors
+    /// The folder, or what is in it, cannot be read or written.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        node: &str,
+        boot: BootId,
+        cut: Cut,
+        keep: Keep,
+        now: UnixMillis,
+    ) -> Result<(Arc<Self>, Vec<Mended>), OpenFault> {
+        let fault = |error| OpenFault {
+            path: folder.to_path_buf(),
+            error,
+        };
+        disk.make_folder(folder).map_err(fault)?;
+        let lanes = Self {
+            disk,
+            folder: folder.to_path_buf(),
+            node: node.to_owned(),
+            boot,
+            cut,
+            keep,
+            inner: Mutex::new(Inner {
+                taken: Vec::new(),
+                left: Vec::new(),
+                is_low: false,
+            }),
+        };
+        let mut all_mended = Vec::new();
+        for name in lanes.disk.names(folder).map_err(fault)? {
+            if let Some(number) = lane_number(&name) {
+                let (stream, mended) = Stream::left_over(
+                    Arc::clone(&lanes.disk),
+                    &folder.join(&name),
+                    lanes.identity(number),
+                    cut,
+                    now,
+                )?;
+                all_mended.extend(mended);
+                lanes.lock().left.push(stream);
+            }
+        }
+        Ok((Arc::new(lanes), all_mended))
+    }
+
+    /// The next lane, for one thread.
+    ///
+    /// # Errors
+    /// Its folder cannot be made, or what an earlier run left there not be taken over.
+    pub fn take(&self, now: UnixMillis) -> Result<Arc<Stream>, OpenFault> {
+        let mut inner = self.lock();
+        let number = u32::try_from(inner.taken.len()).expect("threads are few");
+        let folder = self.folder.join(lane_name(number));
+        let identity = self.identity(number);
+        let (stream, _) = Stream::open(Arc::clone(&self.disk), &folder, identity, self.cut, now)?;
+        inner.left.retain(|left| left.folder() != folder);
+        inner.taken.push(Arc::clone(&stream));
+        Ok(stream)
+    }
+
+    /// Looks after all lanes: see [`Stream::maintain`]; removes what is old enough or too much, and
+    /// looks whether enough is free. May wait for the disk.
+    pub fn maintain(&self, now: UnixMillis) -> Vec<Event> {
+        let streams = self.streams();
+        let troubles = streams.iter().flat_map(|stream| stream.maintain(now));
+        let mut events: Vec<Event> = troubles.map(Event::Trouble).collect();
+        self.remove_old(&streams, now, &mut events);
+        self.look_at_free(&mut events);
+        events
+    }
+
+    /// Waits until everything that was written would outlive a loss of power.
+    #[must_use]
+    pub fn sync(&self) -> Vec<Trouble> {
+        let streams = self.streams();
+        streams
+            .iter()
+            .filter_map(|stream| stream.sync().err())
+            .collect()
+    }
+
+    /// Seals all lanes: for a node that stops. See [`Stream::seal`].
+    #[must_use]
+    pub fn seal(&self, now: UnixMillis) -> Vec<Trouble> {
+        let streams = self.streams();
+        streams
+            .iter()
+            .filter_map(|stream| stream.seal(now).err())
+            .collect()
+    }
+
+    /// How many bytes their files take.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.streams().iter().map(|stream| stream.bytes()).sum()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn streams(&self) -> Vec<Arc<Stream>> {
+        let inner = self.lock();
+        inner.taken.iter().chain(&inner.left).cloned().collect()
+    }
+
+    fn identity(&self, lane: u32) -> Identity {
+        Identity {
+            kind: StreamKind::Lane,
+            node: self.node.clone(),
+            boot: self.boot,
+            lane,
+        }
+    }
+
+    fn remove_old(&self, streams: &[Arc<Stream>], now: UnixMillis, events: &mut Vec<Event>) {
+        let mut bytes: u64 = streams.iter().map(|stream| stream.bytes()).sum();
+        loop {
+            let oldest = streams
+                .iter()
+                .filter_map(|stream| Some((stream, stream.oldest()?)))
+                .min_by_key(|(_, oldest)| oldest.ended);
+            let Some((stream, oldest)) = oldest else {
+                return;
+            };
+            let is_old = self
+                .keep
+                .age_max
+                .is_some_and(|age_max| now.since(oldest.ended) >= age_max);
+            if !is_old && bytes <= self.keep.bytes_max {
+                return;
+            }
+            match stream.remove_oldest() {
+                Ok(Some(removed)) => {
+                    bytes = bytes.saturating_sub(removed.bytes);
+                    events.push(Event::Removed(removed));
+                }
+                Ok(None) => return,
+                Err(error) => {
+                    events.push(Event::Trouble(Trouble::Remove(oldest.path, error)));
+                    return;
+                }
+            }
+        }
+    }
+
+    fn look_at_free(&self, events: &mut Vec<Event>) {
+        // A file system that does not tell has no alarm.
+        let Ok(free_bytes) = self.disk.free_bytes(&self.folder) else {
+            return;
+        };
+        let mut inner = self.lock();
+        let is_low = free_bytes < self.keep.free_bytes_min;
+        if is_low != inner.is_low {
+            events.push(if is_low {
+                Event::FreeLow { free_bytes }
+            } else {
+                Event::FreeAgain { free_bytes }
+            });
+        }
+        inner.is_low = is_low;
+    }
+}
+
+/// The name of a lane's folder.
+fn lane_name(number: u32) -> String {
+    format!("lane-{number}")
+}
+
+/// The number in the name of a lane's folder.
+#[must_use]
+pub fn lane_number(name: &str) -> Option<u32> {
+    let number = name.strip_prefix("lane-")?.parse().ok()?;
+    (lane_name(number) == name).then_some(number)
+}

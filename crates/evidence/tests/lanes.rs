@@ -1,0 +1,142 @@
+//! The lanes of a node, on a disk in memory: over runs, and what is kept.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shikiri_evidence::{
+    BootId, Cut, Disk, Event, Item, Keep, Lanes, MemoryDisk, Mended, Reader, Stream, Trouble,
+};
+use shikiri_record::UnixMillis;
+
+const SEGMENT_BYTES: u64 = 64 << 10;
+
+fn at(seconds: u64) -> UnixMillis {
+    UnixMillis(1_800_000_000_000 + seconds * 1000)
+}
+
+fn open(disk: &MemoryDisk, keep: Keep) -> (Arc<Lanes>, Vec<Mended>) {
+    let disk: Arc<dyn Disk> = Arc::new(disk.clone());
+    let cut = Cut {
+        segment_bytes: SEGMENT_BYTES,
+        age_max: Duration::from_secs(3600),
+    };
+    let boot = BootId([1; 16]);
+    Lanes::open(
+        disk,
+        Path::new("/evidence"),
+        "edge-1",
+        boot,
+        cut,
+        keep,
+        at(0),
+    )
+    .unwrap()
+}
+
+fn keep(bytes_max: u64, age_max: Option<u64>) -> Keep {
+    Keep {
+        bytes_max,
+        age_max: age_max.map(Duration::from_secs),
+        free_bytes_min: SEGMENT_BYTES,
+    }
+}
+
+/// Fills and seals a segment.
+fn fill(lanes: &Lanes, stream: &Arc<Stream>, now: u64) -> Vec<Event> {
+    let before = stream.sealed();
+    let mut events = Vec::new();
+    // One that is removed at once makes them as many as before.
+    while stream.sealed() == before && events.is_empty() {
+        stream.append(at(now), &[1; 4000]).unwrap();
+        stream.flush().unwrap();
+        events.extend(lanes.maintain(at(now)));
+    }
+    events
+}
+
+#[test]
+fn lanes_go_on_over_runs_whatever_their_number() {
+    let disk = MemoryDisk::new(1 << 30);
+    for (run, lanes_in_run) in [(1, 3), (2, 1), (3, 2)] {
+        let (lanes, mended) = open(&disk, keep(1 << 30, None));
+        // The first run is killed; the others stop in order.
+        assert_eq!(mended.len(), if run == 2 { 3 } else { 0 });
+        for _ in 0..lanes_in_run {
+            let stream = lanes.take(at(run)).unwrap();
+            stream.append(at(run), b"row").unwrap();
+            stream.flush().unwrap();
+        }
+        assert!(lanes.maintain(at(run)).is_empty());
+        assert!(lanes.sync().is_empty());
+        if run > 1 {
+            assert!(lanes.seal(at(run)).is_empty());
+        }
+    }
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    for (lane, rows) in [(0, 3), (1, 2), (2, 1)] {
+        let folder = format!("/evidence/lane-{lane}");
+        let mut reader = Reader::open(Arc::clone(&disk), Path::new(&folder)).unwrap();
+        let mut read = 0;
+        while let Some(item) = reader.next_item().unwrap() {
+            match item {
+                Item::Row(row) => {
+                    assert_eq!(row.sequence, read);
+                    read += 1;
+                }
+                Item::Segment(_, header) => assert_eq!(header.lane, lane),
+                Item::Fault(fault) => panic!("{fault}"),
+            }
+        }
+        assert_eq!(read, rows, "lane {lane}");
+    }
+}
+
+#[test]
+fn the_oldest_of_all_lanes_goes_first_when_there_is_too_much_or_it_is_old() {
+    let disk = MemoryDisk::new(1 << 30);
+    // What is set aside for two lanes, and a little more than two sealed segments.
+    let (lanes, _) = open(&disk, keep(6 * SEGMENT_BYTES + 1000, Some(100)));
+    let (first, second) = (lanes.take(at(0)).unwrap(), lanes.take(at(0)).unwrap());
+    let removed = |events: &[Event]| -> Vec<UnixMillis> {
+        let of = |event: &Event| match event {
+            Event::Removed(sealed) => sealed.ended,
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(of).collect()
+    };
+    assert_eq!(removed(&fill(&lanes, &first, 1)), []);
+    assert_eq!(removed(&fill(&lanes, &second, 2)), []);
+    assert_eq!(removed(&fill(&lanes, &first, 3)), [at(1)]);
+    assert_eq!(removed(&fill(&lanes, &first, 4)), [at(2)]);
+    assert!(lanes.bytes() <= 6 * SEGMENT_BYTES + 1000);
+    assert_eq!(removed(&lanes.maintain(at(102))), []);
+    assert_eq!(removed(&lanes.maintain(at(104))), [at(3), at(4)]);
+    assert!(lanes.maintain(at(1000)).is_empty(), "what is open stays");
+}
+
+#[test]
+fn little_free_space_is_told_once_and_removes_nothing() {
+    let disk = MemoryDisk::new(4 * SEGMENT_BYTES);
+    let (lanes, _) = open(&disk, keep(1 << 30, None));
+    let stream = lanes.take(at(0)).unwrap();
+    assert!(lanes.maintain(at(0)).is_empty());
+    let events = fill(&lanes, &stream, 1);
+    assert!(events.is_empty(), "{events:?}");
+    let events = fill(&lanes, &stream, 2);
+    assert!(matches!(events[..], [Event::FreeLow { free_bytes }] if free_bytes < SEGMENT_BYTES));
+    while stream.append(at(3), &[1; 4000]).is_ok() {
+        stream.flush().unwrap();
+    }
+    let events = lanes.maintain(at(3));
+    assert!(
+        matches!(events[..], [Event::Trouble(Trouble::SetAside(..))]),
+        "{events:?}"
+    );
+    disk.resize(1 << 30);
+    assert!(matches!(
+        lanes.maintain(at(4))[..],
+        [Event::FreeAgain { .. }]
+    ));
+    stream.append(at(5), b"row").unwrap();
+}
