@@ -10,7 +10,7 @@ use http::{HeaderValue, Response, StatusCode};
 use shikiri_partition::Refused;
 use shikiri_record::UnixMillis;
 
-use crate::body::OutBody;
+use crate::slot::Own;
 
 /// The value of `Date`.
 pub(crate) fn date(now: UnixMillis) -> HeaderValue {
@@ -19,7 +19,7 @@ pub(crate) fn date(now: UnixMillis) -> HeaderValue {
 }
 
 /// The answer to a request that is refused.
-pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
+pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<Own> {
     let mut response = plain(why.status(), why.name(), now);
     if !why.keeps_connection() {
         response
@@ -33,8 +33,8 @@ pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<OutBody> {
 }
 
 /// The answer to `OPTIONS` when the request may go no further.
-pub(crate) fn options(now: UnixMillis) -> Response<OutBody> {
-    let mut response = Response::new(OutBody::empty());
+pub(crate) fn options(now: UnixMillis) -> Response<Own> {
+    let mut response = Response::new(Own::new(Bytes::new()));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, METHODS);
     response
@@ -49,7 +49,7 @@ const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// The answer when an origin, or the client's own body, failed: the status and the reason's name.
-pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Response<OutBody> {
+pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Response<Own> {
     let mut response = plain(status, name, now);
     if status.is_client_error() {
         // What is left of the client's body is on the connection.
@@ -60,14 +60,14 @@ pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Respons
     response
 }
 
-fn plain(status: StatusCode, name: &str, now: UnixMillis) -> Response<OutBody> {
+fn plain(status: StatusCode, name: &str, now: UnixMillis) -> Response<Own> {
     let text = format!(
         "{} {}: {name}\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or("")
     );
     let length = HeaderValue::from(text.len());
-    let mut response = Response::new(OutBody::whole(Bytes::from(text)));
+    let mut response = Response::new(Own::new(Bytes::from(text)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(

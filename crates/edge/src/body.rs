@@ -12,9 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use shikiri_partition::{Limits, keep_request_trailers, keep_response_trailers};
 use tokio::time::{Sleep, sleep};
 
-use crate::connection::Turn;
 use crate::incoming::Incoming;
-use crate::node::RequestPermit;
 use crate::origin::OriginBody;
 
 /// Why a body stopped before its end. The connection is cut, so that nobody takes it for whole.
@@ -31,11 +29,9 @@ pub(crate) enum BodyFault {
     ClientTooLarge,
 }
 
-/// The body of a response to a client.
+/// The body of a response that shows something of an origin or of the store.
 pub(crate) struct OutBody {
     source: Source,
-    // Held until the last byte has left: a response being sent is a request being answered.
-    _held: Option<(Turn, Option<RequestPermit>)>,
 }
 
 enum Source {
@@ -49,35 +45,25 @@ impl OutBody {
     pub(crate) const fn empty() -> Self {
         Self {
             source: Source::Empty,
-            _held: None,
         }
     }
 
     pub(crate) const fn whole(bytes: Bytes) -> Self {
         Self {
             source: Source::Whole(bytes),
-            _held: None,
         }
     }
 
     pub(crate) const fn growing(reader: GrowingReader) -> Self {
         Self {
             source: Source::Growing(reader),
-            _held: None,
         }
     }
 
     pub(crate) fn origin(body: OriginBody) -> Self {
         Self {
             source: Source::Origin(Box::new(body)),
-            _held: None,
         }
-    }
-
-    /// Counts this response as being answered until its last byte has left.
-    pub(crate) fn holding(mut self, turn: Turn, permit: Option<RequestPermit>) -> Self {
-        self._held = Some((turn, permit));
-        self
     }
 }
 

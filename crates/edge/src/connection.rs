@@ -9,9 +9,11 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use shikiri_partition::{Hop, Refused};
+use shikiri_record::AddressTag;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
+use crate::lane::{Held, Owed};
 use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
 use crate::transport::{Protocol, Transport};
@@ -22,12 +24,16 @@ pub(crate) struct Connection {
     transport: Transport,
     trusted: bool,
     passes: ViewerPool,
+    address_tag: AddressTag,
+    owed: Arc<Owed>,
 }
 
 impl Connection {
     fn new(node: &Node, transport: Transport) -> Arc<Self> {
         Arc::new(Self {
             trusted: node.trusts(transport.client),
+            address_tag: node.evidence().address_tag(transport.client),
+            owed: Arc::default(),
             transport,
             passes: ViewerPool::default(),
         })
@@ -64,6 +70,16 @@ impl Connection {
             .tls
             .as_ref()
             .is_none_or(|tls| tls.names.hold(host))
+    }
+
+    /// The client's address, as evidence knows it.
+    pub(crate) const fn address_tag(&self) -> AddressTag {
+        self.address_tag
+    }
+
+    /// What must be written before the connection may write.
+    pub(crate) const fn owed(&self) -> &Arc<Owed> {
+        &self.owed
     }
 
     /// Origin connections that belong to this client connection.
@@ -117,6 +133,8 @@ pub async fn serve_connection<IO>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let connection = Connection::new(worker.node(), transport);
+    // No evidence, no bytes: whatever is spoken.
+    let io = Held::new(io, Arc::clone(worker.lane()), Arc::clone(connection.owed()));
     match connection.transport.protocol {
         Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,
         Protocol::Http2 => http2::serve(worker, &connection, io, stop).await,

@@ -13,6 +13,7 @@ use shikiri_partition::{
     Admitted, Begun, Class, FirstCopy, Judged, Limits, NotShared, Outbound, Relay, SecondCopy,
     SharedFetch, Sniff,
 };
+use shikiri_record::FillId;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
@@ -39,11 +40,7 @@ pub(crate) enum Led {
     /// Admitted, of a length that nobody knows yet: streamed to the leader, shared when it is whole.
     Streaming { head: Admitted, body: OutBody },
     /// The first copy of a document, while a second is compared.
-    Copy {
-        status: StatusCode,
-        headers: HeaderMap,
-        body: OutBody,
-    },
+    Copy(Relayed),
     /// Not admitted.
     Refused {
         why: NotShared,
@@ -55,6 +52,7 @@ pub(crate) enum Led {
 
 /// A response for the leader alone.
 pub(crate) struct Relayed {
+    pub(crate) fill: FillId,
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: OutBody,
@@ -81,6 +79,7 @@ pub(crate) fn start(
     leader: Option<oneshot::Sender<Led>>,
 ) {
     let fill = Running {
+        id: worker.node().fill_id(),
         worker: Arc::clone(worker),
         leading,
         order,
@@ -90,6 +89,7 @@ pub(crate) fn start(
 }
 
 struct Running {
+    id: FillId,
     worker: Arc<Worker>,
     leading: Leading,
     order: Order,
@@ -100,7 +100,7 @@ impl Running {
     async fn run(mut self) {
         let node = Arc::clone(self.worker.node());
         count(&node.counters.fills);
-        let begun = self.begun();
+        let begun = self.begun(self.id);
         let fetch = match &self.order.stored {
             Some(stored) => {
                 SharedFetch::revalidate(stored.head(), &self.order.class, begun, node.constants())
@@ -139,12 +139,12 @@ impl Running {
         }
     }
 
-    fn begun(&self) -> Begun {
+    fn begun(&self, id: FillId) -> Begun {
         let node = self.worker.node();
         // The place in the order comes first: a purge from now on is after this fill.
         let order = node.purges.place();
         Begun {
-            id: node.fill_id(),
+            id,
             at: node.now(),
             order,
         }
@@ -229,6 +229,7 @@ impl Running {
             self.leading
                 .tell(Outcome::Unadmitted(status, headers.clone(), whole.clone()));
             let relayed = Relayed {
+                fill: self.id,
                 status,
                 headers,
                 body: OutBody::whole(whole),
@@ -257,6 +258,7 @@ impl Running {
         self.lead(Led::Refused {
             why,
             relayed: Some(Relayed {
+                fill: self.id,
                 status,
                 headers,
                 body,
@@ -409,11 +411,12 @@ impl Running {
         if !self.order.leader_carries {
             let (status, headers) = first.leader_head(&answer::date(self.worker.node().now()));
             let body = OutBody::growing(growing.leading_reader());
-            self.lead(Led::Copy {
+            self.lead(Led::Copy(Relayed {
+                fill: self.id,
                 status,
                 headers,
                 body,
-            });
+            }));
         }
         let whole = match self.gather(body, &growing, &mut room, bytes_max).await {
             Gathered::Whole(whole) => whole,
@@ -462,7 +465,7 @@ impl Running {
         let (outbound, _) = SharedFetch::of(
             first.key(),
             &self.order.class,
-            self.begun(),
+            self.begun(node.fill_id()),
             node.constants(),
         )
         .begin();

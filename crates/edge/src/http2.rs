@@ -27,12 +27,12 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::body::OutBody;
 use crate::connection::{Connection, Stream, Turn, told_to_stop};
 use crate::guard::{Framed, refusal_of_parsed};
 use crate::incoming::{Http2Body, Incoming};
 use crate::node::Worker;
 use crate::request;
+use crate::slot::Served;
 
 /// How long a client has to answer our last words before the connection is dropped.
 const FAREWELL_TIME_MAX: Duration = Duration::from_secs(2);
@@ -190,7 +190,7 @@ fn as_on_http1(parts: &mut Parts) {
 /// Sends a response, its body as the client takes it.
 async fn send(
     mut respond: SendResponse<Bytes>,
-    response: Response<OutBody>,
+    response: Response<Served>,
     stall_time_max: Duration,
 ) -> Result<(), h2::Error> {
     let (mut parts, body) = response.into_parts();

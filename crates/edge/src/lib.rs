@@ -2,7 +2,7 @@
 //!
 //! [`request::serve`] is the one function that tells what happens to a request; everything else is a
 //! step of it. Decisions are `shikiri_partition`'s: this crate carries bytes, keeps objects and
-//! connections, and waits. It reads no policy text, knows no member and holds no key of anybody.
+//! connections, and waits. It reads no policy text and knows no member.
 //!
 //! Invariants kept here:
 //!
@@ -10,6 +10,7 @@
 //!   used again only for the same client connection under the same credentials.
 //! - The store takes what was admitted, and nothing else ([`store`]).
 //! - Who waits for a fill gets it only when it was admitted ([`flight`]).
+//! - No evidence, no bytes: what was shown is written down before it leaves ([`slot`], [`lane`]).
 //! - Everything has a bound, whichever protocol a client speaks.
 
 pub mod admin;
@@ -17,12 +18,14 @@ pub mod answer;
 mod body;
 mod chain;
 pub mod connection;
+pub mod evidence;
 mod fill;
 mod flight;
 pub mod guard;
 mod http1;
 mod http2;
 mod incoming;
+mod lane;
 pub mod listen;
 mod meet;
 mod meter;
@@ -32,6 +35,7 @@ pub mod proxy_protocol;
 mod purge;
 mod remembered;
 pub mod request;
+mod slot;
 mod store;
 pub mod tls;
 pub mod transport;
@@ -39,6 +43,7 @@ pub mod world;
 
 pub use chain::Chain;
 pub use connection::serve_connection;
+pub use evidence::{Evidence, EvidenceSettings, Keeper, OnFull};
 pub use meet::serve_client;
 pub use meter::note_panic;
 pub use node::{Config, Counts, Node, Stance, TrustedNetwork, Worker};

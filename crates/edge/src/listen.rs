@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use shikiri_evidence::OpenFault;
 use shikiri_partition::Scheme;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket};
@@ -73,6 +74,9 @@ pub enum ListenFault {
     /// The address cannot be had.
     #[error("cannot listen on {0}: {1}")]
     Address(SocketAddr, io::Error),
+    /// A worker's lane of evidence could not be had.
+    #[error(transparent)]
+    Evidence(OpenFault),
     /// A thread or runtime could not be had.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
@@ -136,8 +140,8 @@ pub fn listen(
         };
         let (node, stopped, connections) =
             (Arc::clone(node), stopped.clone(), Arc::clone(&connections));
-        let run =
-            move || runtime.block_on(work(Worker::new(node), listeners, stopped, connections));
+        let worker = Worker::new(node).map_err(ListenFault::Evidence)?;
+        let run = move || runtime.block_on(work(worker, listeners, stopped, connections));
         let handle = thread::Builder::new()
             .name(format!("shikiri-{n}"))
             .spawn(run);
@@ -224,6 +228,7 @@ async fn work(
     let patience = worker.node().stance().rules.limits().shutdown_time_max;
     if timeout(patience, all_gone.recv()).await.is_err() {
         tracing::warn!("running requests were cut: they took longer than the shutdown time");
+        worker.lane().cut_all();
     }
 }
 
@@ -305,7 +310,7 @@ mod tests {
     use shikiri_partition::policy;
 
     use super::*;
-    use crate::{Config, RealWorld};
+    use crate::{Config, Evidence, RealWorld};
 
     #[test]
     fn a_port_that_another_node_listens_on_is_not_shared() {
@@ -316,7 +321,12 @@ mod tests {
                 trusted: Vec::new(),
             };
             let rules = policy::compile(None, Some(origin)).unwrap();
-            Node::new(config, rules, Arc::new(RealWorld::new()))
+            Node::new(
+                config,
+                rules,
+                Arc::new(RealWorld::new()),
+                Evidence::of_nobody(),
+            )
         };
         let any = Listener::plain("127.0.0.1:0".parse().unwrap());
         let first = listen(&node(), &[any], 2).unwrap();

@@ -2,15 +2,18 @@
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
+use shikiri_evidence::OpenFault;
 use shikiri_partition::{Constants, Key, Limits, Rules};
 use shikiri_record::{Epoch, FillId, Mode, UnixMillis};
 
 use crate::chain::Chain;
+use crate::evidence::Evidence;
 use crate::flight::Flights;
+use crate::lane::Lane;
 use crate::meter::Meters;
 use crate::origin::{OriginFault, Pool};
 use crate::purge::{Purges, Standing};
@@ -94,6 +97,9 @@ pub struct Node {
     config: Config,
     constants: Constants,
     world: Arc<dyn World>,
+    evidence: Evidence,
+    /// The lanes of the workers that are there.
+    lanes: Mutex<Vec<Weak<Lane>>>,
     stance: ArcSwap<Stance>,
     /// Changes of the stance happen one after another.
     changing: Mutex<()>,
@@ -129,6 +135,11 @@ pub(crate) struct Counters {
     pub(crate) refused: AtomicU64,
     pub(crate) failures: AtomicU64,
     pub(crate) invalidations_dropped: AtomicU64,
+    pub(crate) rows: AtomicU64,
+    pub(crate) ends: AtomicU64,
+    pub(crate) gaps: AtomicU64,
+    pub(crate) own: AtomicU64,
+    pub(crate) abandoned: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -160,6 +171,17 @@ pub struct Counts {
     pub failures: u64,
     /// Invalidations by unsafe methods that came too fast to be honoured.
     pub invalidations_dropped: u64,
+    /// Responses with a begin row. Together with `gaps`, `own` and `abandoned`, and with those that are
+    /// being answered, these are the requests.
+    pub rows: u64,
+    /// Responses with an end row.
+    pub ends: u64,
+    /// Responses that were shown without rows, since there was no space for any.
+    pub gaps: u64,
+    /// Answers in the node's own words: refusals, failures.
+    pub own: u64,
+    /// Requests whose client had gone before there was an answer.
+    pub abandoned: u64,
     /// Objects stored now.
     pub objects: u64,
     /// Bytes that they take.
@@ -173,7 +195,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 15] {
+    pub const fn named(&self) -> [(&'static str, u64); 20] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -187,6 +209,11 @@ impl Counts {
             ("refused", self.refused),
             ("failures", self.failures),
             ("invalidations-dropped", self.invalidations_dropped),
+            ("rows", self.rows),
+            ("ends", self.ends),
+            ("gaps", self.gaps),
+            ("own", self.own),
+            ("abandoned", self.abandoned),
             ("objects", self.objects),
             ("bytes", self.bytes),
             ("filling", self.filling),
@@ -197,7 +224,12 @@ impl Counts {
 impl Node {
     /// A node with these rules, in its first epoch, its store empty.
     #[must_use]
-    pub fn new(config: Config, rules: Rules, world: Arc<dyn World>) -> Arc<Self> {
+    pub fn new(
+        config: Config,
+        rules: Rules,
+        world: Arc<dyn World>,
+        evidence: Evidence,
+    ) -> Arc<Self> {
         let constants = Constants::new(&config.name);
         let store = Store::new(rules.limits().store_bytes_max, world.random());
         Arc::new(Self {
@@ -224,6 +256,8 @@ impl Node {
             invalidations: Mutex::new((0, 0)),
             failure_logged: AtomicU64::new(0),
             world,
+            evidence,
+            lanes: Mutex::default(),
         })
     }
 
@@ -231,6 +265,14 @@ impl Node {
     #[must_use]
     pub fn stance(&self) -> Arc<Stance> {
         self.stance.load_full()
+    }
+
+    pub(crate) const fn evidence(&self) -> &Evidence {
+        &self.evidence
+    }
+
+    pub(crate) const fn lanes(&self) -> &Mutex<Vec<Weak<Lane>>> {
+        &self.lanes
     }
 
     pub(crate) fn constants(&self) -> &Constants {
@@ -410,6 +452,11 @@ impl Node {
             refused: read(&c.refused),
             failures: read(&c.failures),
             invalidations_dropped: read(&c.invalidations_dropped),
+            rows: read(&c.rows),
+            ends: read(&c.ends),
+            gaps: read(&c.gaps),
+            own: read(&c.own),
+            abandoned: read(&c.abandoned),
             objects: wide(self.store.objects()),
             bytes: self.store.bytes(),
             running: wide(self.requests.load(Ordering::Relaxed)),
@@ -468,20 +515,29 @@ impl Drop for FillPermit {
     }
 }
 
-/// One thread's part of a node: its connections to origins.
+/// One thread's part of a node: its connections to origins, and its lane of evidence.
 pub struct Worker {
     node: Arc<Node>,
     pool: Pool,
+    lane: Arc<Lane>,
 }
 
 impl Worker {
-    /// A worker of a node, with no connections yet.
-    #[must_use]
-    pub fn new(node: Arc<Node>) -> Arc<Self> {
-        Arc::new(Self {
+    /// A worker of a node, with no connections yet and a lane of evidence of its own.
+    ///
+    /// # Errors
+    /// Its lane cannot be had.
+    pub fn new(node: Arc<Node>) -> Result<Arc<Self>, OpenFault> {
+        let stream = node.evidence.lanes.take(node.now())?;
+        let lane = Lane::new(stream, node.evidence.key.id());
+        let mut lanes = node.lanes.lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.push(Arc::downgrade(&lane));
+        drop(lanes);
+        Ok(Arc::new(Self {
             node,
             pool: Pool::default(),
-        })
+            lane,
+        }))
     }
 
     /// The node.
@@ -492,6 +548,10 @@ impl Worker {
 
     pub(crate) const fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    pub(crate) const fn lane(&self) -> &Arc<Lane> {
+        &self.lane
     }
 
     pub(crate) fn world(&self) -> &dyn World {
@@ -522,7 +582,8 @@ mod tests {
             name: "edge".into(),
             trusted: Vec::new(),
         };
-        let node = Node::new(config, rules, Arc::new(crate::world::RealWorld::new()));
+        let world = Arc::new(crate::world::RealWorld::new());
+        let node = Node::new(config, rules, world, Evidence::of_nobody());
         let mut whole = node.reserve(limits.store_bytes_max, &limits).unwrap();
         let mut other = node.reserve(0, &limits).unwrap();
         assert!(!other.grow(1, &limits));

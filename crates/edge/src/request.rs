@@ -14,6 +14,7 @@ use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
     Personal, Refused, RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
 };
+use shikiri_record::Outcome;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout};
 
@@ -21,11 +22,12 @@ use crate::answer;
 use crate::body::OutBody;
 use crate::connection::{Connection, Turn};
 use crate::fill::{self, Led, Relayed};
-use crate::flight::{Joined, Outcome};
+use crate::flight::{self, Joined};
 use crate::incoming::Incoming;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
 use crate::purge::Standing;
+use crate::slot::{Answer, Facts, Own, Served, Shown, Slot};
 use crate::store::Object;
 
 /// Answers a request.
@@ -34,58 +36,82 @@ pub(crate) async fn serve(
     connection: &Arc<Connection>,
     turn: Turn,
     request: Request<Incoming>,
-) -> Response<OutBody> {
+) -> Response<Served> {
     let node = worker.node();
     count(&node.counters.requests);
     // Listen: what the guard refused never becomes a request.
     if let Some(why) = turn.refused() {
-        return refuse(node, why).map(|body| body.holding(turn, None));
+        return Served::own(node, refusal(node, why), turn, None);
     }
     // Stance: one value, read once.
     let stance = node.stance();
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
-        return refuse(node, Refused::Busy).map(|body| body.holding(turn, None));
+        return Served::own(node, refusal(node, Refused::Busy), turn, None);
+    };
+    // Slot: no evidence, no bytes.
+    let slot = match Slot::of(worker, connection, &stance) {
+        Ok(slot) => slot,
+        Err(why) => return Served::own(node, refusal(node, why), turn, Some(permit)),
     };
     let is_head = request.method() == Method::HEAD;
     let (mut parts, body) = request.into_parts();
-    if let Some(response) = max_forwards(&mut parts, node) {
-        return response.map(|body| body.holding(turn, Some(permit)));
+    if let Some(answer) = max_forwards(&mut parts, node) {
+        return slot.serve(answer, turn, permit);
     }
-    let asked = Asked {
+    let heard = Heard {
         worker,
         connection,
         turn: &turn,
         stance: &stance,
+        slot: &slot,
         has_body: !body.is_end_stream(),
         parts,
     };
     let began = Instant::now();
-    let mut response = asked.answer(body).await;
+    let mut answer = heard.answer(body).await;
     node.meters.response.add(began.elapsed());
-    response
+    answer
         .headers_mut()
         .append(VIA, node.constants().via().clone());
     if is_head {
-        *response.body_mut() = OutBody::empty();
+        answer = answer.head_alone();
     }
-    response.map(|body| body.holding(turn, Some(permit)))
+    slot.serve(answer, turn, permit)
 }
 
-fn refuse(node: &Node, why: Refused) -> Response<OutBody> {
+fn refuse(node: &Node, why: Refused) -> Answer {
+    Answer::Own(refusal(node, why))
+}
+
+fn refusal(node: &Node, why: Refused) -> Response<Own> {
     count(&node.counters.refused);
     tracing::debug!(reason = why.name(), "refused");
     answer::refused(why, node.now())
 }
 
-/// A request with all that its answer may look at.
+/// A request as it was heard.
+struct Heard<'a> {
+    worker: &'a Arc<Worker>,
+    connection: &'a Arc<Connection>,
+    turn: &'a Turn,
+    stance: &'a Arc<Stance>,
+    slot: &'a Slot,
+    /// Whether a body follows, said or unsaid.
+    has_body: bool,
+    parts: Parts,
+}
+
+/// A request that says one thing, with all that its answer may look at.
 struct Asked<'a> {
     worker: &'a Arc<Worker>,
     connection: &'a Arc<Connection>,
     turn: &'a Turn,
     stance: &'a Arc<Stance>,
-    /// Whether a body follows, said or unsaid.
-    has_body: bool,
+    slot: &'a Slot,
+    scheme: Scheme,
     parts: Parts,
+    /// What its rows will say of it.
+    facts: Facts,
 }
 
 /// What the store has for a request.
@@ -98,8 +124,8 @@ enum Found {
     Absent,
 }
 
-impl Asked<'_> {
-    async fn answer(self, body: Incoming) -> Response<OutBody> {
+impl Heard<'_> {
+    async fn answer(self, body: Incoming) -> Answer {
         let node = self.worker.node();
         let head = match self.head() {
             Ok(head) => head,
@@ -113,14 +139,26 @@ impl Asked<'_> {
         }
         // Classify: the default is personal.
         let under = Under {
-            mode: self.stance.mode,
+            mode: self.slot.mode(),
             epoch: self.stance.epoch,
             grant: None,
         };
-        match self.stance.rules.classify(&head, under) {
+        let rules = &self.stance.rules;
+        let classified = rules.classify(&head, under);
+        let asked = Asked {
+            facts: Facts::of(node.evidence().key(), rules.session(), &head),
+            scheme: head.scheme,
+            worker: self.worker,
+            connection: self.connection,
+            turn: self.turn,
+            stance: self.stance,
+            slot: self.slot,
+            parts: self.parts,
+        };
+        match classified {
             Classified::Refused(why) => refuse(node, why),
-            Classified::Personal(pass) => self.pass(pass, Some(body)).await,
-            Classified::Shared(sharing) => self.shared(sharing).await,
+            Classified::Personal(pass) => asked.pass(pass, Some(body)).await,
+            Classified::Shared(sharing) => asked.shared(sharing).await,
         }
     }
 
@@ -167,10 +205,13 @@ impl Asked<'_> {
             })
         })
     }
+}
 
+impl Asked<'_> {
     /// A request that may be answered by what its key names.
-    async fn shared(self, sharing: Sharing) -> Response<OutBody> {
+    async fn shared(mut self, sharing: Sharing) -> Answer {
         let node = self.worker.node();
+        self.facts.class = Some(Arc::clone(sharing.class()));
         if let Some(why) = node.remembered.why(sharing.key(), node.now()) {
             return self
                 .pass(sharing.into_pass(Personal::Remembered(why)), None)
@@ -178,10 +219,10 @@ impl Asked<'_> {
         }
         // Lookup.
         let stale = match self.look(&sharing) {
-            Found::Fresh(object, ttl) => return self.hit(&object, Some(ttl)),
+            Found::Fresh(object, ttl) => return self.hit(&object, ttl),
             Found::WhileRevalidating(object) => {
                 self.refresh_behind(&sharing, &object);
-                return self.hit(&object, None);
+                return self.stale(&object, "while-revalidating");
             }
             Found::OnlyWithout(header) => {
                 return self
@@ -206,7 +247,7 @@ impl Asked<'_> {
             },
         );
         match joined {
-            Err((object, ttl)) => self.hit(&object, Some(ttl)),
+            Err((object, ttl)) => self.hit(&object, ttl),
             Ok(Joined::Full) => {
                 self.pass(sharing.into_pass(Personal::Waited("full")), None)
                     .await
@@ -214,7 +255,7 @@ impl Asked<'_> {
             Ok(Joined::Waits(mut waiting)) => {
                 let outcome = timeout(limits.waiting_time_max, waiting.outcome()).await;
                 drop(waiting);
-                self.waited(sharing, outcome.unwrap_or(Outcome::Running), stale)
+                self.waited(sharing, outcome.unwrap_or(flight::Outcome::Running), stale)
                     .await
             }
             Ok(Joined::Leads(leading)) => {
@@ -318,24 +359,29 @@ impl Asked<'_> {
         }
     }
 
-    /// A stored object, fresh when it has a time to live.
-    fn hit(&self, object: &Arc<Object>, ttl: Option<Duration>) -> Response<OutBody> {
-        let counters = &self.worker.node().counters;
-        count(if ttl.is_some() {
-            &counters.hits
-        } else {
-            &counters.stale
-        });
+    /// A stored object that is fresh.
+    fn hit(&self, object: &Arc<Object>, ttl: Duration) -> Answer {
+        count(&self.worker.node().counters.hits);
         let status = CacheStatus {
             hit: true,
-            ttl,
+            ttl: Some(ttl),
             ..CacheStatus::default()
         };
-        self.object(object, &status)
+        self.object(object, &status, self.shown(Outcome::Hit, ""))
+    }
+
+    /// A stored object past freshness.
+    fn stale(&self, object: &Arc<Object>, why: &'static str) -> Answer {
+        count(&self.worker.node().counters.stale);
+        let status = CacheStatus {
+            hit: true,
+            ..CacheStatus::default()
+        };
+        self.object(object, &status, self.shown(Outcome::Stale, why))
     }
 
     /// An object, as this request wants to see it.
-    fn object(&self, object: &Arc<Object>, status: &CacheStatus) -> Response<OutBody> {
+    fn object(&self, object: &Arc<Object>, status: &CacheStatus, shown: Shown) -> Answer {
         let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
         let answer =
             object
@@ -344,11 +390,12 @@ impl Asked<'_> {
         let body = answer
             .body
             .map_or_else(OutBody::empty, |range| object.body(range));
-        self.finish(answer.status, answer.headers, body, status)
+        let shown = shown.of_fill(object.head().fill());
+        self.finish(answer.status, answer.headers, body, status, shown)
     }
 
     /// An object whose length nobody knows yet.
-    fn streaming(&self, head: &Admitted, body: OutBody, status: &CacheStatus) -> Response<OutBody> {
+    fn streaming(&self, head: &Admitted, body: OutBody, status: &CacheStatus) -> Answer {
         let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
         let answer = head.respond(&conditions, None, self.worker.node().now());
         let body = if answer.body.is_some() {
@@ -356,7 +403,13 @@ impl Asked<'_> {
         } else {
             OutBody::empty()
         };
-        self.finish(answer.status, answer.headers, body, status)
+        let shown = self.shown(Outcome::Fill, "").of_fill(head.fill());
+        self.finish(answer.status, answer.headers, body, status, shown)
+    }
+
+    /// What its rows will say when it is answered in this way.
+    fn shown(&self, outcome: Outcome, reason: &'static str) -> Shown {
+        Shown::new(self.facts.clone(), outcome, reason)
     }
 
     fn finish(
@@ -365,25 +418,26 @@ impl Asked<'_> {
         headers: HeaderMap,
         body: OutBody,
         cache_status: &CacheStatus,
-    ) -> Response<OutBody> {
+        shown: Shown,
+    ) -> Answer {
         let mut response = Response::new(body);
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         let value = cache_status.render(self.connection.is_trusted());
         response.headers_mut().insert("cache-status", value);
-        response
+        Answer::Shown(response, shown)
     }
 
     /// The request waited for another's fill.
     async fn waited(
         self,
         sharing: Sharing,
-        outcome: Outcome,
+        outcome: flight::Outcome,
         stale: Option<(Arc<Object>, bool)>,
-    ) -> Response<OutBody> {
+    ) -> Answer {
         // Why it is not shared; whether a stale copy may stand in; the failure that everybody gets.
         let (why, stands_in, failed) = match outcome {
-            Outcome::Shared(object) => match self.judge(&sharing, object) {
+            flight::Outcome::Shared(object) => match self.judge(&sharing, object) {
                 Found::Fresh(object, ttl) => {
                     count(&self.worker.node().counters.collapsed);
                     let status = CacheStatus {
@@ -392,7 +446,7 @@ impl Asked<'_> {
                         ttl: Some(ttl),
                         ..CacheStatus::default()
                     };
-                    return self.object(&object, &status);
+                    return self.object(&object, &status, self.shown(Outcome::Collapsed, ""));
                 }
                 Found::OnlyWithout(header) => {
                     return self
@@ -401,28 +455,29 @@ impl Asked<'_> {
                 }
                 _ => ("not-usable", false, None),
             },
-            Outcome::Not(why) => (why, false, None),
-            Outcome::Failed(why) => (why, true, None),
+            flight::Outcome::Not(why) => (why, false, None),
+            flight::Outcome::Failed(why) => (why, true, None),
             // That the origin gives no answer to a key is no secret of anybody's: all who waited for
             // it are told, instead of asking one after another what does not answer.
-            Outcome::NoAnswer(status, why) => (why, true, Some(status)),
-            Outcome::Running => ("waited-too-long", true, None),
+            flight::Outcome::NoAnswer(status, why) => (why, true, Some(status)),
+            flight::Outcome::Running => ("waited-too-long", true, None),
             #[cfg(feature = "seeded-faults")]
-            Outcome::Unadmitted(status, headers, body) => {
+            flight::Outcome::Unadmitted(status, headers, body) => {
                 return self.finish(
                     status,
                     headers,
                     OutBody::whole(body),
                     &CacheStatus::default(),
+                    self.shown(Outcome::Collapsed, "unadmitted"),
                 );
             }
         };
         match self.stand_in(&sharing, stale.filter(|_| stands_in)) {
-            Some(object) => self.hit(&object, None),
+            Some(object) => self.stale(&object, "origin-failed"),
             None => match failed {
                 Some(status) => {
                     count(&self.worker.node().counters.failures);
-                    answer::failed(status, why, self.worker.node().now())
+                    Answer::Own(answer::failed(status, why, self.worker.node().now()))
                 }
                 None => {
                     self.pass(sharing.into_pass(Personal::Waited(why)), None)
@@ -449,12 +504,7 @@ impl Asked<'_> {
     }
 
     /// The request led a fill.
-    async fn led(
-        self,
-        sharing: Sharing,
-        led: Led,
-        stale: Option<(Arc<Object>, bool)>,
-    ) -> Response<OutBody> {
+    async fn led(self, sharing: Sharing, led: Led, stale: Option<(Arc<Object>, bool)>) -> Answer {
         let node = self.worker.node();
         let forwarded = if stale.is_some() {
             Forwarded::Stale
@@ -477,7 +527,13 @@ impl Asked<'_> {
                 | Found::WhileRevalidating(object)
                 | Found::Stale(object, _) => {
                     count(&node.counters.led);
-                    self.object(&object, &status(forwarded, true))
+                    let why = if forwarded == StatusCode::NOT_MODIFIED {
+                        "confirmed"
+                    } else {
+                        ""
+                    };
+                    let shown = self.shown(Outcome::Fill, why);
+                    self.object(&object, &status(forwarded, true), shown)
                 }
                 Found::Absent => {
                     self.pass(sharing.into_pass(Personal::Waited("purged")), None)
@@ -494,18 +550,10 @@ impl Asked<'_> {
                     self.streaming(&head, body, &status(head.status(), true))
                 }
             },
-            Led::Copy {
-                status: origin,
-                headers,
-                body,
-            } => {
+            Led::Copy(relayed) => {
                 count(&node.counters.led);
-                let relayed = Relayed {
-                    status: origin,
-                    headers,
-                    body,
-                };
-                self.relayed(relayed, &status(origin, false))
+                let origin = relayed.status;
+                self.relayed(relayed, &status(origin, false), "first-copy")
             }
             Led::Refused { why, relayed } => {
                 let failed = !why.prohibits()
@@ -513,7 +561,7 @@ impl Asked<'_> {
                         .as_ref()
                         .is_some_and(|relayed| fill::is_failure(relayed.status));
                 if let Some(object) = self.stand_in(&sharing, stale.filter(|_| failed)) {
-                    return self.hit(&object, None);
+                    return self.stale(&object, "origin-failed");
                 }
                 match relayed {
                     Some(relayed) if !carries(&sharing) && !self.would_lose_cookie(&relayed) => {
@@ -523,7 +571,7 @@ impl Asked<'_> {
                             detail,
                             ..status(relayed.status, false)
                         };
-                        self.relayed(relayed, &status)
+                        self.relayed(relayed, &status, why.name())
                     }
                     _ => {
                         self.pass(sharing.into_pass(Personal::Refused(why)), None)
@@ -532,7 +580,7 @@ impl Asked<'_> {
                 }
             }
             Led::Failed(fault) => match self.stand_in(&sharing, stale) {
-                Some(object) => self.hit(&object, None),
+                Some(object) => self.stale(&object, "origin-failed"),
                 None => self.failed(&fault),
             },
         }
@@ -545,20 +593,21 @@ impl Asked<'_> {
     }
 
     /// A response to a shared fetch that is for this requester alone.
-    fn relayed(&self, relayed: Relayed, status: &CacheStatus) -> Response<OutBody> {
+    fn relayed(&self, relayed: Relayed, status: &CacheStatus, why: &'static str) -> Answer {
         let mut headers = relayed.headers;
         fill::relayed_head(&mut headers, self.worker.node());
-        self.finish(relayed.status, headers, relayed.body, status)
+        let shown = self.shown(Outcome::Relay, why).of_fill(relayed.fill);
+        self.finish(relayed.status, headers, relayed.body, status, shown)
     }
 
-    fn failed(&self, fault: &OriginFault) -> Response<OutBody> {
+    fn failed(&self, fault: &OriginFault) -> Answer {
         let node = self.worker.node();
         node.note_failure(fault);
-        answer::failed(fault.status(), fault.name(), node.now())
+        Answer::Own(answer::failed(fault.status(), fault.name(), node.now()))
     }
 
     /// The request goes to the origin as itself, and its answer to its sender alone.
-    async fn pass(self, pass: Pass, body: Option<Incoming>) -> Response<OutBody> {
+    async fn pass(self, pass: Pass, body: Option<Incoming>) -> Answer {
         let node = self.worker.node();
         count(&node.counters.passes);
         let (why, forwarded) = (pass.why().name(), forwarded_by(pass.why()));
@@ -566,16 +615,17 @@ impl Asked<'_> {
         // An unsafe method's head is needed again when the answer is there.
         let again = unsafe_method.then(|| self.parts.clone());
         let mut hop = self.connection.hop();
-        hop.scheme = self.scheme();
+        hop.scheme = self.scheme;
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
-        let (stance, turn) = (self.stance, self.turn);
+        let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
         let request = match pass.outbound(self.parts, &stance.rules, &hop, node.constants()) {
             Ok(request) => request,
             Err(why) => return refuse(node, why),
         };
         let began = Instant::now();
-        let passed = origin::pass(worker, connection, turn, request, body).await;
+        let interims = slot.interims(turn, &facts, why);
+        let passed = origin::pass(worker, connection, interims, request, body).await;
         node.meters.origin_pass.add(began.elapsed());
         let mut response = match passed {
             Ok(response) => response,
@@ -584,7 +634,7 @@ impl Asked<'_> {
                     return refuse(node, why);
                 }
                 node.note_failure(&fault);
-                return answer::failed(fault.status(), fault.name(), node.now());
+                return Answer::Own(answer::failed(fault.status(), fault.name(), node.now()));
             }
         };
         if let Some(parts) = again {
@@ -603,13 +653,13 @@ impl Asked<'_> {
         answer
             .headers_mut()
             .insert("cache-status", status.render(trusted));
-        answer
+        Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why))
     }
 }
 
 /// Counts `Max-Forwards` down, and answers as the last recipient when it has run out
 /// (RFC 9110 7.6.2). It means something for `OPTIONS` and `TRACE` alone.
-fn max_forwards(parts: &mut Parts, node: &Node) -> Option<Response<OutBody>> {
+fn max_forwards(parts: &mut Parts, node: &Node) -> Option<Answer> {
     if parts.method != Method::OPTIONS && parts.method != Method::TRACE {
         return None;
     }
@@ -625,7 +675,7 @@ fn max_forwards(parts: &mut Parts, node: &Node) -> Option<Response<OutBody>> {
             parts.headers.insert(MAX_FORWARDS, HeaderValue::from(left));
             None
         }
-        None if parts.method == Method::OPTIONS => Some(answer::options(node.now())),
+        None if parts.method == Method::OPTIONS => Some(Answer::Own(answer::options(node.now()))),
         None => Some(refuse(node, Refused::MaxForwards)),
     }
 }

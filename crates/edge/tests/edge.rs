@@ -1,6 +1,7 @@
 //! The node as a client and an origin see it. Time is simulated; bytes are real.
 
 mod attacks;
+mod evidence;
 mod http2;
 mod world;
 

@@ -52,6 +52,13 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// It cannot be removed.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Holds a folder, so that nobody else writes in it, also no other process; `None` when somebody
+    /// holds it.
+    ///
+    /// # Errors
+    /// It cannot be held.
+    fn hold(&self, folder: &Path) -> io::Result<Option<Box<dyn Hold>>>;
+
     /// Waits until the names in a folder would outlive a loss of power.
     ///
     /// # Errors
@@ -64,6 +71,9 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// It cannot be asked.
     fn free_bytes(&self, folder: &Path) -> io::Result<u64>;
 }
+
+/// A folder that is held until this is dropped, or its process ends.
+pub trait Hold: Send + Sync + fmt::Debug {}
 
 /// An open file.
 pub trait File: Send + Sync + fmt::Debug {
@@ -151,6 +161,20 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn hold(&self, folder: &Path) -> io::Result<Option<Box<dyn Hold>>> {
+        let lock = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(folder.join("lock"))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Some(Box::new(lock))),
+            Err(fs::TryLockError::WouldBlock) => Ok(None),
+            Err(fs::TryLockError::Error(error)) => Err(error),
+        }
+    }
+
     fn sync_folder(&self, folder: &Path) -> io::Result<()> {
         fs::File::open(folder)?.sync_all()
     }
@@ -180,6 +204,9 @@ fn set_aside(file: &fs::File, bytes: u64) -> io::Result<()> {
         Err(error) => Err(error.into()),
     }
 }
+
+// The lock is the open file's: it ends with it, however that comes.
+impl Hold for fs::File {}
 
 impl File for fs::File {
     fn bytes(&self) -> io::Result<u64> {

@@ -6,6 +6,7 @@
 //! Invariant: only sealed segments are removed, the oldest of all lanes first; a disk that is full does
 //! not make anything be removed sooner.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -102,33 +103,50 @@ impl Lanes {
         let mut all_mended = Vec::new();
         for name in lanes.disk.names(folder).map_err(fault)? {
             if let Some(number) = lane_number(&name) {
-                let (stream, mended) = Stream::left_over(
+                let left = Stream::left_over(
                     Arc::clone(&lanes.disk),
                     &folder.join(&name),
                     lanes.identity(number),
                     cut,
                     now,
-                )?;
-                all_mended.extend(mended);
-                lanes.lock().left.push(stream);
+                );
+                match left {
+                    Ok((stream, mended)) => {
+                        all_mended.extend(mended);
+                        lanes.lock().left.push(stream);
+                    }
+                    Err(fault) if is_held(&fault) => {}
+                    Err(fault) => return Err(fault),
+                }
             }
         }
         Ok((Arc::new(lanes), all_mended))
     }
 
-    /// The next lane, for one thread.
+    /// The next lane, for one thread: the first that nobody writes to. A run that is about to end, and
+    /// the next that has already begun, have lanes of their own.
     ///
     /// # Errors
     /// Its folder cannot be made, or what an earlier run left there not be taken over.
     pub fn take(&self, now: UnixMillis) -> Result<Arc<Stream>, OpenFault> {
         let mut inner = self.lock();
-        let number = u32::try_from(inner.taken.len()).expect("threads are few");
-        let folder = self.folder.join(lane_name(number));
-        let identity = self.identity(number);
-        let (stream, _) = Stream::open(Arc::clone(&self.disk), &folder, identity, self.cut, now)?;
-        inner.left.retain(|left| left.folder() != folder);
-        inner.taken.push(Arc::clone(&stream));
-        Ok(stream)
+        for number in 0.. {
+            if inner.taken.iter().any(|own| own.identity().lane == number) {
+                continue;
+            }
+            let folder = self.folder.join(lane_name(number));
+            inner.left.retain(|left| left.folder() != folder);
+            let identity = self.identity(number);
+            match Stream::open(Arc::clone(&self.disk), &folder, identity, self.cut, now) {
+                Ok((stream, _)) => {
+                    inner.taken.push(Arc::clone(&stream));
+                    return Ok(stream);
+                }
+                Err(fault) if is_held(&fault) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        unreachable!("there are more numbers than lanes")
     }
 
     /// Looks after all lanes: see [`Stream::maintain`]; removes what is old enough or too much, and
@@ -233,6 +251,11 @@ impl Lanes {
         }
         inner.is_low = is_low;
     }
+}
+
+/// Whether another process writes to the stream.
+fn is_held(fault: &OpenFault) -> bool {
+    fault.error.kind() == io::ErrorKind::WouldBlock
 }
 
 /// The name of a lane's folder.

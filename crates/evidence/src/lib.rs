@@ -19,7 +19,7 @@ mod reader;
 pub mod segment;
 mod stream;
 
-pub use disk::{Disk, File, RealDisk};
+pub use disk::{Disk, File, Hold, RealDisk};
 pub use lanes::{Event, Keep, Lanes, lane_number};
 pub use memory::MemoryDisk;
 pub use reader::{Fault, Item, ReadFault, Reader, Row, Tail};

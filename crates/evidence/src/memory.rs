@@ -7,7 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, Hold};
 
 /// A disk in memory. Its clones are the same disk.
 #[derive(Clone, Debug)]
@@ -19,6 +19,7 @@ pub struct MemoryDisk {
 struct Shared {
     files: BTreeMap<PathBuf, Arc<Mutex<Stored>>>,
     folders: BTreeSet<PathBuf>,
+    held: BTreeSet<PathBuf>,
     bytes_max: u64,
     /// How many bytes may still be written before writing fails, in the middle of a write if need
     /// be.
@@ -41,6 +42,7 @@ impl MemoryDisk {
             shared: Arc::new(Mutex::new(Shared {
                 files: BTreeMap::new(),
                 folders: BTreeSet::new(),
+                held: BTreeSet::new(),
                 bytes_max,
                 writes_left: None,
                 syncs_fail: false,
@@ -80,6 +82,7 @@ impl MemoryDisk {
             shared: Arc::new(Mutex::new(Shared {
                 files: files.collect(),
                 folders: shared.folders.clone(),
+                held: BTreeSet::new(),
                 bytes_max: shared.bytes_max,
                 writes_left: None,
                 syncs_fail: false,
@@ -192,12 +195,36 @@ impl Disk for MemoryDisk {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn hold(&self, folder: &Path) -> io::Result<Option<Box<dyn Hold>>> {
+        let is_free = self.lock().held.insert(folder.to_path_buf());
+        Ok(is_free.then(|| -> Box<dyn Hold> {
+            Box::new(HeldFolder {
+                disk: self.clone(),
+                folder: folder.to_path_buf(),
+            })
+        }))
+    }
+
     fn sync_folder(&self, _: &Path) -> io::Result<()> {
         Ok(())
     }
 
     fn free_bytes(&self, _: &Path) -> io::Result<u64> {
         Ok(self.lock().free_bytes())
+    }
+}
+
+#[derive(Debug)]
+struct HeldFolder {
+    disk: MemoryDisk,
+    folder: PathBuf,
+}
+
+impl Hold for HeldFolder {}
+
+impl Drop for HeldFolder {
+    fn drop(&mut self) {
+        self.disk.lock().held.remove(&self.folder);
     }
 }
 

@@ -17,12 +17,13 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use shikiri_record::UnixMillis;
 
-use crate::disk::{Disk, File};
+use crate::disk::{Disk, File, Hold};
 use crate::frames::{self, Frames, Step};
 use crate::segment::{
     BODY_BYTES_MAX, BootId, Chain, HEADER_BYTES, Header, HeaderFault, NODE_BYTES_MAX, SEAL_BYTES,
@@ -175,6 +176,10 @@ pub struct Stream {
     folder: PathBuf,
     identity: Identity,
     cut: Cut,
+    /// So that nobody else writes to it.
+    _hold: Box<dyn Hold>,
+    /// Rows before this one are written. Set under the lock, read without.
+    written: AtomicU64,
     inner: Mutex<Inner>,
 }
 
@@ -184,8 +189,6 @@ struct Inner {
     chain: Chain,
     /// Of the next row.
     sequence: u64,
-    /// Rows before this one are written.
-    written: u64,
     /// The number of the next segment to be set aside.
     number: u64,
     open: Option<Open>,
@@ -265,7 +268,8 @@ impl Stream {
     /// reserve until [`Stream::maintain`] finds some.
     ///
     /// # Errors
-    /// The folder, or what is in it, cannot be read or written.
+    /// The folder, or what is in it, cannot be read or written; or somebody else writes to the stream
+    /// ([`io::ErrorKind::WouldBlock`]).
     ///
     /// # Panics
     /// The node's name is too long, or the segments too short.
@@ -294,7 +298,7 @@ impl Stream {
     /// What earlier runs have left in a folder, mended as by [`Stream::open`]. Nothing is added to it.
     ///
     /// # Errors
-    /// The folder, or what is in it, cannot be read or written.
+    /// As [`Stream::open`].
     pub fn left_over(
         disk: Arc<dyn Disk>,
         folder: &Path,
@@ -327,6 +331,8 @@ impl Stream {
             move |error| OpenFault { path, error }
         };
         disk.make_folder(folder).map_err(fault(folder))?;
+        let hold = disk.hold(folder).map_err(fault(folder))?;
+        let hold = hold.ok_or_else(|| fault(folder)(io::ErrorKind::WouldBlock.into()))?;
         let mut left = Left {
             chain: Chain::BEGINNING,
             sequence: 0,
@@ -346,10 +352,11 @@ impl Stream {
             folder: folder.to_path_buf(),
             identity,
             cut,
+            _hold: hold,
+            written: AtomicU64::new(left.sequence),
             inner: Mutex::new(Inner {
                 chain: left.chain,
                 sequence: left.sequence,
-                written: left.sequence,
                 number: left.number,
                 open: None,
                 next: None,
@@ -426,7 +433,7 @@ impl Stream {
     /// The sequence number of the first row that is not written yet.
     #[must_use]
     pub fn written(&self) -> u64 {
-        self.lock().written
+        self.written.load(Ordering::Acquire)
     }
 
     /// The sequence number of the next row.
@@ -501,7 +508,7 @@ impl Stream {
         inner.chain = after;
         let sequence = inner.sequence;
         inner.sequence += 1;
-        inner.written = inner.sequence;
+        self.written.store(inner.sequence, Ordering::Release);
         Ok(sequence)
     }
 
@@ -798,6 +805,9 @@ impl Stream {
     fn write_out(&self, inner: &mut Inner) -> io::Result<()> {
         let done = inner.write_out();
         inner.stuck = done.is_err();
+        if done.is_ok() {
+            self.written.store(inner.sequence, Ordering::Release);
+        }
         done
     }
 }
@@ -852,7 +862,6 @@ impl Inner {
             self.earlier.pop_front();
         }
         let Some(open) = self.open.as_mut() else {
-            self.written = self.sequence;
             return Ok(());
         };
         if self.buffer.is_empty() {
@@ -866,7 +875,6 @@ impl Inner {
         open.dirty_to = 0;
         self.buffer_at += wide(length);
         self.buffer.clear();
-        self.written = self.sequence;
         self.unsynced = true;
         Ok(())
     }

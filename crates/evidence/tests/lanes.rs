@@ -93,6 +93,20 @@ fn lanes_go_on_over_runs_whatever_their_number() {
 }
 
 #[test]
+fn a_run_that_ends_and_the_next_have_lanes_of_their_own() {
+    let disk = MemoryDisk::new(1 << 30);
+    let (ending, _) = open(&disk, keep(1 << 30, None));
+    let first = ending.take(at(0)).unwrap();
+    let (next, mended) = open(&disk, keep(1 << 30, None));
+    assert!(mended.is_empty(), "what is written is not mended");
+    let second = next.take(at(1)).unwrap();
+    assert_eq!((first.identity().lane, second.identity().lane), (0, 1));
+    assert!(ending.seal(at(2)).is_empty());
+    drop((ending, first));
+    assert_eq!(next.take(at(3)).unwrap().identity().lane, 0);
+}
+
+#[test]
 fn the_oldest_of_all_lanes_goes_first_when_there_is_too_much_or_it_is_old() {
     let disk = MemoryDisk::new(1 << 30);
     // What is set aside for two lanes, and a little more than two sealed segments.

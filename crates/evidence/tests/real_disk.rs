@@ -15,19 +15,17 @@ fn a_stream_on_a_real_disk_goes_on_after_its_process_has_gone() {
     let lane = folder.join("lane");
     let disk: Arc<dyn Disk> = Arc::new(RealDisk);
     let now = UnixMillis(1_800_000_000_000);
-    let open = || {
-        let identity = Identity {
-            kind: StreamKind::Timeline,
-            node: "edge-1".into(),
-            boot: BootId::random().unwrap(),
-            lane: 0,
-        };
-        let cut = Cut {
-            segment_bytes: 64 << 10,
-            age_max: Duration::from_secs(60),
-        };
-        Stream::open(Arc::clone(&disk), &lane, identity, cut, now).unwrap()
+    let identity = || Identity {
+        kind: StreamKind::Timeline,
+        node: "edge-1".into(),
+        boot: BootId::random().unwrap(),
+        lane: 0,
     };
+    let cut = Cut {
+        segment_bytes: 64 << 10,
+        age_max: Duration::from_secs(60),
+    };
+    let open = || Stream::open(Arc::clone(&disk), &lane, identity(), cut, now).unwrap();
     let (first, mended) = open();
     assert!(mended.is_empty(), "{mended:?}");
     for n in 0..100_u8 {
@@ -36,8 +34,11 @@ fn a_stream_on_a_real_disk_goes_on_after_its_process_has_gone() {
         assert!(first.maintain(now).is_empty());
     }
     first.sync().unwrap();
-    // A process that is killed seals nothing and drops nothing.
-    std::mem::forget(first);
+    // Only one writes at a time.
+    let held = Stream::left_over(Arc::clone(&disk), &lane, identity(), cut, now).unwrap_err();
+    assert_eq!(held.error.kind(), std::io::ErrorKind::WouldBlock);
+    // A process that is killed seals nothing.
+    drop(first);
     let (second, mended) = open();
     assert!(
         matches!(mended[..], [Mended::Recovered { torn_bytes: 0, .. }]),

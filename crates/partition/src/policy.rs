@@ -25,7 +25,7 @@ pub(crate) use compile::path_patterns;
 pub use compile::{compile, origin};
 pub use diff::{Change, Difference, diff};
 pub use fault::PolicyError;
-pub use units::duration;
+pub use units::{duration, size};
 
 #[cfg(test)]
 mod tests;

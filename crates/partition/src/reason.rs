@@ -55,6 +55,8 @@ pub enum Refused {
     MaxForwards,
     /// The site is closed for maintenance.
     Closed,
+    /// That it was answered could not be written down: there is no space for evidence.
+    EvidenceFull,
 }
 
 impl Refused {
@@ -79,7 +81,7 @@ impl Refused {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy | Self::Closed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::Closed | Self::EvidenceFull => StatusCode::SERVICE_UNAVAILABLE,
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -97,6 +99,7 @@ impl Refused {
                 | Self::OnlyIfCached
                 | Self::MaxForwards
                 | Self::Closed
+                | Self::EvidenceFull
         )
     }
 
@@ -126,6 +129,7 @@ impl Refused {
             Self::OnlyIfCached => "only-if-cached",
             Self::MaxForwards => "max-forwards",
             Self::Closed => "closed",
+            Self::EvidenceFull => "evidence-full",
         }
     }
 }

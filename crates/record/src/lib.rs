@@ -24,6 +24,6 @@ pub use mode::Mode;
 pub use policy_text::PolicyText;
 pub use row::{
     BEGIN_BYTES_MAX, Begin, END_BYTES, End, Ended, Gap, Link, LinkEvent, Outcome, ROW_COOKIES_MAX,
-    ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, StanceRow,
+    ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, STANCE_BYTES, StanceRow,
 };
 pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};

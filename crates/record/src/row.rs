@@ -26,10 +26,13 @@ pub const ROW_COOKIES_MAX: usize = 32;
 
 /// The length of a begin row at most.
 pub const BEGIN_BYTES_MAX: usize =
-    2 + 1 + 8 + 8 + 1 + 2 + 16 * 7 + 4 * (1 + ROW_TEXT_BYTES_MAX) + 3 + 16 * ROW_COOKIES_MAX;
+    2 + 1 + 8 + 1 + 2 + 16 * 7 + 4 * (1 + ROW_TEXT_BYTES_MAX) + 3 + 16 * ROW_COOKIES_MAX;
 
 /// The length of an end row.
 pub const END_BYTES: usize = 2 + 8 + 1 + 8;
+
+/// The length of a stance row.
+pub const STANCE_BYTES: usize = 2 + 1 + 32 + 8 + 8;
 
 /// One row.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,13 +49,12 @@ pub enum Row<'a> {
     Stance(StanceRow),
 }
 
-/// A response that held bytes of an origin or of the store. Written before the first of them left.
+/// A response that held bytes of an origin or of the store. Written before the first of them left, and
+/// served under the last [`StanceRow`] before it in its segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Begin<'a> {
     /// When its request's head had been read.
     pub began: UnixMillis,
-    /// The sequence number of the [`StanceRow`] that it was served under, in the same stream.
-    pub stance: u64,
     /// Where it came from.
     pub outcome: Outcome,
     /// Why from there: the reason's name; empty where the outcome says all.
@@ -129,7 +131,8 @@ pub struct Gap {
     pub responses: u64,
 }
 
-/// What responses are served under. Written whenever it changes, and first in each run.
+/// What responses are served under: a begin row points to the last one before it in its segment. Each
+/// segment begins with one, and one is written whenever a begin row needs another than the last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StanceRow {
     /// The mode.
@@ -328,7 +331,6 @@ impl<'a> Begin<'a> {
         flag(has::COOKIES, self.cookies_set > 0);
         out.extend_from_slice(&[kind::BEGIN, ROW_VERSION, flags]);
         out.extend_from_slice(&self.began.0.to_le_bytes());
-        out.extend_from_slice(&self.stance.to_le_bytes());
         out.push(self.outcome.byte());
         out.extend_from_slice(&self.status.to_le_bytes());
         out.extend_from_slice(&self.target.0);
@@ -371,7 +373,6 @@ impl<'a> Begin<'a> {
         let has = |bit| flags & bit != 0;
         let mut row = Self {
             began: UnixMillis(rest.number()?),
-            stance: rest.number()?,
             outcome: Outcome::of(rest.byte()?)?,
             status: u16::from_le_bytes(rest.array()?),
             target: TargetTag(rest.array()?),
@@ -484,7 +485,7 @@ impl Gap {
 }
 
 impl StanceRow {
-    /// Adds the row's bytes.
+    /// Adds the row's bytes: [`STANCE_BYTES`].
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&[kind::STANCE, ROW_VERSION, mode_byte(self.mode)]);
         out.extend_from_slice(self.rules.0.as_bytes());
@@ -572,7 +573,6 @@ mod tests {
     fn begin() -> Begin<'static> {
         Begin {
             began: UnixMillis(1_800_000_000_123),
-            stance: 7,
             outcome: Outcome::Hit,
             reason: "fresh",
             status: 200,
@@ -667,8 +667,8 @@ mod tests {
         assert_eq!(changed(0, 9), RowFault::Kind(9));
         assert_eq!(changed(1, 2), RowFault::Version(2));
         assert_eq!(changed(2, 0xff), RowFault::Word("flags", 0xff));
-        assert_eq!(changed(19, 99), RowFault::Word("Outcome", 99));
-        assert_eq!(changed(55, 0xff), RowFault::Text);
+        assert_eq!(changed(11, 99), RowFault::Word("Outcome", 99));
+        assert_eq!(changed(47, 0xff), RowFault::Text);
     }
 
     #[test]
@@ -704,14 +704,14 @@ mod tests {
         let got: Vec<String> = rows().iter().map(hex).collect();
         let expected = [
             concat!(
-                "01017f7b505c18a3010000070000000000000001c800010101010101010101010101010101010202",
+                "01017f7b505c18a301000001c800010101010101010101010101010101010202",
                 "0202020202020202020202020202056672657368034745540661737365747303746f700303030303",
                 "03030303030303030303030404040404040404040404040404040405050505050505050505050505",
                 "05050500000000000000000000000000000006000000000000000000000000000000080200010707",
                 "0707070707070707070707070707",
             ),
             concat!(
-                "0101007b505c18a3010000070000000000000001c800010101010101010101010101010101010202",
+                "0101007b505c18a301000001c800010101010101010101010101010101010202",
                 "0202020202020202020202020202000347455406617373657473",
             ),
             "02010800000000000000020900000000000000",

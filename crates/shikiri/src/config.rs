@@ -20,8 +20,8 @@ use shikiri_edge::TrustedNetwork;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use crate::evidence::EvidenceSection;
 use crate::listening::{ListenSection, TlsSection};
-
 use crate::log::{Format, Levels};
 
 /// The version of the file's language.
@@ -46,6 +46,8 @@ pub(crate) struct ConfigFile {
     pub(crate) tls: Vec<TlsSection>,
     /// Where status and metrics are read, besides the control socket.
     pub(crate) admin: AdminSection,
+    /// How it keeps its evidence.
+    pub(crate) evidence: EvidenceSection,
     /// What it logs.
     pub(crate) log: LogSection,
     /// Where the file lies: paths in it are relative to this.
@@ -431,7 +433,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `log`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `log`.",
             ],
         );
         check(

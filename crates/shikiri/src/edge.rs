@@ -9,7 +9,7 @@ use std::time::Duration;
 use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules, Tokens};
 use shikiri_edge::listen::{self, Listening};
 use shikiri_edge::tls::Tenants;
-use shikiri_edge::{Config, Node, RealWorld, TrustedNetwork};
+use shikiri_edge::{Config, Keeper, Node, RealWorld, TrustedNetwork};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
@@ -21,7 +21,7 @@ use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{files, log, say};
+use crate::{evidence, files, log, say};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -117,7 +117,11 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         name,
         trusted: settings.trust.clone(),
     };
-    let node = Node::new(config, rules, world);
+    let now = shikiri_edge::World::now(&*world);
+    let evidence = evidence::open(&data, &config.name, settings.evidence, now)?;
+    let node = Node::new(config, rules, world, evidence);
+    let keeper = Keeper::start(&node, evidence::logged())
+        .map_err(|error| format!("cannot start: {error}"))?;
     if let Some(tenants) = &tenants {
         node.watch_certificates(Arc::clone(tenants));
     }
@@ -148,6 +152,8 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     tracing::info!("stopping: running requests may end");
     admin.enter(Phase::Stopping);
     listening.shut_down();
+    // Nobody serves any more: what was written is sealed.
+    drop(keeper);
     // Somebody may have removed it already.
     drop(std::fs::remove_file(&settings.control));
     drop(data);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use shikiri_edge::{Asked, Chain, Config, Node, RealWorld, Worker, ask_whole};
+use shikiri_edge::{Asked, Chain, Config, Evidence, Node, RealWorld, Worker, ask_whole};
 use shikiri_partition::{
     Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
     SecondCopy, SharedFetch, Sharing, To, Under,
@@ -165,7 +165,8 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         name: "shikiri-explain".into(),
         trusted: Vec::new(),
     };
-    let node = Node::new(config, rules, Arc::new(RealWorld::new()));
+    let world = Arc::new(RealWorld::new());
+    let node = Node::new(config, rules, world, Evidence::of_nobody());
     let constants = shikiri_partition::Constants::new("shikiri-explain");
     let fetch = |n| {
         let begun = Begun {
@@ -208,7 +209,7 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    let worker = Worker::new(Arc::clone(&node));
+    let worker = Worker::new(Arc::clone(&node)).map_err(|fault| fault.to_string())?;
     let bytes_max = usize::try_from(class.object_bytes_max).unwrap_or(usize::MAX);
     let ask = |outbound: Outbound| {
         runtime

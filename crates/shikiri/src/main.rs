@@ -6,6 +6,7 @@
 mod config;
 mod data;
 mod edge;
+mod evidence;
 mod explain;
 mod files;
 mod listening;

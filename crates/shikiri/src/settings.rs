@@ -7,7 +7,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use shikiri_edge::TrustedNetwork;
+use shikiri_edge::{EvidenceSettings, TrustedNetwork};
 
 use crate::config::ConfigFile;
 use crate::listening::Doors;
@@ -31,6 +31,7 @@ pub(crate) struct Settings {
     pub(crate) control: PathBuf,
     /// The read-only listener for status and metrics.
     pub(crate) admin: Option<AdminSettings>,
+    pub(crate) evidence: EvidenceSettings,
     /// Whether files that have changed are read again by themselves.
     pub(crate) watch: bool,
     pub(crate) workers: usize,
@@ -84,6 +85,7 @@ impl Settings {
             data,
             control,
             admin,
+            evidence: config.evidence.settings(),
             watch: !args.no_watch && node.watch.unwrap_or(true),
             workers: workers.map_or(1, NonZeroUsize::get),
             node: args

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Node, Transport, Worker, World, serve_connection};
+use shikiri_edge::{Evidence, Node, OnFull, Transport, Worker, World, serve_connection};
+use shikiri_evidence::MemoryDisk;
 use shikiri_record::UnixMillis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -126,8 +127,9 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         origins: [addresses[0], addresses[1]],
     });
     let rules = rules(schedule);
-    let node = Node::new(config(), rules[0].clone(), world);
-    let worker = Worker::new(Arc::clone(&node));
+    let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
+    let node = Node::new(config(), rules[0].clone(), world, evidence);
+    let worker = Worker::new(Arc::clone(&node)).expect("a disk in memory has room");
     let workers = [Arc::clone(&worker)];
     let edge = TcpListener::bind("127.0.0.1:0").await.map_err(network)?;
     let address = edge.local_addr().map_err(network)?;

@@ -8,7 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Config, Counts, Node, Transport, Worker, World, serve_connection};
+use shikiri_edge::{
+    Config, Counts, Evidence, Node, OnFull, Transport, Worker, World, serve_connection,
+};
+use shikiri_evidence::MemoryDisk;
 use shikiri_partition::{Rules, policy};
 use shikiri_record::{PolicyText, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -182,9 +185,10 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         pipe_bytes: schedule.origin_pipe_bytes,
     });
     let rules = rules(schedule);
-    let node = Node::new(config(), rules[0].clone(), world);
+    let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
+    let node = Node::new(config(), rules[0].clone(), world, evidence);
     let workers: Vec<Arc<Worker>> = (0..schedule.workers)
-        .map(|_| Worker::new(Arc::clone(&node)))
+        .map(|_| Worker::new(Arc::clone(&node)).expect("a disk in memory has room"))
         .collect();
     let (_stop, stopped) = watch::channel(false);
     let logs: Vec<Arc<Mutex<Got>>> = schedule.clients.iter().map(|_| Arc::default()).collect();

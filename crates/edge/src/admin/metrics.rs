@@ -274,7 +274,7 @@ mod tests {
     use shikiri_partition::policy;
 
     use super::*;
-    use crate::{Config, RealWorld};
+    use crate::{Config, Evidence, RealWorld};
 
     const MANUAL: &str = include_str!("../../../../docs/operations.md");
 
@@ -285,7 +285,12 @@ mod tests {
             trusted: Vec::new(),
         };
         let rules = policy::compile(None, Some(origin)).unwrap();
-        let node = Node::new(config, rules, Arc::new(RealWorld::new()));
+        let node = Node::new(
+            config,
+            rules,
+            Arc::new(RealWorld::new()),
+            Evidence::of_nobody(),
+        );
         node.meters
             .response
             .add(std::time::Duration::from_millis(3));

@@ -27,13 +27,13 @@ use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use shikiri_partition::{Limits, Outbound, PassRequest, keep_of_interim};
-use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use crate::body::{BodyFault, InBody, Progress};
-use crate::connection::{Connection, Turn};
+use crate::connection::Connection;
 use crate::incoming::Incoming;
 use crate::node::Worker;
+use crate::slot::Interims;
 
 pub(crate) use body::OriginBody;
 use body::{OutgoingBody, received};
@@ -134,7 +134,7 @@ pub(crate) async fn shared(
         signs: Arc::default(),
         expects: false,
         progress: None,
-        interim: None,
+        interims: None,
     };
     sending
         .send(worker, request, |sending| {
@@ -147,7 +147,7 @@ pub(crate) async fn shared(
 pub(crate) async fn pass(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
-    turn: &Turn,
+    interims: Option<Interims>,
     request: PassRequest,
     body: Option<Incoming>,
 ) -> Result<Response, OriginFault> {
@@ -206,7 +206,7 @@ pub(crate) async fn pass(
         signs,
         expects,
         progress,
-        interim: turn.interim().cloned(),
+        interims,
     };
     let idle =
         |sending: &Sending| connection.checkout(worker, &sending.place, credentials, &limits);
@@ -222,8 +222,8 @@ struct Sending {
     /// The client waits to be asked for its body.
     expects: bool,
     progress: Option<Arc<Progress>>,
-    /// Takes interim responses to the viewer. A shared fetch has none.
-    interim: Option<mpsc::Sender<http::Response<()>>>,
+    /// Shows interim responses to the viewer. A shared fetch has none.
+    interims: Option<Interims>,
 }
 
 /// Why one try gave no response.
@@ -267,11 +267,11 @@ impl Sending {
         mut request: Request<OutgoingBody>,
     ) -> Result<Response, Failed> {
         let (signs, expects) = (Arc::clone(&self.signs), self.expects);
-        let interim = self.interim.clone();
+        let interims = self.interims.clone();
         hyper::ext::on_informational(&mut request, move |response| match response.status() {
             StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
             StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {
-                relay(interim.as_ref(), response.status(), response.headers());
+                relay(interims.as_ref(), response.status(), response.headers());
             }
             _ => signs.surprised.store(true, Ordering::Relaxed),
         });
@@ -320,17 +320,12 @@ impl Sending {
 }
 
 /// Sends an interim response on to whom the final one is for.
-fn relay(
-    interim: Option<&mpsc::Sender<http::Response<()>>>,
-    status: StatusCode,
-    headers: &HeaderMap,
-) {
-    if let Some(interim) = interim {
+fn relay(interims: Option<&Interims>, status: StatusCode, headers: &HeaderMap) {
+    if let Some(interims) = interims {
         let mut response = http::Response::new(());
         *response.status_mut() = status;
         *response.headers_mut() = keep_of_interim(headers);
-        // It is a hint: one too many, or too late, is left out.
-        drop(interim.try_send(response));
+        interims.show(response);
     }
 }
 

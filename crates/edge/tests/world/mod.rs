@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shikiri_edge::{Config, Node, Transport, Wire, Worker, World, serve_connection};
+use shikiri_edge::{
+    Config, Evidence, Node, OnFull, Transport, Wire, Worker, World, serve_connection,
+};
+use shikiri_evidence::MemoryDisk;
 use shikiri_partition::{Origin, Rules, policy};
 use shikiri_record::{PolicyText, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
@@ -192,6 +195,8 @@ pub(crate) const CLIENT: SocketAddr =
 pub(crate) struct TestNode {
     pub(crate) node: Arc<Node>,
     pub(crate) worker: Arc<Worker>,
+    /// Where its evidence is.
+    pub(crate) disk: MemoryDisk,
     seen: Arc<Mutex<Vec<Seen>>>,
     pub(crate) stop: watch::Sender<bool>,
 }
@@ -218,6 +223,14 @@ impl TestNode {
         rules: Rules,
         answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> Self {
+        Self::on_full(rules, OnFull::Refuse, answers)
+    }
+
+    pub(crate) fn on_full(
+        rules: Rules,
+        on_full: OnFull,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
         let seen = Arc::new(Mutex::new(Vec::new()));
         let world = TestWorld {
             answers: Arc::new(answers),
@@ -230,9 +243,12 @@ impl TestNode {
             name: "edge".into(),
             trusted: vec!["192.0.2.1".parse().unwrap()],
         };
-        let node = Node::new(config, rules, Arc::new(world));
-        let worker = Worker::new(Arc::clone(&node));
+        let disk = MemoryDisk::new(1 << 30);
+        let evidence = Evidence::in_memory(&disk, on_full);
+        let node = Node::new(config, rules, Arc::new(world), evidence);
+        let worker = Worker::new(Arc::clone(&node)).unwrap();
         Self {
+            disk,
             node,
             worker,
             seen,

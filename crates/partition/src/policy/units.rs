@@ -30,8 +30,9 @@ pub fn duration(text: &str) -> Option<Duration> {
     number(text, &TIME).map(Duration::from_millis)
 }
 
-/// Reads a size in bytes.
-pub(super) fn size(text: &str) -> Option<u64> {
+/// Reads a size in bytes as policies and configs write them: `"64 KiB"`, `"1 GiB"`.
+#[must_use]
+pub fn size(text: &str) -> Option<u64> {
     number(text, &SIZE)
 }
 

@@ -1,0 +1,229 @@
+//! Where a node keeps its evidence, and who looks after it.
+//!
+//! Rows are written by [`crate::lane`] and [`crate::slot`]; here is what a node's lanes have in common:
+//! the disk, the key of the tags, what happens when there is no space, and the thread that waits for
+//! the disk so that nobody who serves has to.
+//!
+//! Never here: what a row says.
+
+use std::io;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use shikiri_evidence::{
+    BootId, Cut, Disk, Event, Keep, Lanes, MemoryDisk, Mended, OpenFault, Trouble,
+};
+use shikiri_record::{AddressTag, TagKey, UnixMillis};
+
+use crate::node::Node;
+
+/// A node's evidence.
+#[derive(Debug)]
+pub struct Evidence {
+    pub(crate) lanes: Arc<Lanes>,
+    pub(crate) key: TagKey,
+    pub(crate) on_full: OnFull,
+    /// How much may be lost when the power fails.
+    sync_interval: Duration,
+}
+
+/// What happens to requests when there is no space for their rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnFull {
+    /// They are refused with 503.
+    Refuse,
+    /// They pass, each to its own origin and back, and are counted in a gap row later; nothing that is
+    /// stored leaves.
+    Pass,
+}
+
+/// How evidence is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EvidenceSettings {
+    /// How lanes are cut into segments.
+    pub cut: Cut,
+    /// How much is kept.
+    pub keep: Keep,
+    /// How much may be lost when the power fails.
+    pub sync_interval: Duration,
+    /// What happens when there is no space.
+    pub on_full: OnFull,
+}
+
+impl EvidenceSettings {
+    /// What holds where nothing is said.
+    pub const STANDARD: Self = Self {
+        cut: Cut {
+            segment_bytes: 64 << 20,
+            age_max: Duration::from_secs(60 * 60),
+        },
+        keep: Keep {
+            bytes_max: 64 << 30,
+            age_max: None,
+            free_bytes_min: 1 << 30,
+        },
+        sync_interval: Duration::from_secs(1),
+        on_full: OnFull::Refuse,
+    };
+}
+
+impl Evidence {
+    /// The key of the tags.
+    pub(crate) const fn key(&self) -> &TagKey {
+        &self.key
+    }
+
+    /// The tag of a client's address.
+    pub(crate) fn address_tag(&self, client: IpAddr) -> AddressTag {
+        match client.to_canonical() {
+            IpAddr::V4(address) => AddressTag::of(&self.key, &[&address.octets()]),
+            IpAddr::V6(address) => AddressTag::of(&self.key, &[&address.octets()]),
+        }
+    }
+
+    /// The evidence of one run of a node, in a folder, mended where an earlier run was killed.
+    ///
+    /// # Errors
+    /// The folder, or what is in it, cannot be read or written.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        node: &str,
+        boot: BootId,
+        key: TagKey,
+        settings: EvidenceSettings,
+        now: UnixMillis,
+    ) -> Result<(Self, Vec<Mended>), OpenFault> {
+        let EvidenceSettings {
+            cut,
+            keep,
+            sync_interval,
+            on_full,
+        } = settings;
+        let (lanes, mended) = Lanes::open(disk, folder, node, boot, cut, keep, now)?;
+        let evidence = Self {
+            lanes,
+            key,
+            on_full,
+            sync_interval,
+        };
+        Ok((evidence, mended))
+    }
+
+    /// The evidence of a node that serves nobody.
+    #[must_use]
+    pub fn of_nobody() -> Self {
+        Self::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse)
+    }
+
+    /// Evidence on a disk in memory, under a key that is none: for simulations and tests, and for
+    /// whoever serves nobody.
+    #[must_use]
+    pub fn in_memory(disk: &MemoryDisk, on_full: OnFull) -> Self {
+        let settings = EvidenceSettings {
+            cut: Cut {
+                segment_bytes: 1 << 20,
+                age_max: Duration::from_secs(60 * 60),
+            },
+            keep: Keep {
+                bytes_max: 1 << 30,
+                age_max: None,
+                free_bytes_min: 0,
+            },
+            sync_interval: Duration::from_secs(1),
+            on_full,
+        };
+        let (evidence, _) = Self::open(
+            Arc::new(disk.clone()),
+            Path::new("/evidence"),
+            "in-memory",
+            BootId([0; 16]),
+            TagKey::new([0; 32]),
+            settings,
+            UnixMillis(0),
+        )
+        .expect("an empty disk in memory can be read");
+        evidence
+    }
+}
+
+/// Looks after a node's evidence until it is dropped: sets space aside, syncs, removes what is old
+/// enough, writes gap rows, and seals all when the node has stopped.
+#[derive(Debug)]
+pub struct Keeper {
+    stop: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Told what happened to evidence: for the log, and for the timeline.
+pub type Told = Box<dyn Fn(&Event) + Send>;
+
+impl Keeper {
+    /// Starts looking after a node's evidence, in a thread of its own.
+    ///
+    /// # Errors
+    /// The thread cannot be had.
+    pub fn start(node: &Arc<Node>, told: Told) -> io::Result<Self> {
+        let (stop, stopped) = channel();
+        let node = Arc::clone(node);
+        let thread = thread::Builder::new()
+            .name("shikiri-evidence".into())
+            .spawn(move || {
+                let mut synced = Instant::now();
+                while stopped.recv_timeout(TICK) == Err(RecvTimeoutError::Timeout) {
+                    node.tend_evidence(&told);
+                    if synced.elapsed() >= node.evidence().sync_interval {
+                        synced = Instant::now();
+                        tell_all(&told, node.evidence().lanes.sync());
+                    }
+                }
+                node.tend_evidence(&told);
+                tell_all(&told, node.evidence().lanes.seal(node.now()));
+            })?;
+        Ok(Self {
+            stop: Some(stop),
+            thread: Some(thread),
+        })
+    }
+}
+
+/// How often evidence is looked after: a segment must last for longer.
+const TICK: Duration = Duration::from_millis(100);
+
+fn tell_all(told: &Told, troubles: Vec<Trouble>) {
+    for trouble in troubles {
+        told(&Event::Trouble(trouble));
+    }
+}
+
+impl Drop for Keeper {
+    fn drop(&mut self) {
+        self.stop = None;
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread that looks after the evidence had panicked");
+        }
+    }
+}
+
+impl Node {
+    /// Looks after the evidence once. [`Keeper`] does it all the time; a simulator does it by hand.
+    pub fn tend_evidence(&self, told: &Told) {
+        for event in self.evidence().lanes.maintain(self.now()) {
+            told(&event);
+        }
+        let mut lanes = self.lanes().lock().unwrap_or_else(PoisonError::into_inner);
+        lanes.retain(|lane| match lane.upgrade() {
+            Some(lane) => {
+                lane.tell_gap();
+                true
+            }
+            None => false,
+        });
+    }
+}

@@ -1,0 +1,513 @@
+//! Slots: the permission to show a response, and the rows that say that it was shown.
+//!
+//! A [`Slot`] is had before anything is looked up or asked. What holds an origin's or a stored byte (a
+//! head is enough) becomes a [`Served`] response only by spending one, which appends its begin row;
+//! the end row follows when its body ends or is dropped. What the node says itself holds neither, and
+//! is counted.
+//!
+//! Never decides what is shown, nor to whom.
+//!
+//! Invariant: every request that was read ends in exactly one of these, and is counted as it:
+//! a begin row, a response without one ([`OnFull::Pass`]), words of the node's own, or nothing, since
+//! its client had gone.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::SET_COOKIE;
+use http::{HeaderMap, Method, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use shikiri_evidence::Reservation;
+use shikiri_partition::{Class, Refused, RequestHead, Session, Viewer};
+use shikiri_record::{
+    AddressTag, Begin, CookieTag, End, Ended, FillId, GrantId, MemberTag, Mode, Outcome,
+    ROW_COOKIES_MAX, TagKey, TargetTag, UnixMillis, ViewerTag,
+};
+use tokio::sync::mpsc;
+
+use crate::body::{BodyFault, OutBody};
+use crate::connection::{Connection, Turn};
+use crate::evidence::OnFull;
+use crate::lane::{Lane, Owed};
+use crate::node::{Node, RequestPermit, Stance, Worker, count};
+
+/// What a request tells evidence, in tags.
+#[derive(Clone)]
+pub(crate) struct Facts {
+    method: &'static str,
+    target: TargetTag,
+    viewer: Option<ViewerTag>,
+    /// The class that claims it, once that is known.
+    pub(crate) class: Option<Arc<Class>>,
+    /// The preview grant that it came with.
+    pub(crate) grant: Option<GrantId>,
+}
+
+impl Facts {
+    pub(crate) fn of(key: &TagKey, session: &Session, head: &RequestHead<'_>) -> Self {
+        let viewer = Viewer::of(session, head, head.certificate.as_ref());
+        Self {
+            method: method_name(head.method),
+            target: target_tag(key, head),
+            viewer: viewer.map(|viewer| viewer.tag(key)),
+            class: None,
+            grant: None,
+        }
+    }
+}
+
+/// The tag of a request's full target.
+fn target_tag(key: &TagKey, head: &RequestHead<'_>) -> TargetTag {
+    let (scheme, authority) = (head.scheme.as_str(), &head.authority);
+    let path = head.path.as_bytes();
+    match head.query {
+        None => TargetTag::of(key, &[scheme.as_bytes(), authority.as_bytes(), path]),
+        Some(query) => TargetTag::of(
+            key,
+            &[
+                scheme.as_bytes(),
+                authority.as_bytes(),
+                path,
+                query.as_bytes(),
+            ],
+        ),
+    }
+}
+
+/// A method's name, where it is one of HTTP's own: what a client makes up may say anything.
+fn method_name(method: &Method) -> &'static str {
+    const OWN: [&str; 8] = [
+        "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
+    ];
+    let own = OWN.iter().find(|own| **own == method.as_str());
+    own.copied().unwrap_or("other")
+}
+
+/// What evidence says of a response that shows something.
+#[derive(Clone)]
+pub(crate) struct Shown {
+    pub(crate) facts: Facts,
+    pub(crate) outcome: Outcome,
+    /// The reason's name; empty where the outcome says all.
+    pub(crate) reason: &'static str,
+    pub(crate) fill: Option<FillId>,
+    pub(crate) page: Option<Box<str>>,
+    pub(crate) viewer_member: Option<MemberTag>,
+    pub(crate) owner: Option<MemberTag>,
+}
+
+impl Shown {
+    pub(crate) const fn new(facts: Facts, outcome: Outcome, reason: &'static str) -> Self {
+        Self {
+            facts,
+            outcome,
+            reason,
+            fill: None,
+            page: None,
+            viewer_member: None,
+            owner: None,
+        }
+    }
+
+    pub(crate) fn of_fill(self, fill: FillId) -> Self {
+        Self {
+            fill: Some(fill),
+            ..self
+        }
+    }
+}
+
+/// The node's own words: no origin's and no stored byte.
+pub(crate) struct Own(Bytes);
+
+impl Own {
+    /// `words` are made of constants and of what this node knows of itself.
+    pub(crate) const fn new(words: Bytes) -> Self {
+        Self(words)
+    }
+}
+
+/// An answer on its way to be served.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and none is kept"
+)]
+pub(crate) enum Answer {
+    /// The node's own words.
+    Own(Response<Own>),
+    /// Something of an origin or of the store.
+    Shown(Response<OutBody>, Shown),
+}
+
+impl Answer {
+    pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
+        match self {
+            Self::Own(response) => response.headers_mut(),
+            Self::Shown(response, _) => response.headers_mut(),
+        }
+    }
+
+    /// The same without its body: the answer to `HEAD`.
+    pub(crate) fn head_alone(self) -> Self {
+        match self {
+            Self::Own(response) => Self::Own(response.map(|_| Own(Bytes::new()))),
+            Self::Shown(response, shown) => Self::Shown(response.map(|_| OutBody::empty()), shown),
+        }
+    }
+}
+
+/// The permission to show one response.
+#[must_use]
+pub(crate) struct Slot {
+    rows: Rows,
+    /// Space for its rows; without, it shows what is personal to its viewer alone, and is a gap.
+    space: Option<Reservation>,
+    is_spent: bool,
+}
+
+/// Where the rows of one request go, and what they all say.
+#[derive(Clone)]
+struct Rows {
+    node: Arc<Node>,
+    lane: Arc<Lane>,
+    owed: Arc<Owed>,
+    address: AddressTag,
+    stance: Arc<Stance>,
+    began: UnixMillis,
+}
+
+impl Slot {
+    /// A slot for one request.
+    ///
+    /// # Errors
+    /// There is no space for its rows.
+    pub(crate) fn of(
+        worker: &Worker,
+        connection: &Connection,
+        stance: &Arc<Stance>,
+    ) -> Result<Self, Refused> {
+        let node = worker.node();
+        let space = match (worker.lane().reserve(), node.evidence().on_full) {
+            (Ok(space), _) => Some(space),
+            (Err(_), OnFull::Pass) => None,
+            (Err(_), OnFull::Refuse) => return Err(Refused::EvidenceFull),
+        };
+        let rows = Rows {
+            node: Arc::clone(node),
+            lane: Arc::clone(worker.lane()),
+            owed: Arc::clone(connection.owed()),
+            address: connection.address_tag(),
+            stance: Arc::clone(stance),
+            began: node.now(),
+        };
+        Ok(Self {
+            rows,
+            space,
+            is_spent: false,
+        })
+    }
+
+    /// The mode that its request is answered in. Without rows, nothing is shared.
+    pub(crate) fn mode(&self) -> Mode {
+        let mode = self.rows.stance.mode;
+        match self.space {
+            Some(_) => mode,
+            None => mode.min(Mode::Pass),
+        }
+    }
+
+    /// Shows interim responses of an origin, each with rows of its own; `None` where the client's
+    /// protocol has none, or there is no space for rows.
+    pub(crate) fn interims(
+        &self,
+        turn: &Turn,
+        facts: &Facts,
+        why: &'static str,
+    ) -> Option<Interims> {
+        self.space.as_ref()?;
+        Some(Interims {
+            rows: self.rows.clone(),
+            shown: Shown::new(facts.clone(), Outcome::Pass, why),
+            client: turn.interim()?.clone(),
+        })
+    }
+
+    /// Serves an answer: what shows something after its begin row.
+    pub(crate) fn serve(
+        mut self,
+        answer: Answer,
+        turn: Turn,
+        permit: RequestPermit,
+    ) -> Response<Served> {
+        self.is_spent = true;
+        let (response, shown) = match answer {
+            Answer::Own(response) => {
+                return Served::own(&self.rows.node, response, turn, Some(permit));
+            }
+            Answer::Shown(response, shown) => (response, shown),
+        };
+        let ending = self.begin(&shown, response.status(), response.headers());
+        response.map(|body| Served {
+            body: Content::Shown(body),
+            ending,
+            _held: (turn, Some(permit)),
+        })
+    }
+
+    /// Appends the begin row; what is returned appends the end row.
+    fn begin(mut self, shown: &Shown, status: StatusCode, headers: &HeaderMap) -> Option<Ending> {
+        let counters = &self.rows.node.counters;
+        let Some(mut space) = self.space.take() else {
+            assert!(
+                matches!(shown.outcome, Outcome::Pass | Outcome::Tunnel),
+                "without a row only what is personal to its viewer is shown"
+            );
+            count(&counters.gaps);
+            self.rows.lane.count_gap(self.rows.began);
+            return None;
+        };
+        count(&counters.rows);
+        let begin = self.rows.begin(&mut space, shown, status, headers);
+        Some(Ending {
+            rows: self.rows.clone(),
+            space,
+            begin,
+            bytes: 0,
+            ended: None,
+        })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        if !self.is_spent {
+            // Whoever asked had gone before there was an answer.
+            count(&self.rows.node.counters.abandoned);
+        }
+    }
+}
+
+impl Rows {
+    /// Appends a begin row. Nothing is written to the connection from now on before that row is.
+    fn begin(
+        &self,
+        space: &mut Reservation,
+        shown: &Shown,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> u64 {
+        let (cookies, cookies_set) = cookie_tags(self.node.evidence().key(), headers);
+        let facts = &shown.facts;
+        let begin = Begin {
+            began: self.began,
+            outcome: shown.outcome,
+            reason: shown.reason,
+            status: status.as_u16(),
+            method: facts.method,
+            class: facts.class.as_ref().map_or("personal", |class| &class.name),
+            page: shown.page.as_deref(),
+            target: facts.target,
+            address: self.address,
+            viewer: facts.viewer,
+            viewer_member: shown.viewer_member,
+            owner: shown.owner,
+            fill: shown.fill,
+            grant: facts.grant,
+            cookies,
+            cookies_set,
+        };
+        let sequence = self
+            .lane
+            .begin(space, self.node.now(), &self.stance, &begin);
+        self.owed.owe(sequence);
+        sequence
+    }
+
+    /// Whether what is given up now was cut by us: the node stops, or was closed since.
+    fn are_cut(&self) -> bool {
+        let closed = self.node.stance().mode == Mode::Closed;
+        self.lane.cuts_all() || closed && self.stance.mode != Mode::Closed
+    }
+
+    /// Appends the end row.
+    fn end(&self, space: &mut Reservation, end: End) {
+        self.lane.end(space, self.node.now(), end);
+    }
+}
+
+/// Shows interim responses (1xx) of an origin to the client of a pass. Each holds what the origin
+/// says, so each has a begin row, and an end row at once.
+#[derive(Clone)]
+pub(crate) struct Interims {
+    rows: Rows,
+    shown: Shown,
+    client: mpsc::Sender<Response<()>>,
+}
+
+impl Interims {
+    /// Shows one. It is a hint: one too many, or too late, or without space for its rows, is left out.
+    pub(crate) fn show(&self, interim: Response<()>) {
+        let (Ok(mut space), Ok(place)) = (self.rows.lane.reserve(), self.client.try_reserve())
+        else {
+            return;
+        };
+        let begin = self
+            .rows
+            .begin(&mut space, &self.shown, interim.status(), interim.headers());
+        let end = End {
+            begin,
+            ended: Ended::Complete,
+            bytes: 0,
+        };
+        self.rows.end(&mut space, end);
+        place.send(interim);
+    }
+}
+
+/// The tags of the cookies that a response sets: the first of them, and how many there are.
+fn cookie_tags(key: &TagKey, headers: &HeaderMap) -> (Vec<CookieTag>, u16) {
+    let mut tags = Vec::new();
+    let mut set = 0_u16;
+    for line in headers.get_all(SET_COOKIE) {
+        set = set.saturating_add(1);
+        if tags.len() < ROW_COOKIES_MAX {
+            tags.push(cookie_tag(key, line.as_bytes()));
+        }
+    }
+    (tags, set)
+}
+
+/// The tag of what a `Set-Cookie` line sets: name and value, without its attributes.
+fn cookie_tag(key: &TagKey, line: &[u8]) -> CookieTag {
+    let pair = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let equals = pair.iter().position(|byte| *byte == b'=');
+    let (name, value) = equals.map_or((&b""[..], pair), |at| (&pair[..at], &pair[at + 1..]));
+    CookieTag::of(key, &[name.trim_ascii(), value.trim_ascii()])
+}
+
+/// The duty to append the end row. When it is dropped, the response has ended.
+pub(crate) struct Ending {
+    rows: Rows,
+    space: Reservation,
+    begin: u64,
+    bytes: u64,
+    ended: Option<Ended>,
+}
+
+impl Ending {
+    /// So many more bytes were handed to the connection.
+    pub(crate) fn add(&mut self, bytes: usize) {
+        self.bytes += u64::try_from(bytes).expect("a length fits 64 bits");
+    }
+
+    /// How it ended, as far as that is known before it is dropped. What is said first stays.
+    pub(crate) fn ends(&mut self, ended: Ended) {
+        self.ended.get_or_insert(ended);
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        let given_up = if self.rows.are_cut() {
+            Ended::Cut
+        } else {
+            Ended::Aborted
+        };
+        let end = End {
+            begin: self.begin,
+            ended: self.ended.unwrap_or(given_up),
+            bytes: self.bytes,
+        };
+        self.rows.end(&mut self.space, end);
+        count(&self.rows.node.counters.ends);
+    }
+}
+
+/// The body of a response that may be served.
+pub(crate) struct Served {
+    body: Content,
+    ending: Option<Ending>,
+    // Held until the last byte has left: a response being sent is a request being answered.
+    _held: (Turn, Option<RequestPermit>),
+}
+
+enum Content {
+    Own(Bytes),
+    Shown(OutBody),
+}
+
+impl Served {
+    /// The node's own words.
+    pub(crate) fn own(
+        node: &Node,
+        response: Response<Own>,
+        turn: Turn,
+        permit: Option<RequestPermit>,
+    ) -> Response<Self> {
+        count(&node.counters.own);
+        response.map(|Own(words)| Self {
+            body: Content::Own(words),
+            ending: None,
+            _held: (turn, permit),
+        })
+    }
+}
+
+impl Body for Served {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let body = match &mut self.body {
+            Content::Own(words) => {
+                let words = std::mem::take(words);
+                return Poll::Ready((!words.is_empty()).then(|| Ok(Frame::data(words))));
+            }
+            Content::Shown(body) => body,
+        };
+        let frame = Pin::new(body).poll_frame(cx);
+        if let Some(ending) = &mut self.ending {
+            match &frame {
+                Poll::Ready(Some(Ok(frame))) => {
+                    ending.add(frame.data_ref().map_or(0, Bytes::len));
+                }
+                Poll::Ready(Some(Err(_))) => ending.ends(Ended::Broken),
+                Poll::Ready(None) => ending.ends(Ended::Complete),
+                Poll::Pending => {}
+            }
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.body {
+            Content::Own(words) => words.is_empty(),
+            Content::Shown(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.body {
+            Content::Own(words) => {
+                SizeHint::with_exact(u64::try_from(words.len()).expect("a length fits 64 bits"))
+            }
+            Content::Shown(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Whoever sends it does not ask for more when it knows that there is none.
+        if self.is_end_stream()
+            && let Some(ending) = &mut self.ending
+        {
+            ending.ends(Ended::Complete);
+        }
+    }
+}

@@ -1,0 +1,421 @@
+//! What evidence says of what clients saw, on a disk that can be full or fail.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use shikiri_edge::{OnFull, Transport};
+use shikiri_evidence::{Item, MemoryDisk, Reader};
+use shikiri_record::{
+    AddressTag, Begin, CookieTag, Ended, Gap, Mode, Outcome, Row, StanceRow, TagKey, TargetTag,
+};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::world::{CLIENT, TestNode, get, raw, reply, rules};
+use crate::{CSS, MS, S};
+
+/// The key of evidence in memory.
+fn key() -> TagKey {
+    TagKey::new([0; 32])
+}
+
+/// What one lane says.
+#[derive(Debug, Default)]
+struct Said {
+    /// Each response: its begin row, with the stance that it points to, and how it ended with how many
+    /// bytes.
+    responses: Vec<Response>,
+    gaps: Vec<Gap>,
+}
+
+#[derive(Debug)]
+struct Response {
+    begin: Begin<'static>,
+    /// What the row says in words.
+    words: String,
+    stance: StanceRow,
+    end: Option<(Ended, u64)>,
+}
+
+fn said(disk: &MemoryDisk) -> Said {
+    let mut reader = Reader::open(Arc::new(disk.clone()), Path::new("/evidence/lane-0")).unwrap();
+    let (mut said, mut stance, mut places) = (Said::default(), None, BTreeMap::new());
+    while let Some(item) = reader.next_item().unwrap() {
+        let row = match item {
+            Item::Row(row) => row,
+            Item::Segment(..) => continue,
+            Item::Fault(fault) => panic!("{fault}"),
+        };
+        match Row::decode(&row.body).unwrap() {
+            Row::Stance(row) => stance = Some(row),
+            Row::Begin(begin) => {
+                let fill = if begin.fill.is_some() { " fill" } else { "" };
+                let words = format!(
+                    "{} {} {} {} {}{fill}",
+                    begin.outcome.name(),
+                    begin.reason,
+                    begin.class,
+                    begin.method,
+                    begin.status
+                );
+                places.insert(row.sequence, said.responses.len());
+                said.responses.push(Response {
+                    begin: Begin {
+                        reason: "",
+                        method: "",
+                        class: "",
+                        page: None,
+                        ..begin
+                    },
+                    words,
+                    stance: stance.expect("a segment begins with a stance"),
+                    end: None,
+                });
+            }
+            Row::End(end) => {
+                let response = &mut said.responses[places[&end.begin]];
+                assert_eq!(response.end, None, "a response ends once");
+                response.end = Some((end.ended, end.bytes));
+            }
+            Row::Gap(gap) => said.gaps.push(gap),
+            Row::Link(_) => {}
+        }
+    }
+    said
+}
+
+/// The last response, in words, and how it ended.
+fn last(node: &TestNode) -> (String, Option<(Ended, u64)>) {
+    let said = said(&node.disk);
+    let last = said.responses.last().expect("a response was shown");
+    (last.words.clone(), last.end)
+}
+
+/// Every request is exactly one of: a row, a gap, our own words, given up.
+fn balanced(node: &TestNode) {
+    let c = node.node.counts();
+    assert_eq!(c.running, 0, "{c:?}");
+    assert_eq!(c.requests, c.rows + c.gaps + c.own + c.abandoned, "{c:?}");
+    assert_eq!(c.rows, c.ends, "{c:?}");
+    let said = said(&node.disk);
+    let finals = said.responses.iter().filter(|r| r.begin.status >= 200);
+    assert_eq!(
+        u64::try_from(finals.count()).unwrap(),
+        c.rows,
+        "the rows on the disk are those that were counted"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_way_of_being_answered_has_its_row() {
+    let node = TestNode::new("", |asked| {
+        if asked.starts_with("GET /gone.css") {
+            reply("404 Not Found\r\nContent-Type: text/css", "no")
+        } else if asked.starts_with("GET /cookie.css") {
+            reply(&format!("{CSS}\r\nSet-Cookie: sid=secret; Path=/"), "x{}")
+        } else if asked.contains("if-none-match") {
+            raw("HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nCache-Control: max-age=60\r\n\r\n")
+        } else if asked.starts_with("GET /long.css") {
+            reply(CSS, "x{}").after(2 * S)
+        } else if asked.contains(".css") {
+            reply(CSS, "body{}")
+        } else {
+            reply("200 OK\r\nContent-Type: text/html", "hello")
+        }
+    });
+    let all = |bytes| Some((Ended::Complete, bytes));
+    node.get("/a.css", "").await;
+    assert_eq!(last(&node), ("fill  assets GET 200 fill".into(), all(6)));
+    node.get("/a.css", "Cookie: sid=1\r\n").await;
+    assert_eq!(last(&node), ("hit  assets GET 200 fill".into(), all(6)));
+    node.get("/a.css", "If-None-Match: \"1\"\r\n").await;
+    assert_eq!(last(&node), ("hit  assets GET 304 fill".into(), all(0)));
+    node.get("/a.css", "Range: bytes=1-2\r\n").await;
+    assert_eq!(last(&node), ("hit  assets GET 206 fill".into(), all(2)));
+    let mut client = node.client();
+    client
+        .send("HEAD /a.css HTTP/1.1\r\nHost: site.test\r\nConnection: close\r\n\r\n")
+        .await;
+    client.rest().await;
+    assert_eq!(last(&node), ("hit  assets HEAD 200 fill".into(), all(0)));
+    tokio::time::sleep(61 * S).await;
+    node.get("/a.css", "").await;
+    assert_eq!(
+        last(&node),
+        (
+            "stale while-revalidating assets GET 200 fill".into(),
+            all(6)
+        )
+    );
+    tokio::time::sleep(10_000 * S).await;
+    node.get("/a.css", "").await;
+    assert_eq!(
+        last(&node),
+        ("fill confirmed assets GET 200 fill".into(), all(6))
+    );
+    node.get("/gone.css", "").await;
+    assert_eq!(
+        last(&node),
+        ("relay status assets GET 404 fill".into(), all(2))
+    );
+    node.get("/cookie.css", "Cookie: sid=1\r\n").await;
+    assert_eq!(
+        last(&node),
+        ("pass sets-cookie assets GET 200".into(), all(3))
+    );
+    node.get("/account", "Cookie: sid=1\r\n").await;
+    assert_eq!(
+        last(&node),
+        ("pass no-class personal GET 200".into(), all(5))
+    );
+    let (one, other) = tokio::join!(node.get("/long.css", ""), async {
+        tokio::time::sleep(MS).await;
+        node.get("/long.css", "").await
+    });
+    assert_eq!((one.status, other.status), (200, 200));
+    let said = said(&node.disk);
+    let mut words: Vec<&str> = said.responses[10..].iter().map(|r| &*r.words).collect();
+    words.sort_unstable();
+    assert_eq!(
+        words,
+        [
+            "collapsed  assets GET 200 fill",
+            "fill  assets GET 200 fill"
+        ]
+    );
+    assert_eq!(
+        said.responses[10].begin.fill, said.responses[11].begin.fill,
+        "both saw the same fill"
+    );
+    // Refusals are counted and have no row.
+    for lines in ["Host: other.test\r\n", "Cache-Control: only-if-cached\r\n"] {
+        node.get("/new.css", lines).await;
+    }
+    assert_eq!(node.node.counts().own, 2);
+    balanced(&node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_tells_whose_whom_and_what_by_tags_alone() {
+    let node = TestNode::new("", |_| {
+        reply(
+            "200 OK\r\nContent-Type: text/html\r\nSet-Cookie: sid=issued-secret; Path=/\r\nSet-Cookie: b=2",
+            "hello secret-body",
+        )
+    });
+    node.get(
+        "/secret-path?q=secret-query",
+        "Cookie: sid=secret-cookie\r\n",
+    )
+    .await;
+    node.get("/secret-path", "").await;
+    let said = said(&node.disk);
+    let (one, two) = (&said.responses[0], &said.responses[1]);
+    let target = [
+        &b"http"[..],
+        b"site.test",
+        b"/secret-path",
+        b"q=secret-query",
+    ];
+    assert_eq!(one.begin.target, TargetTag::of(&key(), &target));
+    assert_eq!(two.begin.target, TargetTag::of(&key(), &target[..3]));
+    assert_eq!(
+        one.begin.address,
+        AddressTag::of(&key(), &[&[192, 0, 2, 1]])
+    );
+    assert!(one.begin.viewer.is_some() && two.begin.viewer.is_none());
+    assert_eq!((one.begin.cookies_set, one.begin.cookies.len()), (2, 2));
+    assert_eq!(
+        one.begin.cookies[0],
+        CookieTag::of(&key(), &[b"sid", b"issued-secret"])
+    );
+    assert_eq!(one.stance.mode, Mode::Open);
+    assert_eq!(one.stance.rules, node.node.stance().rules.digest());
+    assert_eq!(one.stance.tag_key, key().id());
+    let epoch = node.node.purge_all();
+    node.get("/", "").await;
+    let said = self::said(&node.disk);
+    assert_eq!(said.responses[2].stance.epoch, epoch);
+    assert_ne!(said.responses[1].stance.epoch, epoch);
+    for path in node.disk.paths() {
+        node.disk.tamper(&path, |bytes| {
+            for secret in [&b"secret"[..], b"site.test", b"192.0.2"] {
+                let found = bytes.windows(secret.len()).any(|window| window == secret);
+                assert!(!found, "{} in {path:?}", String::from_utf8_lossy(secret));
+            }
+        });
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn how_it_ended_is_told_from_how_much_was_handed_over() {
+    // The origin breaks off.
+    let node = TestNode::new("", |_| {
+        raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789").closing()
+    });
+    assert!(node.get("/a", "").await.cut);
+    assert_eq!(last(&node).1, Some((Ended::Broken, 10)));
+    balanced(&node);
+    // The client does.
+    let node = TestNode::new("", |_| {
+        raw("HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n0123456789")
+    });
+    let mut wire = node.wire(Transport::plain(CLIENT));
+    wire.write_all(get("/a", "").as_bytes()).await.unwrap();
+    assert!(wire.read(&mut [0; 1000]).await.unwrap() > 0);
+    assert_eq!(last(&node).1, None, "it goes on");
+    drop(wire);
+    tokio::time::sleep(S).await;
+    assert_eq!(last(&node).1, Some((Ended::Aborted, 10)));
+    balanced(&node);
+    // The client goes before there is an answer.
+    let node = TestNode::new("", |_| reply("200 OK", "late").after(5 * S));
+    let mut wire = node.wire(Transport::plain(CLIENT));
+    wire.write_all(get("/a", "").as_bytes()).await.unwrap();
+    tokio::time::sleep(S).await;
+    drop(wire);
+    tokio::time::sleep(S).await;
+    assert_eq!(node.node.counts().abandoned, 1);
+    balanced(&node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_in_one_write_have_their_rows_in_order() {
+    let node = TestNode::new("", |asked| {
+        let path = asked.split(' ').nth(1).unwrap();
+        reply("200 OK", path)
+    });
+    let mut client = node.client();
+    let requests: String = (0..5).map(|n| get(&format!("/{n}"), "")).collect();
+    client.send(&requests).await;
+    for n in 0..5 {
+        assert_eq!(client.answer().await.body, format!("/{n}"));
+        assert!(said(&node.disk).responses.len() > n);
+    }
+    let said = said(&node.disk);
+    for (n, response) in said.responses.iter().enumerate() {
+        let path = format!("/{n}");
+        let target = TargetTag::of(&key(), &[b"http", b"site.test", path.as_bytes()]);
+        assert_eq!(response.begin.target, target);
+    }
+    balanced(&node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_byte_leaves_whose_row_could_not_be_written() {
+    let node = TestNode::new("", |_| reply(CSS, "body{}"));
+    node.get("/a.css", "").await;
+    for transport in [Transport::plain(CLIENT), Transport::plain_http2(CLIENT)] {
+        let http2 = matches!(transport.protocol, shikiri_edge::transport::Protocol::Http2);
+        // Reserved while the disk still works.
+        let mut wire = node.wire(transport);
+        if http2 {
+            let (requests, connection) = h2::client::handshake(wire).await.unwrap();
+            tokio::spawn(async move { drop(connection.await) });
+            let mut requests = requests.ready().await.unwrap();
+            node.disk.fail_writes_after(Some(20));
+            let request = http::Request::get("http://site.test/a.css")
+                .body(())
+                .unwrap();
+            let (response, _) = requests.send_request(request, true).unwrap();
+            assert!(response.await.is_err(), "nothing was answered");
+        } else {
+            node.disk.fail_writes_after(Some(20));
+            wire.write_all(get("/a.css", "").as_bytes()).await.unwrap();
+            let mut got = Vec::new();
+            assert_eq!(wire.read_to_end(&mut got).await.unwrap(), 0);
+        }
+        // Without space to reserve: refused.
+        let refused = node.get("/a.css", "").await;
+        assert_eq!(refused.status, 503);
+        assert!(refused.body.contains("evidence-full"), "{}", refused.body);
+        // The disk is well again.
+        node.disk.fail_writes_after(None);
+        assert_eq!(node.get("/a.css", "").await.status, 200);
+    }
+    balanced(&node);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_disk_refuses_unless_passes_may_go_without_rows() {
+    let fill_up = |node: &TestNode| {
+        node.disk.fail_writes_after(Some(0));
+    };
+    for on_full in [OnFull::Refuse, OnFull::Pass] {
+        let node = TestNode::on_full(rules(""), on_full, |asked| {
+            if asked.contains(".css") {
+                reply(CSS, "body{}")
+            } else {
+                reply("200 OK", "page")
+            }
+        });
+        node.get("/a.css", "").await;
+        assert_eq!(node.get("/a.css", "").await.cache(), "shikiri; hit; ttl=60");
+        fill_up(&node);
+        // One whose row was appended and cannot be written: it is cut, whatever is allowed.
+        assert_eq!(node.get("/cut", "").await.status, 0);
+        let statuses = (
+            node.get("/a.css", "").await,
+            node.get("/b", "Cookie: sid=1\r\n").await.status,
+        );
+        if on_full == OnFull::Refuse {
+            assert_eq!((statuses.0.status, statuses.1), (503, 503));
+        } else {
+            assert_eq!((statuses.0.status, statuses.1), (200, 200));
+            let cache = statuses.0.cache();
+            assert_eq!(
+                cache,
+                "shikiri; fwd=bypass; fwd-status=200; detail=mode-pass"
+            );
+        }
+        node.disk.fail_writes_after(None);
+        let nobody: shikiri_edge::evidence::Told = Box::new(|_| {});
+        node.node.tend_evidence(&nobody);
+        assert_eq!(node.get("/a.css", "").await.cache(), "shikiri; hit; ttl=60");
+        let gaps: Vec<u64> = said(&node.disk)
+            .gaps
+            .iter()
+            .map(|gap| gap.responses)
+            .collect();
+        let expected: &[u64] = if on_full == OnFull::Refuse { &[] } else { &[2] };
+        assert_eq!(gaps, expected);
+        balanced(&node);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interim_response_has_rows_too() {
+    let node = TestNode::new("", |_| {
+        raw(
+            "HTTP/1.1 103 Early Hints\r\nLink: </a.css>; rel=preload\r\n\r\n\
+             HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        )
+    });
+    let wire = node.wire(Transport::plain_http2(CLIENT));
+    let (requests, connection) = h2::client::handshake(wire).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut requests = requests.ready().await.unwrap();
+    let request = http::Request::get("http://site.test/").body(()).unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
+    let mut body = response.await.unwrap().into_body();
+    while body.data().await.is_some() {}
+    let said = said(&node.disk);
+    let statuses: Vec<(u16, Option<(Ended, u64)>)> = said
+        .responses
+        .iter()
+        .map(|r| (r.begin.status, r.end))
+        .collect();
+    assert_eq!(
+        statuses,
+        [
+            (103, Some((Ended::Complete, 0))),
+            (200, Some((Ended::Complete, 2)))
+        ]
+    );
+    assert!(
+        said.responses
+            .iter()
+            .all(|r| r.begin.outcome == Outcome::Pass)
+    );
+    balanced(&node);
+}
