@@ -426,6 +426,10 @@ impl Node {
     /// What must be looked at from time to time: whether the clock has jumped.
     pub fn maintain(&self) {
         if let Some(away) = self.world.clock_jump() {
+            #[cfg(feature = "seeded-faults")]
+            if shikiri_partition::fault::is(shikiri_partition::fault::Fault::JumpIgnored) {
+                return;
+            }
             tracing::warn!(
                 away_ms = away.as_millis(),
                 "the clock jumped: everything stored is purged"

@@ -18,16 +18,19 @@ pub enum Fault {
     OldDigestServed,
     /// `Set-Cookie` does not keep a response from being stored, and is stored with it.
     SetCookieStored,
+    /// A clock that jumps purges nothing.
+    JumpIgnored,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
         Self::OldDigestServed,
         Self::SetCookieStored,
+        Self::JumpIgnored,
     ];
 }
 

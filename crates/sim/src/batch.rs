@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn every_seeded_fault_is_caught() {
-        for (among, most) in [(Among::All, 500), (Among::Only(Protocol::Http2), 1_500)] {
+        for (among, most) in [(Among::All, 1_000), (Among::Only(Protocol::Http2), 2_000)] {
             for (fault, caught) in faults(BASE, most, among) {
                 assert!(caught.is_some(), "{fault:?} is not caught in {among:?}");
             }

@@ -218,7 +218,8 @@ impl<'a> Judge<'a> {
                     let asked = self.by_stamp.get(&stamp);
                     let is_shared = asked
                         .is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
-                    if is_shared && has_credentials(exchange.request) {
+                    let client = &self.schedule.clients[exchange.client];
+                    if is_shared && has_credentials(client, exchange.request) {
                         let what = format!(
                             "request {} has credentials, and gets a cookie set without them",
                             exchange.request.id
@@ -266,6 +267,7 @@ impl<'a> Judge<'a> {
         let mut in_force = &self.schedule.policies[0];
         let mut all_since = 0;
         let mut since: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut jumped_ms = 0;
         let mut changes = self.schedule.controls.iter().peekable();
         let mut delivered = self.delivered();
         // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
@@ -279,6 +281,9 @@ impl<'a> Judge<'a> {
                         since.insert(url, control.at);
                     }
                     What::Reload(n) => in_force = &self.schedule.policies[*n],
+                    What::Jump(by_ms) => jumped_ms += by_ms,
+                    // A clock that jumps takes everything with it once that is noticed.
+                    What::Sweep if std::mem::take(&mut jumped_ms) != 0 => all_since = control.at,
                     What::Sweep => {}
                 }
             }
@@ -310,15 +315,12 @@ impl<'a> Judge<'a> {
                 );
                 return Err(finding("purges", what));
             }
+            let scheme = self.schedule.clients[exchange.client].scheme(exchange.request);
             let url = format!(
-                "http://{}{}",
+                "{scheme}://{}{}",
                 exchange.request.host, exchange.request.target
             );
-            let plain = exchange.request.field("x-forwarded-proto").is_none();
-            if let Some(purged) = since
-                .get(url.as_str())
-                .filter(|purged| plain && asked.at < **purged)
-            {
+            if let Some(purged) = since.get(url.as_str()).filter(|purged| asked.at < **purged) {
                 let what = format!(
                     "request {} of {} got what was asked at {} and purged at {purged}: {asked:?}",
                     exchange.request.id, exchange.at, asked.at
@@ -448,11 +450,13 @@ fn everybody_is_answered(
 }
 
 /// Whether a request shows who sends it.
-fn has_credentials(request: &Request) -> bool {
+fn has_credentials(client: &Client, request: &Request) -> bool {
+    let certificate = client.secure.is_some_and(|s| s.certificate.is_some());
     request.who != Who::C
-        && ["cookie", "authorization", "x-user"]
-            .iter()
-            .any(|name| request.field(name).is_some())
+        && (certificate
+            || ["cookie", "authorization", "x-user"]
+                .iter()
+                .any(|name| request.field(name).is_some()))
 }
 
 /// Judges two runs of one schedule in which A's secrets differ: whatever B and C observe is equal,

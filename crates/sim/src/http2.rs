@@ -131,6 +131,7 @@ where
         following: JoinSet::new(),
         notes: notes.clone(),
         secrets,
+        client: client.clone(),
     };
     let writing = async {
         for step in &client.steps {
@@ -177,6 +178,7 @@ struct Writer {
     following: JoinSet<()>,
     notes: Notes,
     secrets: Secrets,
+    client: Client,
 }
 
 impl Writer {
@@ -192,7 +194,10 @@ impl Writer {
             self.notes.came(id, Came::Gone);
             return;
         }
-        let sent = sender.send_request(head(request, self.secrets), request.body.is_none());
+        let sent = sender.send_request(
+            head(&self.client, request, self.secrets),
+            request.body.is_none(),
+        );
         let (response, mut stream) = match sent {
             Ok(sent) => sent,
             Err(error) => {
@@ -264,8 +269,13 @@ async fn follow(
 }
 
 /// A request without its body.
-fn head(request: &Request, secrets: Secrets) -> http::Request<()> {
-    let uri = format!("http://{}{}", request.host, request.target);
+fn head(client: &Client, request: &Request, secrets: Secrets) -> http::Request<()> {
+    let scheme = if client.secure.is_some() {
+        "https"
+    } else {
+        "http"
+    };
+    let uri = format!("{scheme}://{}{}", request.host, request.target);
     let mut head = http::Request::builder()
         .method(request.method)
         .uri(rendered(&uri, request.who, secrets));

@@ -68,7 +68,7 @@ enum Command {
     },
     /// Plants each seeded fault and looks whether it is found, also where all speak HTTP/2.
     Faults {
-        #[arg(long, default_value_t = 2_000)]
+        #[arg(long, default_value_t = 4_000)]
         schedules: u64,
         #[arg(long, default_value_t = 1)]
         seed: u64,

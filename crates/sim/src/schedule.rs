@@ -42,11 +42,22 @@ pub(crate) struct Client {
     pub(crate) window: u32,
     pub(crate) lane: u64,
     pub(crate) address: [u8; 4],
+    pub(crate) secure: Option<Secure>,
     pub(crate) worker: usize,
     pub(crate) pipe_bytes: usize,
     /// Answers are not read before this.
     pub(crate) reads_from: u64,
     pub(crate) steps: Vec<Step>,
+}
+
+/// What a TLS handshake would have told. Its records are bytes like any others, and different ones each
+/// time: they are for real sockets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Secure {
+    /// The server name that the client sent.
+    pub(crate) name: &'static str,
+    /// Whose certificate the client showed.
+    pub(crate) certificate: Option<Who>,
 }
 
 /// Something that a client does.
@@ -116,7 +127,10 @@ pub(crate) enum What {
     PurgeAll,
     Purge(String),
     Reload(usize),
+    /// Looks after the node, as its timer does: whether the clock has jumped, too.
     Sweep,
+    /// The clock on the wall jumps, by so many milliseconds.
+    Jump(i64),
 }
 
 /// A time in which an origin takes no connections.
@@ -193,11 +207,26 @@ impl Schedule {
             let at = instant(maker.time(&mut rng), 0);
             let what = match rng.below(10) {
                 0..3 => What::PurgeAll,
-                3..6 => What::Purge(format!("http://{}{}", maker.host, rng.pick(&maker.urls))),
+                3..6 => {
+                    let secure = maker.secure > 0 && rng.percent(50);
+                    let scheme = if secure { "https" } else { "http" };
+                    let url = rng.pick(&maker.urls);
+                    What::Purge(format!("{scheme}://{}{url}", maker.host))
+                }
                 6..9 => What::Reload(rng.index(policies.len())),
                 _ => What::Sweep,
             };
             controls.push(Control { at, what });
+        }
+        if rng.percent(25) {
+            let at = instant(maker.time(&mut rng), 0);
+            let by = rng.pick(&[3_000, 3_600_000, 864_000_000]);
+            let by = if rng.percent(50) { by } else { -by };
+            let noticed = at + rng.pick(&[32, 64, 320, 4_992]);
+            controls.extend(
+                [(at, What::Jump(by)), (noticed, What::Sweep)]
+                    .map(|(at, what)| Control { at, what }),
+            );
         }
         controls.sort_by_key(|control| control.at);
         // Instants of their own: what came first is never a question.
@@ -255,6 +284,8 @@ struct Maker {
     http2: u64,
     /// How often, in percent, a request has each of the odd fields.
     noise: u64,
+    /// How often, in percent, a client comes over TLS.
+    secure: u64,
     /// How often, in percent, a request is none for a page.
     acts: u64,
     next_id: u32,
@@ -286,6 +317,7 @@ impl Maker {
             times,
             http2: rng.pick(&[0, 50, 50, 100]),
             noise: rng.pick(&[0, 4, 12]),
+            secure: rng.pick(&[0, 0, 50, 100]),
             acts: rng.pick(&[0, 10, 30]),
             next_id: 0,
         }
@@ -373,6 +405,11 @@ impl Maker {
             window: rng.pick(&[200, 65_535, 65_535, 1_000_000]),
             lane,
             address: [10, 0, 1, u8::try_from(lane).expect("few lanes")],
+            secure: rng.percent(self.secure).then(|| Secure {
+                name: self.host,
+                // On a connection of A and B, no certificate is anybody's.
+                certificate: who.filter(|who| *who != Who::C && rng.percent(40)),
+            }),
             worker: rng.index(2),
             pipe_bytes: rng.pick(&[128, 2048, 65_536]),
             reads_from,
@@ -510,6 +547,17 @@ impl Maker {
             body,
             body_later,
             takes_from: 0,
+        }
+    }
+}
+
+impl Client {
+    /// The scheme of a request's URL. All clients here are believed when they name one.
+    pub(crate) fn scheme(&self, request: &Request) -> &'static str {
+        if self.secure.is_some() || request.field("x-forwarded-proto") == Some("https") {
+            "https"
+        } else {
+            "http"
         }
     }
 }

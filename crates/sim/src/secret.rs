@@ -26,6 +26,7 @@ pub(crate) enum Kind {
     Header,
     Url,
     Body,
+    Certificate,
 }
 
 /// How every secret begins; hexadecimal digits follow, 32 characters in all. Mixed as it is, the edge's
@@ -53,6 +54,25 @@ impl Secrets {
         let (high, low) = (rng.next(), rng.next() >> 32);
         format!("Zq5ecR{owner}{}{high:016x}{low:08x}", kind as u8)
     }
+}
+
+/// The bytes of a certificate that reads as its owner's secret where an origin is told of it, in base64
+/// (RFC 9440 2.2): a secret's characters are digits of that.
+pub(crate) fn certificate(who: Who, secrets: Secrets) -> Vec<u8> {
+    let digit = |byte: u8| match byte {
+        b'A'..=b'Z' => byte - b'A',
+        b'a'..=b'z' => byte - b'a' + 26,
+        _ => byte - b'0' + 52,
+    };
+    let secret = secrets.of(who, Kind::Certificate).into_bytes();
+    let bytes = secret.chunks(4).flat_map(|four| {
+        let bits = four
+            .iter()
+            .fold(0_u32, |bits, byte| bits << 6 | u32::from(digit(*byte)));
+        let [_, three @ ..] = bits.to_be_bytes();
+        three
+    });
+    bytes.collect()
 }
 
 /// Whose secrets stand in some bytes.
@@ -105,4 +125,22 @@ fn places<'a>(bytes: &'a [u8], what: &'a [u8]) -> impl Iterator<Item = usize> + 
         }
         None
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_origin_that_is_told_of_a_certificate_reads_its_owners_secret() {
+        let secrets = Secrets {
+            seed: 7,
+            variant: 1,
+        };
+        for (who, other) in [(Who::A, Who::B), (Who::B, Who::A)] {
+            let told = shikiri_partition::ClientCertificate::new(&certificate(who, secrets));
+            let told = told.field().as_bytes();
+            assert!(owners(told).contains(&who) && !owners(told).contains(&other));
+        }
+    }
 }

@@ -35,8 +35,9 @@ pub(crate) fn schedule(schedule: &Schedule) {
     }
     for (n, client) in schedule.clients.iter().enumerate() {
         say(&format!(
-            "client {n}: {:?}, window {}, lane {}, {:?}, worker {}, pipe of {} bytes, reads from {}",
+            "client {n}: {:?}, {:?}, window {}, lane {}, {:?}, worker {}, pipe of {} bytes, reads from {}",
             client.protocol,
+            client.secure,
             client.window,
             client.lane,
             client.address,

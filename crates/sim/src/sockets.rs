@@ -27,13 +27,14 @@ use crate::rng::mix;
 use crate::schedule::{Action, Control, Request, Schedule, Step};
 use crate::secret::Secrets;
 use crate::wire::{self, Response};
-use crate::world::{BEGINNING_MS, Clock, body, config, operate, rules};
+use crate::world::{Clock, Wall, body, config, operate, rules};
 
 /// How long anything may take here. Nothing in these schedules waits on purpose.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 struct SocketWorld {
     now: Arc<AtomicU64>,
+    wall: Wall,
     random: AtomicU64,
     origins: [SocketAddr; 2],
 }
@@ -49,7 +50,7 @@ impl World for SocketWorld {
     }
 
     fn now(&self) -> UnixMillis {
-        UnixMillis(BEGINNING_MS + self.now.load(Ordering::Relaxed))
+        self.wall.followed(self.now.load(Ordering::Relaxed))
     }
 
     fn random(&self) -> u64 {
@@ -57,12 +58,18 @@ impl World for SocketWorld {
     }
 
     fn clock_jump(&self) -> Option<Duration> {
-        None
+        self.wall.follow()
     }
 }
 
 /// Runs a schedule twice over sockets and judges both runs. Returns how many requests were hits.
 pub(crate) fn judge(schedule: &Schedule) -> (u64, Result<(), Finding>) {
+    // Everybody comes in cleartext and speaks HTTP/1 here.
+    let mut schedule = schedule.clone();
+    for client in &mut schedule.clients {
+        client.secure = None;
+    }
+    let schedule = &schedule;
     let went = |variant| {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -123,12 +130,18 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
     }
     let world = Arc::new(SocketWorld {
         now: Arc::clone(&now),
+        wall: Wall::default(),
         random: AtomicU64::new(mix(schedule.seed)),
         origins: [addresses[0], addresses[1]],
     });
     let rules = rules(schedule);
     let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
-    let node = Node::new(config(), rules[0].clone(), world, evidence);
+    let node = Node::new(
+        config(),
+        rules[0].clone(),
+        Arc::clone(&world) as Arc<dyn World>,
+        evidence,
+    );
     let worker = Worker::new(Arc::clone(&node)).expect("a disk in memory has room");
     let workers = [Arc::clone(&worker)];
     let edge = TcpListener::bind("127.0.0.1:0").await.map_err(network)?;
@@ -148,7 +161,9 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
     for (at, next) in in_order(schedule) {
         now.store(at, Ordering::Relaxed);
         match next {
-            Next::Control(control) => operate(&control.what, &node, &workers, &rules),
+            Next::Control(control) => {
+                operate(&control.what, &node, &workers, &rules, &world.wall);
+            }
             Next::Step(client, step) => match &step.action {
                 Action::Abort => drop(connections.remove(&client)),
                 Action::HalfClose | Action::Body { .. } | Action::Reset(_) => {}

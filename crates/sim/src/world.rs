@@ -3,16 +3,17 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shikiri_edge::transport::{ServedNames, Tls};
 use shikiri_edge::world::{Connecting, Wire};
 use shikiri_edge::{
     Config, Counts, Evidence, Node, OnFull, Transport, Worker, World, serve_connection,
 };
 use shikiri_evidence::MemoryDisk;
-use shikiri_partition::{Rules, policy};
+use shikiri_partition::{ClientCertificate, Rules, policy};
 use shikiri_record::{PolicyText, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -22,7 +23,7 @@ use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
 use crate::rng::mix;
 use crate::schedule::{Action, Client, Outage, Protocol, Schedule, What, framed, rendered};
-use crate::secret::{Secrets, Who};
+use crate::secret::{Secrets, Who, certificate};
 
 /// When every run begins: 2023-11-14T22:13:20Z.
 pub(crate) const BEGINNING_MS: u64 = 1_700_000_000_000;
@@ -55,6 +56,33 @@ impl Clock {
         {
             tokio::time::sleep_until(*start + Duration::from_millis(at)).await;
         }
+    }
+}
+
+/// The clock on the wall. It may jump; a node follows when it is asked to look.
+#[derive(Debug, Default)]
+pub(crate) struct Wall {
+    ahead_ms: AtomicI64,
+    followed_ms: AtomicI64,
+}
+
+impl Wall {
+    pub(crate) fn jump(&self, by_ms: i64) {
+        self.ahead_ms.fetch_add(by_ms, Ordering::Relaxed);
+    }
+
+    /// The time as the node has it, so long after the beginning.
+    pub(crate) fn followed(&self, elapsed_ms: u64) -> UnixMillis {
+        let followed = self.followed_ms.load(Ordering::Relaxed);
+        let now = (BEGINNING_MS + elapsed_ms).checked_add_signed(followed);
+        UnixMillis(now.expect("a schedule's jumps are days, the beginning is decades"))
+    }
+
+    /// How far the wall is from what the node has; it follows.
+    pub(crate) fn follow(&self) -> Option<Duration> {
+        let ahead = self.ahead_ms.load(Ordering::Relaxed);
+        let away = ahead.abs_diff(self.followed_ms.swap(ahead, Ordering::Relaxed));
+        (away > 0).then(|| Duration::from_millis(away))
     }
 }
 
@@ -116,6 +144,7 @@ pub(crate) fn compile(text: &str) -> Result<Rules, String> {
 
 struct SimWorld {
     clock: Clock,
+    wall: Wall,
     random: AtomicU64,
     origins: Arc<Origins>,
     outages: Vec<Outage>,
@@ -147,7 +176,7 @@ impl World for SimWorld {
     }
 
     fn now(&self) -> UnixMillis {
-        UnixMillis(BEGINNING_MS + self.clock.now())
+        self.wall.followed(self.clock.now())
     }
 
     fn random(&self) -> u64 {
@@ -155,7 +184,7 @@ impl World for SimWorld {
     }
 
     fn clock_jump(&self) -> Option<Duration> {
-        None
+        self.wall.follow()
     }
 }
 
@@ -179,6 +208,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     );
     let world = Arc::new(SimWorld {
         clock: clock.clone(),
+        wall: Wall::default(),
         random: AtomicU64::new(mix(schedule.seed ^ 0x4a4d)),
         origins: Arc::clone(&origins),
         outages: schedule.outages.clone(),
@@ -186,7 +216,12 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     });
     let rules = rules(schedule);
     let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
-    let node = Node::new(config(), rules[0].clone(), world, evidence);
+    let node = Node::new(
+        config(),
+        rules[0].clone(),
+        Arc::clone(&world) as Arc<dyn World>,
+        evidence,
+    );
     let workers: Vec<Arc<Worker>> = (0..schedule.workers)
         .map(|_| Worker::new(Arc::clone(&node)).expect("a disk in memory has room"))
         .collect();
@@ -196,7 +231,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         let (ours, theirs) = tokio::io::duplex(client.pipe_bytes);
         let worker = Arc::clone(&workers[client.worker % workers.len()]);
         let stopped = stopped.clone();
-        let transport = transport(client);
+        let transport = transport(client, secrets);
         let first_at = client.steps.first().map_or(0, |step| step.at);
         let begins = clock.clone();
         tokio::spawn(async move {
@@ -216,7 +251,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
-        operate(&control.what, &node, &workers, &rules);
+        operate(&control.what, &node, &workers, &rules, &world.wall);
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
     Seen {
@@ -228,8 +263,15 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
 }
 
 /// Does what an operator does.
-pub(crate) fn operate(what: &What, node: &Arc<Node>, workers: &[Arc<Worker>], rules: &[Rules]) {
+pub(crate) fn operate(
+    what: &What,
+    node: &Arc<Node>,
+    workers: &[Arc<Worker>],
+    rules: &[Rules],
+    wall: &Wall,
+) {
     match what {
+        What::Jump(by_ms) => wall.jump(*by_ms),
         What::PurgeAll => {
             node.purge_all();
         }
@@ -263,12 +305,20 @@ pub(crate) fn config() -> Config {
     }
 }
 
-fn transport(client: &Client) -> Transport {
+fn transport(client: &Client, secrets: Secrets) -> Transport {
     let address = SocketAddr::from((client.address, 40_000));
-    match client.protocol {
+    let plain = match client.protocol {
         Protocol::Http1 => Transport::plain(address),
         Protocol::Http2 => Transport::plain_http2(address),
-    }
+    };
+    let tls = client.secure.map(|secure| {
+        let certificate = secure.certificate.map(|who| certificate(who, secrets));
+        Tls {
+            names: ServedNames::Sent(secure.name.into()),
+            certificate: certificate.map(|der| Arc::new(ClientCertificate::new(&der))),
+        }
+    });
+    Transport { tls, ..plain }
 }
 
 fn lock(log: &Mutex<Got>) -> std::sync::MutexGuard<'_, Got> {
