@@ -3,12 +3,16 @@
 use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use http::HeaderValue;
+use http::header::CONNECTION;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::watch;
+use tokio::time::sleep;
 
 use crate::connection::{Connection, Turn, told_to_stop};
 use crate::guard::{Findings, Guarded};
@@ -16,12 +20,15 @@ use crate::incoming::Incoming;
 use crate::node::Worker;
 use crate::request;
 
+/// How long a client connection that is idle when the node is told to stop may still bring a request.
+const FAREWELL_TIME: Duration = Duration::from_secs(2);
+
 /// Serves requests one after another until the connection ends.
 pub(crate) async fn serve<IO>(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
     io: IO,
-    mut stop: watch::Receiver<bool>,
+    stop: watch::Receiver<bool>,
 ) where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -33,7 +40,15 @@ pub(crate) async fn serve<IO>(
         // Requests are counted as hyper hands them over, before any of them waits.
         let turn = Turn::Guarded(findings.turn());
         let request = request.map(Incoming::Http1);
-        async move { Ok::<_, Infallible>(request::serve(&worker, &connection, turn, request).await) }
+        let leaving = stop.clone();
+        async move {
+            let mut response = request::serve(&worker, &connection, turn, request).await;
+            if *leaving.borrow() {
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
+            Ok::<_, Infallible>(response)
+        }
     });
     let serving = http1::Builder::new()
         // The node's clock, not the library's, says what time it is.
@@ -42,13 +57,20 @@ pub(crate) async fn serve<IO>(
         .max_buf_size(limits.head_bytes_max.max(8192) + 8192)
         .serve_connection(TokioIo::new(guarded), service);
     let mut serving = pin!(serving);
+    let mut told = stop.clone();
     let ended = tokio::select! {
         biased;
         ended = serving.as_mut() => ended,
-        () = told_to_stop(&mut stop) => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+        // A request may be on its way already: it is answered, and told that it was the last. Only who
+        // is silent meanwhile is closed on.
+        () = told_to_stop(&mut told) => tokio::select! {
+            biased;
+            ended = serving.as_mut() => ended,
+            () = sleep(FAREWELL_TIME.min(limits.shutdown_time_max / 2)) => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        },
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a client connection ended");

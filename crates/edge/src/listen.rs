@@ -1,19 +1,20 @@
 //! Listeners: sockets in, connections out, one thread and one runtime for each core.
 //!
-//! What a client has to say before its first request is `meet`'s. Every worker has its own listening socket on the same address and its own connections to
-//! origins; the store and the stance are the node's.
+//! What a client has to say before its first request is `meet`'s. Every worker has its own listening
+//! socket on the same address, as far as there are so many, and its own connections to origins; the
+//! store and the stance are the node's.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener as StdListener};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shikiri_evidence::OpenFault;
 use shikiri_partition::Scheme;
 use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpSocket};
+use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
 use tokio::time::{interval, timeout};
@@ -21,10 +22,8 @@ use tokio::time::{interval, timeout};
 use crate::connection::told_to_stop;
 use crate::meet::serve_client;
 use crate::node::{Node, Worker};
+use crate::sockets::{self, Given};
 use crate::tls::Tenants;
-
-/// Connections that the kernel holds for one listener before we take them.
-const BACKLOG: u32 = 1024;
 
 /// One address to listen on, and how clients are met there.
 #[derive(Clone, Debug)]
@@ -65,14 +64,31 @@ impl Listener {
 pub struct Listening {
     workers: Vec<thread::JoinHandle<()>>,
     stop: watch::Sender<bool>,
+    accepting: watch::Sender<bool>,
     listeners: Vec<Listener>,
+    /// Descriptors of every socket, to hand over.
+    sockets: Vec<StdListener>,
+    cut: watch::Sender<bool>,
+    began: Instant,
+    /// When each worker was last heard of, in milliseconds since it all began.
+    beats: Arc<[AtomicU64]>,
+}
+
+/// Cuts what still runs on a node that was told to stop.
+pub struct Cutter(watch::Sender<bool>);
+
+impl Cutter {
+    /// Cuts it now.
+    pub fn cut(&self) {
+        self.0.send_replace(true);
+    }
 }
 
 /// Why listening could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenFault {
     /// The address cannot be had.
-    #[error("cannot listen on {0}: {1}")]
+    #[error("cannot listen on {0}: {1}{hint}", hint = hint(.1))]
     Address(SocketAddr, io::Error),
     /// A worker's lane of evidence could not be had.
     #[error(transparent)]
@@ -80,6 +96,20 @@ pub enum ListenFault {
     /// A thread or runtime could not be had.
     #[error("cannot start a worker: {0}")]
     Worker(io::Error),
+}
+
+/// What to do about it.
+fn hint(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            "; another program listens there: stop it, or, if it is an older edge with the same data \
+             folder, start this one with --replace"
+        }
+        io::ErrorKind::PermissionDenied => {
+            "; ports below 1024 need CAP_NET_BIND_SERVICE, or a socket of systemd (docs/operations.md)"
+        }
+        _ => "",
+    }
 }
 
 /// Listens on every address, with so many workers.
@@ -94,29 +124,46 @@ pub fn listen(
     listeners: &[Listener],
     workers: usize,
 ) -> Result<Listening, ListenFault> {
+    let listening = prepare(node, listeners, workers, &mut Given::default())?;
+    listening.accept(true);
+    Ok(listening)
+}
+
+/// The same, but connections wait in the kernel until [`Listening::accept`] says so; and sockets that
+/// were given for an address are listened on instead of new ones.
+///
+/// # Errors
+/// As [`listen`].
+pub fn prepare(
+    node: &Arc<Node>,
+    listeners: &[Listener],
+    workers: usize,
+    given: &mut Given,
+) -> Result<Listening, ListenFault> {
     let (stop, stopped) = watch::channel(false);
+    let (accepting, accepts) = watch::channel(false);
+    let (cut, is_cut) = watch::channel(false);
     let connections = Arc::clone(node.connections_counter());
-    for Listener { address, .. } in listeners {
-        is_free(*address).map_err(|e| ListenFault::Address(*address, e))?;
-    }
-    // A port of 0 is chosen once, and then shared by all workers.
-    let mut bound = Vec::new();
-    let mut first = Vec::new();
+    let workers = workers.max(1);
+    let began = Instant::now();
+    let beats = (0..workers).map(|_| AtomicU64::new(0)).collect();
+    let (mut bound, mut kept) = (Vec::new(), Vec::new());
+    let mut sets: Vec<Vec<(StdListener, Listener)>> = (0..workers).map(|_| Vec::new()).collect();
     for listener in listeners {
         let fault = |e| ListenFault::Address(listener.address, e);
-        let socket = bind(listener.address).map_err(fault)?;
-        bound.push(Listener {
-            address: socket.local_addr().map_err(fault)?,
+        let (address, hands) =
+            sockets::for_threads(given, listener.address, workers).map_err(fault)?;
+        let listener = Listener {
+            address,
             ..listener.clone()
-        });
-        first.push(socket);
-    }
-    let mut sets = vec![first];
-    for _ in 1..workers.max(1) {
-        let set = bound
-            .iter()
-            .map(|l| bind(l.address).map_err(|e| ListenFault::Address(l.address, e)));
-        sets.push(set.collect::<Result<_, _>>()?);
+        };
+        for (set, hand) in sets.iter_mut().zip(hands) {
+            for socket in &hand {
+                kept.push(socket.try_clone().map_err(fault)?);
+            }
+            set.extend(hand.into_iter().map(|socket| (socket, listener.clone())));
+        }
+        bound.push(listener);
     }
     let mut handles = Vec::new();
     for (n, sockets) in sets.into_iter().enumerate() {
@@ -127,21 +174,26 @@ pub fn listen(
         let listeners = {
             // A listener belongs to the runtime in which it began.
             let _entered = runtime.enter();
-            let listening = bound
-                .iter()
-                .zip(sockets)
-                .map(|(listener, socket)| {
-                    let listening = socket.listen(BACKLOG);
-                    let fault = |e| ListenFault::Address(listener.address, e);
-                    Ok((listening.map_err(fault)?, listener.clone()))
-                })
-                .collect::<Result<Vec<_>, _>>();
-            listening?
+            let listeners = sockets
+                .into_iter()
+                .map(|(socket, listener)| Ok((TcpListener::from_std(socket)?, listener)));
+            listeners
+                .collect::<Result<Vec<_>, _>>()
+                .map_err(ListenFault::Worker)?
         };
-        let (node, stopped, connections) =
-            (Arc::clone(node), stopped.clone(), Arc::clone(&connections));
+        let (node, connections) = (Arc::clone(node), Arc::clone(&connections));
+        let told = Told {
+            stop: stopped.clone(),
+            accepts: accepts.clone(),
+            cut: is_cut.clone(),
+        };
+        let beat = Beat {
+            began,
+            nth: n,
+            beats: Arc::clone(&beats),
+        };
         let worker = Worker::new(node).map_err(ListenFault::Evidence)?;
-        let run = move || runtime.block_on(work(worker, listeners, stopped, connections));
+        let run = move || runtime.block_on(work(worker, listeners, told, beat, connections));
         let handle = thread::Builder::new()
             .name(format!("shikiri-{n}"))
             .spawn(run);
@@ -150,32 +202,40 @@ pub fn listen(
     Ok(Listening {
         workers: handles,
         stop,
+        accepting,
         listeners: bound,
+        sockets: kept,
+        cut,
+        began,
+        beats,
     })
 }
 
-/// Whether nobody listens there. Our own sockets share their port, and so they would with another
-/// node of the same user: two nodes, perhaps of different policies, would each get a part of the
-/// connections, and nobody would be told.
-fn is_free(address: SocketAddr) -> io::Result<()> {
-    socket(address)?.bind(address)
+/// What workers are told while they run.
+#[derive(Clone)]
+struct Told {
+    /// To end, once what runs has ended.
+    stop: watch::Receiver<bool>,
+    /// To take new connections, or to leave them in the kernel for now.
+    accepts: watch::Receiver<bool>,
+    /// To wait no longer for what runs.
+    cut: watch::Receiver<bool>,
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = socket(address)?;
-    socket.set_reuseport(true)?;
-    socket.bind(address)?;
-    Ok(socket)
+/// A worker's sign of life.
+struct Beat {
+    began: Instant,
+    nth: usize,
+    beats: Arc<[AtomicU64]>,
 }
 
-fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    socket.set_reuseaddr(true)?;
-    Ok(socket)
+impl Beat {
+    fn now(&self) {
+        let ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+        if let Some(beat) = self.beats.get(self.nth) {
+            beat.store(ms, Ordering::Relaxed);
+        }
+    }
 }
 
 impl Listening {
@@ -185,8 +245,39 @@ impl Listening {
         &self.listeners
     }
 
+    /// Takes new connections, or leaves them in the kernel for now.
+    pub fn accept(&self, accept: bool) {
+        self.accepting.send_replace(accept);
+    }
+
+    /// Descriptors of every socket, for whoever is to listen on them after us.
+    ///
+    /// # Errors
+    /// There are no more descriptors.
+    pub fn sockets(&self) -> io::Result<Vec<StdListener>> {
+        self.sockets.iter().map(StdListener::try_clone).collect()
+    }
+
+    /// Whether every worker has been heard of within this time.
+    #[must_use]
+    pub fn is_alive(&self, within: Duration) -> bool {
+        let now = self.began.elapsed();
+        self.beats.iter().all(|beat| {
+            let beat = Duration::from_millis(beat.load(Ordering::Relaxed));
+            now.saturating_sub(beat) <= within
+        })
+    }
+
+    /// What cuts running requests while [`Listening::shut_down`] waits for them.
+    #[must_use]
+    pub fn cutter(&self) -> Cutter {
+        Cutter(self.cut.clone())
+    }
+
     /// Stops listening, lets running requests end within their time, and returns.
     pub fn shut_down(self) {
+        // Unless somebody else has them too, nobody listens from here on.
+        drop(self.sockets);
         self.stop.send_replace(true);
         for worker in self.workers {
             if worker.join().is_err() {
@@ -200,7 +291,8 @@ impl Listening {
 async fn work(
     worker: Arc<Worker>,
     listeners: Vec<(TcpListener, Listener)>,
-    mut stopped: watch::Receiver<bool>,
+    mut told: Told,
+    beat: Beat,
     connections: Arc<AtomicUsize>,
 ) {
     let mut accepting = tokio::task::JoinSet::new();
@@ -210,24 +302,34 @@ async fn work(
             Arc::clone(&worker),
             socket,
             listener,
-            stopped.clone(),
+            told.clone(),
             Arc::clone(&connections),
             alive.clone(),
         ));
     }
     let mut tick = interval(Duration::from_secs(5));
+    let mut pulse = interval(Duration::from_secs(1));
     loop {
         tokio::select! {
             biased;
-            () = told_to_stop(&mut stopped) => break,
+            () = told_to_stop(&mut told.stop) => break,
             _ = tick.tick() => worker.sweep(),
+            _ = pulse.tick() => beat.now(),
         }
     }
     accepting.abort_all();
     drop(alive);
     let patience = worker.node().stance().rules.limits().shutdown_time_max;
-    if timeout(patience, all_gone.recv()).await.is_err() {
-        tracing::warn!("running requests were cut: they took longer than the shutdown time");
+    let cut = tokio::select! {
+        gone = timeout(patience, all_gone.recv()) => {
+            if gone.is_err() {
+                tracing::warn!("running requests were cut: they took longer than the shutdown time");
+            }
+            gone.is_err()
+        }
+        _ = told.cut.wait_for(|cut| *cut) => true,
+    };
+    if cut {
         worker.lane().cut_all();
     }
 }
@@ -236,12 +338,20 @@ async fn accept(
     worker: Arc<Worker>,
     socket: TcpListener,
     listener: Listener,
-    stopped: watch::Receiver<bool>,
+    mut told: Told,
     connections: Arc<AtomicUsize>,
     alive: tokio::sync::mpsc::Sender<()>,
 ) {
     loop {
-        let (mut stream, client) = match socket.accept().await {
+        if told.accepts.wait_for(|accepts| *accepts).await.is_err() {
+            return;
+        }
+        let accepted = tokio::select! {
+            biased;
+            _ = told.accepts.wait_for(|accepts| !*accepts) => continue,
+            accepted = socket.accept() => accepted,
+        };
+        let (mut stream, client) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
                 // Out of descriptors, most likely: wait for some to come back.
@@ -268,7 +378,7 @@ async fn accept(
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot set TCP_NODELAY");
         }
-        let (worker, stopped, alive) = (Arc::clone(&worker), stopped.clone(), alive.clone());
+        let (worker, stopped, alive) = (Arc::clone(&worker), told.stop.clone(), alive.clone());
         let listener = listener.clone();
         tokio::spawn(async move {
             serve_client(&worker, stream, client, &listener, stopped).await;

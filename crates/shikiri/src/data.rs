@@ -19,7 +19,7 @@ pub(crate) const DEFAULT: &str = "shikiri-data";
 pub(crate) struct DataFolder {
     path: PathBuf,
     /// The lock is the open file's: it ends with the last of its descriptors, however that comes.
-    _lock: File,
+    lock: File,
 }
 
 impl DataFolder {
@@ -56,8 +56,39 @@ impl DataFolder {
         })?;
         Ok(Self {
             path: path.to_owned(),
-            _lock: lock,
+            lock,
         })
+    }
+
+    /// Takes the folder over from a node that gave us its lock, and no longer writes.
+    ///
+    /// # Errors
+    /// It is another folder's lock, or the folder has become open to others.
+    pub(crate) fn inherit(path: &Path, mut lock: File) -> Result<Self, String> {
+        let shown = path.display();
+        check_owner(path)?;
+        let place = |found: &fs::Metadata| (found.dev(), found.ino());
+        let same = || {
+            let ours = fs::metadata(path.join("lock"))?;
+            io::Result::Ok(place(&ours) == place(&lock.metadata()?))
+        };
+        if !same().unwrap_or(false) || lock.try_lock().is_err() {
+            return Err(format!(
+                "the node that runs did not give us the data folder {shown}"
+            ));
+        }
+        name_holder(&mut lock).map_err(|error| {
+            format!("cannot write the lock of the data folder {shown}: {error}")
+        })?;
+        Ok(Self {
+            path: path.to_owned(),
+            lock,
+        })
+    }
+
+    /// A descriptor of the lock, to give to the node that replaces this one.
+    pub(crate) fn lock(&self) -> io::Result<File> {
+        self.lock.try_clone()
     }
 
     /// A file or folder in it.

@@ -1,27 +1,24 @@
 //! `shikiri edge`: the edge in front of a site.
 
-use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
-use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules, Tokens};
-use shikiri_edge::listen::{self, Listening};
+use shikiri_edge::admin::{Admin, Phase, Tokens};
 use shikiri_edge::tls::Tenants;
-use shikiri_edge::{Config, Keeper, Node, RealWorld, TrustedNetwork};
-use tokio::net::TcpListener;
+use shikiri_edge::{Config, Given, Keeper, Node, RealWorld, TrustedNetwork, listen};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Address, NodeName};
 use crate::data::DataFolder;
+use crate::govern::{self, Ending, Governor};
+use crate::handover::{self, Predecessor};
 use crate::listening::ListenAddress;
 use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{evidence, files, log, say};
+use crate::{evidence, files, log, notify};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -85,6 +82,10 @@ pub(crate) struct Args {
     /// Start nothing: read everything, look at everything, say what would be, and whether it is good.
     #[arg(long)]
     pub(crate) check: bool,
+    /// Take over from the node that runs with this data folder: its listening sockets first, so that
+    /// nobody is turned away. Its running requests end by themselves. Without such a node: start.
+    #[arg(long)]
+    pub(crate) replace: bool,
 }
 
 /// The tokens' file in the data folder.
@@ -100,14 +101,17 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let has_token = Tokens::open(&settings.data.join(TOKENS))
         .map_err(|fault| fault.to_string())?
         .any_valid(shikiri_edge::World::now(&*world));
-    let (listeners, tenants) = settings.doors.open()?;
+    let (mut given, named) = notify::given()?;
+    let mut doors = settings.doors.clone();
+    doors.find_named(&named);
+    let (listeners, tenants) = doors.open()?;
     let facts = Facts::gather(&settings, args.config.as_deref(), &rules, has_token);
     let findings = start::judge(&facts);
     if args.check {
         return start::show(&settings, args.config.as_deref(), &rules, &findings);
     }
     start::heed(&findings)?;
-    let data = DataFolder::open(&settings.data)?;
+    let (data, before) = take_over(&args, &settings, &mut given)?;
     let name = match &settings.node {
         Some(name) => name.clone(),
         None => data.node_name(shikiri_edge::World::random(&*world))?,
@@ -125,9 +129,8 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     if let Some(tenants) = &tenants {
         node.watch_certificates(Arc::clone(tenants));
     }
-    let listening =
-        listen::listen(&node, &listeners, settings.workers).map_err(|fault| fault.to_string())?;
-
+    let listening = listen::prepare(&node, &listeners, settings.workers, &mut given)
+        .map_err(|fault| fault.to_string())?;
     let parts = Arc::new(Parts::new(parts(
         args,
         &settings,
@@ -142,70 +145,51 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start: {error}"))?;
-    runtime.block_on(govern(
-        &settings,
-        &admin,
-        &parts,
-        &listening,
-        tenants.as_deref(),
-    ))?;
+    let governor = Governor {
+        settings: &settings,
+        data: &data,
+        admin: Arc::clone(&admin),
+        parts,
+        listening: &listening,
+        tenants: tenants.as_deref(),
+    };
+    let (ending, link) = runtime.block_on(governor.run(before, given))?;
     tracing::info!("stopping: running requests may end");
     admin.enter(Phase::Stopping);
-    listening.shut_down();
+    if matches!(ending, Ending::Told) {
+        // Somebody may have removed them already; another's we would not.
+        drop(std::fs::remove_file(&settings.control));
+        drop(std::fs::remove_file(data.join(handover::SOCKET)));
+    }
+    govern::end(listening, ending, link);
     // Nobody serves any more: what was written is sealed.
     drop(keeper);
-    // Somebody may have removed it already.
-    drop(std::fs::remove_file(&settings.control));
     drop(data);
     tracing::info!("stopped");
     Ok(())
 }
 
-/// Everything but serving: the admin interface, signals, the clock. Returns when told to stop.
-async fn govern(
+/// The data folder, for this process alone: from the node that runs, when it is to be replaced, with its
+/// sockets.
+fn take_over(
+    args: &Args,
     settings: &Settings,
-    admin: &Arc<Admin>,
-    parts: &Arc<Parts>,
-    listening: &Listening,
-    tenants: Option<&Tenants>,
-) -> Result<(), String> {
-    let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
-    let mut hangup = handler(SignalKind::hangup())?;
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let door = open_doors(settings, admin).await?;
-    for listener in listening.listeners() {
-        let (scheme, address) = (listener.scheme().as_str(), listener.address);
-        say(&format!("listening on {scheme}://{address}\n"))?;
-    }
-    if let Some(address) = door {
-        say(&format!("admin on http://{address}\n"))?;
-    }
-    admin.enter(Phase::Serving);
-    try_origins(admin.node()).await;
-    let mut tick = tokio::time::interval(Duration::from_secs(5));
-    let mut look = tokio::time::interval(Duration::from_secs(1));
-    loop {
-        tokio::select! {
-            _ = terminate.recv() => return Ok(()),
-            _ = interrupt.recv() => return Ok(()),
-            // What went wrong is logged; the old rules stay.
-            _ = hangup.recv() => drop(admin.reload(&Actor::Signal)),
-            _ = tick.tick() => {
-                admin.node().maintain();
-                let concern = tenants.and_then(|tenants| tenants.concern(admin.node().now()));
-                admin.attend("the end of certificates", concern);
-            }
-            _ = look.tick(), if settings.watch => look_at_files(admin, parts).await,
-        }
-    }
-}
-
-/// Reads again what has changed on disk, away from what answers requests.
-async fn look_at_files(admin: &Admin, parts: &Arc<Parts>) {
-    let parts = Arc::clone(parts);
-    let looked = tokio::task::spawn_blocking(move || parts.look(&Actor::Watch)).await;
-    admin.note_reloaded(&looked.unwrap_or_default(), &Actor::Watch);
+    given: &mut Given,
+) -> Result<(DataFolder, Option<Predecessor>), String> {
+    let before = if args.replace {
+        Predecessor::ask(&settings.data.join(handover::SOCKET))?
+    } else {
+        None
+    };
+    let Some((before, estate)) = before else {
+        return Ok((DataFolder::open(&settings.data)?, None));
+    };
+    given
+        .add(estate.sockets)
+        .map_err(|error| format!("a socket of the node before: {error}"))?;
+    before.take()?;
+    let data = DataFolder::inherit(&settings.data, estate.lock)?;
+    Ok((data, Some(before)))
 }
 
 /// What is read again while the node runs: the config first, since it says where the policy is.
@@ -274,50 +258,4 @@ fn parts(
         }),
     });
     parts
-}
-
-/// Opens the admin interface: the control socket, and the TCP listener when there is to be one; then
-/// that one's address.
-async fn open_doors(settings: &Settings, admin: &Arc<Admin>) -> Result<Option<SocketAddr>, String> {
-    let path = &settings.control;
-    let listener = admin::bind(path)
-        .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
-    tokio::spawn(admin::serve_unix(Arc::clone(admin), listener));
-    let Some(tcp) = &settings.admin else {
-        return Ok(None);
-    };
-    let fault = |error| {
-        format!(
-            "cannot listen on {} for the admin interface: {error}",
-            tcp.address
-        )
-    };
-    let listener = TcpListener::bind(tcp.address).await.map_err(fault)?;
-    let address = listener.local_addr().map_err(fault)?;
-    let readable = address.ip().is_loopback();
-    tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
-    let rules = TcpRules {
-        hosts: tcp.hosts.clone(),
-        changes: tcp.changes,
-        readable,
-    };
-    tokio::spawn(admin::serve_tcp(Arc::clone(admin), listener, rules));
-    Ok(Some(address))
-}
-
-/// Says early what every request would say later.
-async fn try_origins(node: &Node) {
-    for origin in node.stance().rules.origins() {
-        let (host, port) = (origin.address.as_str(), origin.port);
-        let connecting = tokio::net::TcpStream::connect((host, port));
-        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(
-                "the origin {host}:{port} cannot be reached ({error}); requests get 502 until it can"
-            ),
-            Err(_) => tracing::warn!(
-                "the origin {host}:{port} does not accept a connection; requests get 504 until it does"
-            ),
-        }
-    }
 }

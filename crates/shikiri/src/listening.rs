@@ -24,6 +24,7 @@ pub(crate) struct ListenSection {
     http2: Option<bool>,
     #[serde(default)]
     proxy_protocol: bool,
+    socket: Option<String>,
 }
 
 /// `[[tls]]`
@@ -101,6 +102,8 @@ pub(crate) struct Door {
     pub(crate) https: bool,
     pub(crate) http2: bool,
     pub(crate) proxy_protocol: bool,
+    /// The name of a socket of the service manager that is to be listened on instead.
+    pub(crate) socket: Option<String>,
 }
 
 impl Door {
@@ -111,6 +114,7 @@ impl Door {
             // In cleartext no browser speaks it: only who knows beforehand that it is spoken.
             http2: http2.unwrap_or(address.https),
             proxy_protocol,
+            socket: None,
         }
     }
 }
@@ -148,7 +152,10 @@ impl Doors {
         let mut listen: Vec<Door> = flags.collect();
         if listen.is_empty() {
             let file = config.listen.iter();
-            listen.extend(file.map(|l| Door::of(l.address.0, l.http2, l.proxy_protocol)));
+            listen.extend(file.map(|l| Door {
+                socket: l.socket.clone(),
+                ..Door::of(l.address.0, l.http2, l.proxy_protocol)
+            }));
         }
         if listen.is_empty() {
             let address = ListenAddress {
@@ -170,6 +177,18 @@ impl Doors {
             says_who_may_speak_for_others(door, trust)?;
         }
         Ok(Self { listen, tls })
+    }
+
+    /// Listens on sockets of the service manager where one has the name that is asked for.
+    pub(crate) fn find_named(&mut self, named: &[(String, SocketAddr)]) {
+        for door in &mut self.listen {
+            let given = named
+                .iter()
+                .find(|(name, _)| door.socket.as_ref() == Some(name));
+            if let Some((_, address)) = given {
+                door.address = *address;
+            }
+        }
     }
 
     /// Loads the certificates. The tenants are none when no listener speaks TLS.
@@ -282,6 +301,7 @@ mod tests {
             https,
             http2,
             proxy_protocol,
+            socket: None,
         };
         assert_eq!(
             told.listen,
@@ -294,6 +314,18 @@ mod tests {
         assert_eq!(told.listen, [door("127.0.0.1:1", true, true, false)]);
         let told = doors(&[], "", &[]).unwrap();
         assert_eq!(told.listen, [door("127.0.0.1:8080", false, false, false)]);
+    }
+
+    #[test]
+    fn a_socket_that_is_given_by_name_stands_for_the_address() {
+        let file = "[[listen]]\naddress = \"0.0.0.0:80\"\nsocket = \"web\"\n[[listen]]\naddress = \"0.0.0.0:81\"\n";
+        let mut told = doors(&[], file, &[]).unwrap();
+        let at = |name: &str, port| (name.to_owned(), SocketAddr::from(([127, 0, 0, 1], port)));
+        told.find_named(&[at("other", 1)]);
+        assert_eq!(told.listen[0].address.port(), 80);
+        told.find_named(&[at("other", 1), at("web", 2)]);
+        let ports: Vec<u16> = told.listen.iter().map(|door| door.address.port()).collect();
+        assert_eq!(ports, [2, 81]);
     }
 
     #[test]

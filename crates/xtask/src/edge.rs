@@ -2,8 +2,9 @@
 //!
 //! Never links the edge: what is tested is what a person would run.
 
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -24,17 +25,31 @@ impl Edge {
     /// # Errors
     /// It does not build, or ends before it says where it listens.
     pub(crate) fn start(origin: SocketAddr) -> Result<Self, Failure> {
-        build()?;
-        let mut command = Command::new(root().join("target/debug/shikiri"));
+        Self::start_built(Build::Debug, origin, &[])
+    }
+
+    /// The same of another build, with more arguments.
+    ///
+    /// # Errors
+    /// As [`Edge::start`].
+    pub(crate) fn start_built(
+        build: Build,
+        origin: SocketAddr,
+        more: &[&str],
+    ) -> Result<Self, Failure> {
+        let binary = build.make()?;
+        let mut command = Command::new(&binary);
         command.args(["edge", "--origin", &format!("http://{origin}")]);
         command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
         let data = data_folder();
-        command.arg("--data").arg(&data);
+        command.arg("--data").arg(&data).args(more);
         command
             .current_dir(root().join("target"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
-        let mut child = command.spawn().doing("starting target/debug/shikiri")?;
+        let mut child = command
+            .spawn()
+            .doing(format_args!("starting {}", binary.display()))?;
         let out = child
             .stdout
             .take()
@@ -61,9 +76,55 @@ impl Edge {
 }
 
 impl Edge {
-    /// Its control socket.
-    pub(crate) fn control(&self) -> PathBuf {
-        self.data.join("control.sock")
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Its metrics, from its control socket.
+    ///
+    /// # Errors
+    /// It gives none.
+    pub(crate) fn metrics(&self) -> Result<String, Failure> {
+        let mut control = UnixStream::connect(self.data.join("control.sock"))
+            .doing("asking the control socket")?;
+        control
+            .write_all(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .doing("asking for metrics")?;
+        let mut answer = String::new();
+        control
+            .read_to_string(&mut answer)
+            .doing("reading metrics")?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, page)) if head.starts_with("HTTP/1.1 200 ") => Ok(page.to_owned()),
+            _ => Err(Failure::new(format!("no metrics: {answer}"))),
+        }
+    }
+}
+
+/// How the binary is built.
+#[derive(Clone, Copy)]
+pub(crate) enum Build {
+    /// As for everybody's tests.
+    Debug,
+    /// Optimised like a release, without link-time work.
+    Optimised,
+}
+
+impl Build {
+    fn make(self) -> Result<PathBuf, Failure> {
+        match self {
+            Self::Debug => {
+                build()?;
+                Ok(root().join("target/debug/shikiri"))
+            }
+            Self::Optimised => {
+                run(&mut line(
+                    "cargo build --quiet --locked -p shikiri --profile sim",
+                ))?;
+                Ok(root().join("target/sim/shikiri"))
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ mod apps;
 mod edge;
 mod framing;
 mod fuzz;
+mod idle;
 mod judges;
 mod leaks;
 mod operations;
@@ -88,8 +89,14 @@ const TASKS: &[Task] = &[
     Task {
         name: "operations",
         operands: "",
-        about: "the edge as those meet it who run it: metrics",
+        about: "the edge as those meet it who run it: metrics, restarts under load",
         run: operations::run,
+    },
+    Task {
+        name: "idle",
+        operands: "",
+        about: "what ten thousand idle connections cost in memory",
+        run: idle::run,
     },
     Task {
         name: "sim",

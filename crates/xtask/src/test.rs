@@ -108,7 +108,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "operations",
-        budget_s: 30,
+        budget_s: 60,
         steps: &[Passes("cargo xtask operations")],
     },
     Part {

@@ -467,6 +467,12 @@ impl Admin {
                 })?)
             }
         };
+        if needs.changes() && self.phase() != Phase::Serving {
+            return Err(Said::no(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "this node is starting, stopping or being replaced: ask again in a moment",
+            ));
+        }
         let by = permission::check(caller.door, bearer, *needs).map_err(|why| match why {
             Denied::NeedsToken => {
                 Said::no(StatusCode::UNAUTHORIZED, why).with(WWW_AUTHENTICATE, "Bearer")

@@ -69,7 +69,7 @@ pub(super) enum Needs {
 
 impl Needs {
     /// Whether what is asked for changes anything.
-    const fn changes(self) -> bool {
+    pub(super) const fn changes(self) -> bool {
         !matches!(self, Self::Nothing | Self::Scope(Scope::Read))
     }
 }

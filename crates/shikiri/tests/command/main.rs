@@ -4,6 +4,8 @@ mod running;
 mod secrets;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -511,6 +513,73 @@ fn what_would_harm_is_refused_before_anything_is_made() {
     assert!(!Path::new(&data).exists());
     let everybody = run(&[&good[..], &["--trust", "0.0.0.0/0"]].concat());
     assert!(text(&everybody.stderr).contains("the balancer"));
+}
+
+/// A node that asks to replace the one that runs, and does not come to it.
+fn a_replacement_that_fails(data: &str, after: &str) {
+    let path = Path::new(data).join("handover.sock");
+    let stream = UnixStream::connect(path).unwrap();
+    let mut lines = BufReader::new(stream.try_clone().unwrap());
+    let say = |line: &str| (&stream).write_all(format!("{line}\n").as_bytes()).unwrap();
+    let mut hear = || {
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    };
+    say("replace 1");
+    // The descriptors are lost on who does not ask for them.
+    while hear().starts_with("fds ") {
+        say("ok");
+    }
+    for (ours, theirs) in [("ready", "yours"), ("prepared", "go")] {
+        if ours == after {
+            return;
+        }
+        say(ours);
+        assert_eq!(hear(), theirs);
+    }
+}
+
+#[test]
+fn a_node_goes_on_when_the_one_that_was_to_replace_it_fails() {
+    let mut edge = Edge::start(&["--origin", &origin(), "--admin", "127.0.0.1:0"]);
+    let said = edge.logs("the admin interface is open");
+    let admin = said.split("address=").nth(1).unwrap();
+    let admin = admin.split_whitespace().next().unwrap().to_owned();
+    let data = edge.data.path("data");
+    for after in ["ready", "prepared", "serving"] {
+        a_replacement_that_fails(&data, after);
+        edge.logs("this node goes on");
+        assert!(edge.get("a.test", "/x").ends_with("\r\n\r\n/x"), "{after}");
+        // It comes back to itself a moment after it has said so.
+        let began = Instant::now();
+        while !run(&["reload", "--data", &data]).status.success() {
+            assert!(began.elapsed() < Duration::from_secs(10), "{after}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let ready = ask(
+            &admin,
+            &format!("GET /readyz HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n"),
+        );
+        assert!(ready.starts_with("HTTP/1.1 200 "), "{after}: {ready}");
+    }
+    // A policy with a fault is found before the other node is asked for anything.
+    let wrong = edge.data.file("wrong.toml", "version = 2\n");
+    let address = edge.address.clone();
+    let refused = run(&[
+        "edge",
+        "--replace",
+        "--policy",
+        &wrong,
+        "--data",
+        &data,
+        "--listen",
+        &address,
+        "--origin",
+        "http://127.0.0.1:1",
+    ]);
+    assert!(text(&refused.stderr).contains("version 2 is not known"));
+    assert!(edge.get("a.test", "/x").ends_with("\r\n\r\n/x"));
 }
 
 #[test]

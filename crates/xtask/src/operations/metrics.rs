@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
 
 use crate::edge::Edge;
@@ -21,36 +20,28 @@ pub(super) fn run() -> Result<(), Failure> {
         ("/account", "Cookie: sid=secret\r\n"),
         ("/%zz", ""),
     ] {
-        let mut stream = TcpStream::connect(edge.address).doing("asking the edge")?;
-        asked(&mut stream, path, fields)?;
+        ask(edge.address, path, fields)?;
     }
-    let mut control = UnixStream::connect(edge.control()).doing("asking the control socket")?;
-    let answer = asked(&mut control, "/metrics", "")?;
-    let page = answer
-        .split_once("\r\n\r\n")
-        .filter(|(head, _)| head.starts_with("HTTP/1.1 200 "))
-        .map(|(_, page)| page)
-        .ok_or_else(|| Failure::new(format!("no metrics: {answer}")))?;
+    let page = edge.metrics()?;
     if page.contains("secret") || page.contains("account") {
         return Err(Failure::new(format!(
             "the metrics name what was asked for:\n{page}"
         )));
     }
-    println!("operations: metrics: {}", read(page)?.trim());
+    println!("operations: metrics: {}", read(&page)?.trim());
     Ok(())
 }
 
-fn asked<S: Read + Write>(stream: &mut S, path: &str, fields: &str) -> Result<String, Failure> {
+fn ask(edge: SocketAddr, path: &str, fields: &str) -> Result<(), Failure> {
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
+    let mut stream = TcpStream::connect(edge).doing("asking the edge")?;
     stream
         .write_all(request.as_bytes())
         .doing("sending a request")?;
-    let mut answer = String::new();
-    stream
-        .read_to_string(&mut answer)
-        .doing("reading an answer")?;
-    Ok(answer)
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).doing("reading an answer")?;
+    Ok(())
 }
 
 /// What the parser says of a page.

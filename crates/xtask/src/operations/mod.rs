@@ -5,6 +5,7 @@
 //! Invariant: every part first sees that what it measures is there at all.
 
 mod metrics;
+mod restart;
 
 use crate::process::Failure;
 
@@ -14,5 +15,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     if !arguments.is_empty() {
         return Err(Failure::new("operations takes no arguments"));
     }
-    metrics::run()
+    metrics::run()?;
+    restart::run()
 }

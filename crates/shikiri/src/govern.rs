@@ -1,0 +1,305 @@
+//! Everything but serving: the admin interface, signals, the clock, files that change, the service
+//! manager, and a node that comes to replace this one.
+//!
+//! Invariant: while another node may have what this one has written, this one takes no connection and
+//! changes nothing; and it goes on as if nothing had been unless that one serves.
+
+use std::net::TcpListener as StdListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules};
+use shikiri_edge::listen::Listening;
+use shikiri_edge::tls::Tenants;
+use shikiri_edge::{Given, Node};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+use tokio::time::interval;
+
+use crate::data::DataFolder;
+use crate::handover::{self, Estate, Link, Predecessor, Step};
+use crate::reload::Parts;
+use crate::settings::Settings;
+use crate::{notify, say};
+
+/// A worker that has said nothing for so long hangs.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
+
+/// Why a node ends.
+pub(crate) enum Ending {
+    /// It was told to.
+    Told,
+    /// Another serves in its place, and may say that what still runs must end now.
+    Replaced(mpsc::Receiver<Step>),
+}
+
+/// What a node that runs is made of.
+pub(crate) struct Governor<'a> {
+    pub(crate) settings: &'a Settings,
+    pub(crate) data: &'a DataFolder,
+    pub(crate) admin: Arc<Admin>,
+    pub(crate) parts: Arc<Parts>,
+    pub(crate) listening: &'a Listening,
+    pub(crate) tenants: Option<&'a Tenants>,
+}
+
+/// The admin interface's doors, open.
+struct Doors {
+    tasks: Vec<JoinHandle<()>>,
+    /// The TCP listener's socket, to hand over.
+    tcp: Option<StdListener>,
+}
+
+/// Signals that say something to a node.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, String> {
+        let handler =
+            |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
+        Ok(Self {
+            hangup: handler(SignalKind::hangup())?,
+            terminate: handler(SignalKind::terminate())?,
+            interrupt: handler(SignalKind::interrupt())?,
+        })
+    }
+}
+
+impl Governor<'_> {
+    /// Begins to serve, in the place of the node before if there is one, and returns when told to stop,
+    /// or when another node serves in this one's place; with the link to the node before, on which
+    /// requests may still run.
+    ///
+    /// # Errors
+    /// It cannot begin; the node before goes on.
+    pub(crate) async fn run(
+        &self,
+        before: Option<Predecessor>,
+        mut given: Given,
+    ) -> Result<(Ending, Option<Link>), String> {
+        let mut signals = Signals::new()?;
+        let admin = self.settings.admin.as_ref();
+        let tcp = admin.and_then(|admin| given.take(admin.address)?.pop());
+        let mut doors = self.open_doors(tcp).await?;
+        unclaimed(&given, before.is_some())?;
+        if let Some(before) = &before {
+            before.go()?;
+        }
+        self.listening.accept(true);
+        self.admin.enter(Phase::Serving);
+        let link = before.map(Predecessor::serving);
+        let mut steps = self.offer(&doors)?;
+        self.tell(&doors)?;
+        try_origins(self.node()).await;
+        let mut tick = interval(Duration::from_secs(5));
+        let mut look = interval(Duration::from_secs(1));
+        let mut watchdog = interval(notify::watchdog_interval());
+        loop {
+            let serving = self.admin.phase() == Phase::Serving;
+            tokio::select! {
+                _ = signals.terminate.recv() => return Ok((Ending::Told, link)),
+                _ = signals.interrupt.recv() => return Ok((Ending::Told, link)),
+                _ = signals.hangup.recv(), if serving => self.reload(),
+                _ = tick.tick() => self.maintain(),
+                _ = look.tick(), if serving && self.settings.watch => self.look_at_files().await,
+                _ = watchdog.tick() => {
+                    if self.listening.is_alive(SILENCE_MAX) {
+                        notify::alive();
+                    }
+                }
+                Some(step) = steps.recv() => match step {
+                    Step::Release(done) => {
+                        self.release(&mut doors).await;
+                        if done.send(()).is_err() {
+                            tracing::debug!("who asked has ended; that is told next");
+                        }
+                    }
+                    Step::Resume => {
+                        doors = self.resume(doors.tcp.take()).await?;
+                    }
+                    Step::Leave | Step::Cut => {
+                        return Ok((Ending::Replaced(steps), link));
+                    }
+                },
+            }
+        }
+    }
+
+    fn node(&self) -> &Arc<Node> {
+        self.admin.node()
+    }
+
+    fn maintain(&self) {
+        let node = self.node();
+        node.maintain();
+        let concern = self.tenants.and_then(|tenants| tenants.concern(node.now()));
+        self.admin.attend("the end of certificates", concern);
+    }
+
+    /// What went wrong is logged, and stays in the status.
+    fn reload(&self) {
+        notify::reloading();
+        drop(self.admin.reload(&Actor::Signal));
+        notify::ready(self.node());
+    }
+
+    /// Reads again what has changed on disk, away from what answers requests.
+    async fn look_at_files(&self) {
+        let parts = Arc::clone(&self.parts);
+        let looked = tokio::task::spawn_blocking(move || parts.look(&Actor::Watch)).await;
+        self.admin
+            .note_reloaded(&looked.unwrap_or_default(), &Actor::Watch);
+    }
+
+    /// Opens the admin interface: the control socket, and the TCP listener when there is to be one; on
+    /// this socket, if it is given.
+    async fn open_doors(&self, given: Option<StdListener>) -> Result<Doors, String> {
+        let path = &self.settings.control;
+        let listener = admin::bind(path)
+            .map_err(|error| format!("cannot listen on {}: {error}", path.display()))?;
+        let mut doors = Doors {
+            tasks: vec![tokio::spawn(admin::serve_unix(
+                Arc::clone(&self.admin),
+                listener,
+            ))],
+            tcp: None,
+        };
+        let Some(tcp) = &self.settings.admin else {
+            return Ok(doors);
+        };
+        let fault = |error| {
+            format!(
+                "cannot listen on {} for the admin interface: {error}",
+                tcp.address
+            )
+        };
+        let socket = match given {
+            Some(socket) => socket,
+            None => {
+                let bound = TcpListener::bind(tcp.address).await.map_err(fault)?;
+                bound.into_std().map_err(fault)?
+            }
+        };
+        socket.set_nonblocking(true).map_err(fault)?;
+        let kept = socket.try_clone().map_err(fault)?;
+        let listener = TcpListener::from_std(socket).map_err(fault)?;
+        let address = listener.local_addr().map_err(fault)?;
+        tracing::info!(%address, changes = tcp.changes, "the admin interface is open");
+        let rules = TcpRules {
+            hosts: tcp.hosts.clone(),
+            changes: tcp.changes,
+            readable: address.ip().is_loopback(),
+        };
+        doors.tcp = Some(kept);
+        doors.tasks.push(tokio::spawn(admin::serve_tcp(
+            Arc::clone(&self.admin),
+            listener,
+            rules,
+        )));
+        Ok(doors)
+    }
+
+    /// Offers itself to be replaced.
+    fn offer(&self, doors: &Doors) -> Result<mpsc::Receiver<Step>, String> {
+        let path = self.data.join(handover::SOCKET);
+        let estate = || {
+            let mut sockets = self.listening.sockets()?;
+            sockets.extend(doors.tcp.as_ref().map(StdListener::try_clone).transpose()?);
+            let lock = self.data.lock()?;
+            handover::offer(&path, Estate { lock, sockets })
+        };
+        estate().map_err(|error| format!("cannot listen on {}: {error}", path.display()))
+    }
+
+    /// Says where it listens, on standard output and to the service manager.
+    fn tell(&self, doors: &Doors) -> Result<(), String> {
+        for listener in self.listening.listeners() {
+            let (scheme, address) = (listener.scheme().as_str(), listener.address);
+            say(&format!("listening on {scheme}://{address}\n"))?;
+        }
+        if let Some(address) = doors.tcp.as_ref().and_then(|tcp| tcp.local_addr().ok()) {
+            say(&format!("admin on http://{address}\n"))?;
+        }
+        notify::ready(self.node());
+        Ok(())
+    }
+
+    /// Takes no connection and changes nothing: another node is about to.
+    async fn release(&self, doors: &mut Doors) {
+        self.admin.enter(Phase::Stopping);
+        self.listening.accept(false);
+        for task in doors.tasks.drain(..) {
+            task.abort();
+            // Until it has ended, its socket listens.
+            drop(task.await);
+        }
+    }
+
+    /// Goes on: the other node does not serve.
+    async fn resume(&self, tcp: Option<StdListener>) -> Result<Doors, String> {
+        let doors = self.open_doors(tcp).await?;
+        self.listening.accept(true);
+        self.admin.enter(Phase::Serving);
+        Ok(doors)
+    }
+}
+
+/// Speaks of sockets that were given and that nothing listens on: clients would wait there for ever.
+fn unclaimed(given: &Given, by_node: bool) -> Result<(), String> {
+    for address in given.addresses() {
+        if !by_node {
+            return Err(format!(
+                "the service manager gives a socket on {address} and nothing is to listen there: write a \
+                 [[listen]] with this address, or take it out of the socket unit"
+            ));
+        }
+        tracing::warn!("the node before listened on {address} and this one does not");
+    }
+    Ok(())
+}
+
+/// Ends a node: what runs may end, within its time; less when another says so. What still runs on the
+/// node before may end too: when this process is gone, nobody could tell that one that the site is closed.
+pub(crate) fn end(listening: Listening, ending: Ending, link: Option<Link>) {
+    notify::stopping();
+    let link = link.map(Arc::new);
+    if let Ending::Replaced(mut steps) = ending {
+        let (cutter, link) = (listening.cutter(), link.clone());
+        // It ends with this process.
+        std::thread::spawn(move || {
+            if let Some(Step::Cut) = steps.blocking_recv() {
+                cutter.cut();
+                if let Some(link) = link {
+                    link.cut();
+                }
+            }
+        });
+    }
+    listening.shut_down();
+    if let Some(link) = link {
+        link.ended();
+    }
+}
+
+/// Says early what every request would say later.
+async fn try_origins(node: &Node) {
+    for origin in node.stance().rules.origins() {
+        let (host, port) = (origin.address.as_str(), origin.port);
+        let connecting = tokio::net::TcpStream::connect((host, port));
+        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => tracing::warn!(
+                "the origin {host}:{port} cannot be reached ({error}); requests get 502 until it can"
+            ),
+            Err(_) => tracing::warn!(
+                "the origin {host}:{port} does not accept a connection; requests get 504 until it does"
+            ),
+        }
+    }
+}
