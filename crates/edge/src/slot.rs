@@ -50,29 +50,11 @@ impl Facts {
         let viewer = Viewer::of(session, head, head.certificate.as_ref());
         Self {
             method: method_name(head.method),
-            target: target_tag(key, head),
+            target: head.target_tag(key),
             viewer: viewer.map(|viewer| viewer.tag(key)),
             class: None,
             grant: None,
         }
-    }
-}
-
-/// The tag of a request's full target.
-fn target_tag(key: &TagKey, head: &RequestHead<'_>) -> TargetTag {
-    let (scheme, authority) = (head.scheme.as_str(), &head.authority);
-    let path = head.path.as_bytes();
-    match head.query {
-        None => TargetTag::of(key, &[scheme.as_bytes(), authority.as_bytes(), path]),
-        Some(query) => TargetTag::of(
-            key,
-            &[
-                scheme.as_bytes(),
-                authority.as_bytes(),
-                path,
-                query.as_bytes(),
-            ],
-        ),
     }
 }
 

@@ -40,14 +40,19 @@ pub(crate) fn seal(file: &dyn File) -> io::Result<Option<(Seal, Chain)>> {
 
 /// The offset after the last byte that is not zero, from an offset on.
 pub(crate) fn written_to(file: &dyn File, from: u64) -> io::Result<u64> {
-    let mut chunk = vec![0; CHUNK_BYTES];
+    // Most of it is zero: whole chunks are compared, and only one that is not is searched.
+    let zeros = vec![0; CHUNK_BYTES];
+    let mut chunk = zeros.clone();
     let (mut at, mut last) = (from, from);
     loop {
         let count = fill(file, &mut chunk, at)?;
         if count == 0 {
             return Ok(last);
         }
-        if let Some(n) = chunk[..count].iter().rposition(|byte| *byte != 0) {
+        let read = &chunk[..count];
+        if read != &zeros[..count]
+            && let Some(n) = read.iter().rposition(|byte| *byte != 0)
+        {
             last = at + wide(n) + 1;
         }
         at += wide(count);

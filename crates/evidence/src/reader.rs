@@ -247,6 +247,22 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Of the stream in a folder, from the last of its segments on: so many of them.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn open_near_end(
+        disk: Arc<dyn Disk>,
+        folder: &Path,
+        segments: usize,
+    ) -> Result<Self, ReadFault> {
+        let mut reader = Self::open(disk, folder)?;
+        // The last one may be set aside and not begun.
+        let before = reader.numbers()?.into_iter().rev().nth(segments + 1);
+        reader.number = before.unwrap_or(0);
+        Ok(reader)
+    }
+
     /// What comes next; `None` when there is nothing more now. Ask again to follow a live stream.
     ///
     /// # Errors

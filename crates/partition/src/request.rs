@@ -6,7 +6,7 @@
 use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
-use shikiri_record::Digest;
+use shikiri_record::{Digest, TagKey, TargetTag};
 
 use crate::reason::Refused;
 
@@ -128,6 +128,16 @@ impl<'a> RequestHead<'a> {
             self.authority,
             self.path
         )
+    }
+
+    /// The pseudonym of the full target under a key: scheme, authority, path and query.
+    #[must_use]
+    pub fn target_tag(&self, key: &TagKey) -> TargetTag {
+        let (scheme, authority) = (self.scheme.as_str(), self.authority.as_str());
+        let parts =
+            [scheme, authority, self.path, self.query.unwrap_or_default()].map(str::as_bytes);
+        let known = if self.query.is_some() { 4 } else { 3 };
+        TargetTag::of(key, &parts[..known])
     }
 
     /// Whether the client wants to leave HTTP on this connection.

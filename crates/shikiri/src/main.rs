@@ -17,6 +17,7 @@ mod notify;
 mod policy;
 mod reload;
 mod remote;
+mod rows;
 mod settings;
 mod start;
 mod token;
@@ -45,7 +46,8 @@ const _: () = assert!(
   shikiri edge --policy shop.toml --listen 0.0.0.0:8080  with a policy that names the origins
   shikiri explain http://shop.example.test/news/1 --policy shop.toml
   shikiri policy check shop.toml                         what may be shared under this policy
-  shikiri policy diff old.toml new.toml                  what changes, and what would be lost")]
+  shikiri policy diff old.toml new.toml                  what changes, and what would be lost
+  shikiri evidence tail --follow                         who is served what, in tags")]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -66,6 +68,9 @@ enum Command {
     Reload(remote::At),
     /// Say how a running edge is.
     Status(remote::StatusArgs),
+    /// Read what was served to whom.
+    #[command(subcommand)]
+    Evidence(rows::Command),
     /// Make, list and revoke tokens for programs elsewhere.
     #[command(subcommand)]
     Token(token::Command),
@@ -83,6 +88,7 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(why) => Err(why),
         },
+        Command::Evidence(command) => rows::run(&command),
         Command::Token(command) => token::run(&command),
     };
     match done {

@@ -1,5 +1,6 @@
 //! The command as an operator meets it: the built binary, real sockets on loopback, bad input.
 
+mod evidence;
 mod running;
 mod secrets;
 
