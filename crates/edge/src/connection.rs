@@ -7,12 +7,16 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
+use http::Version;
 use shikiri_partition::{Hop, Refused};
 use shikiri_record::AddressTag;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{mpsc, watch};
 
+use crate::closing::Cut;
+use crate::cut::{Cuttable, Downstream, Shears};
+use crate::gate::Through;
 use crate::lane::{Held, Owed};
 use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
@@ -26,6 +30,43 @@ pub(crate) struct Connection {
     passes: ViewerPool,
     address_tag: AddressTag,
     owed: Arc<Owed>,
+    exposure: Arc<Exposure>,
+    shears: Shears,
+}
+
+/// What a connection has carried that came from an origin or the store, and not by a preview grant.
+#[derive(Debug, Default)]
+struct Exposure {
+    /// Something.
+    ever: AtomicBool,
+    /// Responses that are on their way.
+    running: AtomicU64,
+}
+
+/// A response on its way, which a closing cuts.
+#[derive(Debug)]
+pub(crate) struct Exposed {
+    /// Nothing where a preview grant let it through: it goes on.
+    counted: Option<Arc<Exposure>>,
+    /// For a client to whom a body of no told length ends with its connection (HTTP/1.0).
+    shears: Option<Shears>,
+}
+
+impl Exposed {
+    /// Its body, of no told length, broke off: that must not look like its end.
+    pub(crate) fn breaks_off(&self) {
+        if let Some(shears) = &self.shears {
+            shears.cut();
+        }
+    }
+}
+
+impl Drop for Exposed {
+    fn drop(&mut self) {
+        if let Some(exposure) = &self.counted {
+            exposure.running.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
 }
 
 impl Connection {
@@ -36,6 +77,35 @@ impl Connection {
             owed: Arc::default(),
             transport,
             passes: ViewerPool::default(),
+            exposure: Arc::default(),
+            shears: Shears::default(),
+        })
+    }
+
+    /// Notes that a request went through the gate: what it is answered with is cut when the site is
+    /// closed, unless a preview grant let it through.
+    pub(crate) fn expose(&self, through: &Through, version: Version) -> Exposed {
+        let counted = through.grant.is_none().then(|| {
+            self.exposure.ever.store(true, Ordering::SeqCst);
+            self.exposure.running.fetch_add(1, Ordering::SeqCst);
+            Arc::clone(&self.exposure)
+        });
+        Exposed {
+            counted,
+            shears: (version == Version::HTTP_10).then(|| self.shears.clone()),
+        }
+    }
+
+    /// Cuts the connection, if it has carried anything that a closed site does not show. What was written
+    /// may be on its way for long after it was answered, so it is not asked whether anything still runs.
+    fn cut(&self) -> Option<Cut> {
+        if !self.exposure.ever.load(Ordering::SeqCst) {
+            return None;
+        }
+        self.shears.cut();
+        Some(Cut {
+            connections: 1,
+            streams: self.exposure.running.load(Ordering::SeqCst),
         })
     }
 
@@ -122,22 +192,40 @@ impl Turn {
     }
 }
 
-/// Serves a client connection until it ends, or until `stop` says so and its running requests have
-/// been answered.
+/// Serves a client connection until it ends, until `stop` says so and its running requests have been
+/// answered, or until the site is closed.
 pub async fn serve_connection<IO>(
     worker: &Arc<Worker>,
     io: IO,
     transport: Transport,
     stop: watch::Receiver<bool>,
 ) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: Downstream,
 {
+    let mut enrolled = worker.node().closings.enrol();
     let connection = Connection::new(worker.node(), transport);
+    let io = Cuttable::new(io, connection.shears.clone());
     // No evidence, no bytes: whatever is spoken.
     let io = Held::new(io, Arc::clone(worker.lane()), Arc::clone(connection.owed()));
-    match connection.transport.protocol {
-        Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,
-        Protocol::Http2 => http2::serve(worker, &connection, io, stop).await,
+    let mut serving = Box::pin(async {
+        match connection.transport.protocol {
+            Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,
+            Protocol::Http2 => http2::serve(worker, &connection, io, stop).await,
+        }
+    });
+    loop {
+        tokio::select! {
+            biased;
+            () = enrolled.closed() => {
+                if let Some(cut) = connection.cut() {
+                    drop(serving);
+                    enrolled.done(cut);
+                    return;
+                }
+                enrolled.done(Cut::default());
+            }
+            () = serving.as_mut() => return,
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt;
 use shikiri_partition::{
     Admitted, Begun, Class, FirstCopy, Judged, Limits, NotShared, Outbound, Relay, SecondCopy,
-    SharedFetch, Sniff,
+    SharedFetch, Sniff, Standing,
 };
 use shikiri_record::FillId;
 use tokio::sync::oneshot;
@@ -20,9 +20,8 @@ use tokio::time::{Instant, timeout_at};
 use crate::answer;
 use crate::body::{Growing, OutBody};
 use crate::flight::{Leading, Outcome};
-use crate::node::{FillPermit, Worker, count, in_force};
+use crate::node::{FillPermit, Worker, count, may_share};
 use crate::origin::{self, OriginBody, OriginFault};
-use crate::purge::Standing;
 use crate::store::Object;
 
 /// How long a body may take that others wait for. A stalled one ends sooner; this is for one that
@@ -176,13 +175,11 @@ impl Running {
     /// Stores an object if it may still be named, and tells those who wait.
     fn share(&self, object: &Arc<Object>) {
         let node = self.worker.node();
-        let stance = node.stance();
-        if !in_force(&stance, object.head().key()) {
-            self.leading
-                .tell(Outcome::Not(NotShared::RulesChanged.name()));
+        if let Err(why) = may_share(node, object.head().key()) {
+            self.leading.tell(Outcome::Not(why.name()));
             return;
         }
-        if node.purges.standing(object.uri(), object.head().order()) == Standing::Dead {
+        if node.purges.standing(&object.marked()) == Standing::Dead {
             self.leading
                 .tell(Outcome::Not(NotShared::PurgedMeanwhile.name()));
             return;
@@ -201,11 +198,7 @@ impl Running {
         let object = stored.refreshed(head).expect("what is stored is whole");
         // The body is as old as its own fill: a purge that came after the lookup, and before this fill
         // had its place in the order, is about it too.
-        let standing = self
-            .worker
-            .node()
-            .purges
-            .standing(stored.uri(), stored.head().order());
+        let standing = self.worker.node().purges.standing(&stored.marked());
         if standing == Standing::Dead {
             let why = NotShared::PurgedMeanwhile;
             self.refuse(&why);
@@ -322,7 +315,7 @@ impl Running {
             Some(length) => {
                 let length = usize::try_from(length).expect("admitted lengths fit memory");
                 let object = Object::growing(head.clone(), Arc::clone(&growing), length);
-                if in_force(&self.worker.node().stance(), head.key()) {
+                if may_share(self.worker.node(), head.key()).is_ok() {
                     self.leading.tell(Outcome::Shared(Arc::clone(&object)));
                 }
                 self.lead(Led::Object {

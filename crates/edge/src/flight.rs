@@ -120,6 +120,13 @@ impl Flights {
         }
     }
 
+    /// How many run for keys like these.
+    pub(crate) fn count_where(&self, is_meant: impl Fn(&Key) -> bool) -> u64 {
+        let running = self.lock();
+        let count = running.keys().filter(|key| is_meant(key)).count();
+        u64::try_from(count).unwrap_or(u64::MAX)
+    }
+
     pub(crate) fn count(&self) -> usize {
         self.lock().len()
     }

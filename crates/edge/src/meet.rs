@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
 use crate::connection::{serve_connection, told_to_stop};
+use crate::cut::Downstream;
 use crate::listen::Listener;
 use crate::node::Worker;
 use crate::proxy_protocol::{self, Proxied};
@@ -52,7 +53,7 @@ pub async fn serve_client<IO>(
     listener: &Listener,
     mut stop: watch::Receiver<bool>,
 ) where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: Downstream,
 {
     let time_max = worker.limits().handshake_time_max;
     let met = tokio::select! {
@@ -245,6 +246,12 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Prefixed<IO> {
     }
 }
 
+impl<IO: Downstream> Downstream for Prefixed<IO> {
+    fn reset(&mut self) {
+        self.io.reset();
+    }
+}
+
 /// A client's connection, met: one type for all, so that what serves it is compiled once.
 enum ClientIo<IO> {
     Plain(Prefixed<IO>),
@@ -305,6 +312,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for ClientIo<IO> {
         match self.get_mut() {
             Self::Plain(io) => Pin::new(io).poll_shutdown(cx),
             Self::Tls(io) => Pin::new(io).poll_shutdown(cx),
+        }
+    }
+}
+
+impl<IO: Downstream> Downstream for ClientIo<IO> {
+    fn reset(&mut self) {
+        match self {
+            Self::Plain(io) => io.reset(),
+            Self::Tls(io) => io.reset(),
         }
     }
 }

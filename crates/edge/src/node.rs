@@ -3,22 +3,29 @@
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use shikiri_evidence::OpenFault;
-use shikiri_partition::{Constants, Key, Limits, Rules};
-use shikiri_record::{Epoch, FillId, Mode, UnixMillis};
+use shikiri_partition::{Beginning, Class, Constants, Key, Limits, NotShared, Rules};
+use shikiri_record::{Epoch, FillId, Mode, NodeKey, Order, UnixMillis};
+use tokio::sync::watch;
 
 use crate::chain::Chain;
+use crate::change::ModeNotice;
+use crate::chronicle::Chronicle;
+use crate::closing::Closings;
 use crate::evidence::Evidence;
 use crate::flight::Flights;
+use crate::grants::Grants;
 use crate::lane::Lane;
+use crate::maintenance::Maintenance;
 use crate::meter::Meters;
 use crate::origin::{OriginFault, Pool};
-use crate::purge::{Purges, Standing};
+use crate::purge::Purges;
 use crate::remembered::Remembered;
-use crate::store::{Object, Store};
+use crate::store::Store;
 use crate::tls::Tenants;
 use crate::world::World;
 
@@ -81,6 +88,17 @@ impl std::str::FromStr for TrustedNetwork {
     }
 }
 
+/// What a node keeps across restarts.
+#[derive(Debug)]
+pub struct Kept {
+    /// What its timeline says that it begins with.
+    pub beginning: Beginning,
+    /// The timeline, for what comes.
+    pub chronicle: Chronicle,
+    /// Its own secret.
+    pub node_key: NodeKey,
+}
+
 /// Mode, rules and epoch as one value, read once when a request begins.
 #[derive(Debug)]
 pub struct Stance {
@@ -101,8 +119,17 @@ pub struct Node {
     /// The lanes of the workers that are there.
     lanes: Mutex<Vec<Weak<Lane>>>,
     stance: ArcSwap<Stance>,
-    /// Changes of the stance happen one after another.
-    changing: Mutex<()>,
+    /// Changes happen one after another (`crate::change`).
+    pub(crate) changing: Mutex<()>,
+    pub(crate) chronicle: Chronicle,
+    pub(crate) closings: Arc<Closings>,
+    pub(crate) grants: Grants,
+    pub(crate) modes: watch::Sender<Option<ModeNotice>>,
+    maintenance: ArcSwap<Maintenance>,
+    /// In milliseconds since 1970; 0 for no plan.
+    reopening: AtomicU64,
+    /// The same, of the last request; 0 for none.
+    last_request: AtomicU64,
     pub(crate) store: Store,
     pub(crate) flights: Arc<Flights>,
     pub(crate) remembered: Remembered,
@@ -110,6 +137,8 @@ pub struct Node {
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     started: UnixMillis,
+    /// How often the node has begun, and where the places of this run begin.
+    began: (u64, Order),
     connections: Arc<AtomicUsize>,
     requests: AtomicUsize,
     /// TLS handshakes that run.
@@ -140,6 +169,7 @@ pub(crate) struct Counters {
     pub(crate) gaps: AtomicU64,
     pub(crate) own: AtomicU64,
     pub(crate) abandoned: AtomicU64,
+    pub(crate) closed: AtomicU64,
 }
 
 pub(crate) fn count(counter: &AtomicU64) {
@@ -182,6 +212,8 @@ pub struct Counts {
     pub own: u64,
     /// Requests whose client had gone before there was an answer.
     pub abandoned: u64,
+    /// Shown the maintenance page.
+    pub closed: u64,
     /// Objects stored now.
     pub objects: u64,
     /// Bytes that they take.
@@ -195,7 +227,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 20] {
+    pub const fn named(&self) -> [(&'static str, u64); 21] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -214,6 +246,7 @@ impl Counts {
             ("gaps", self.gaps),
             ("own", self.own),
             ("abandoned", self.abandoned),
+            ("closed", self.closed),
             ("objects", self.objects),
             ("bytes", self.bytes),
             ("filling", self.filling),
@@ -222,7 +255,7 @@ impl Counts {
 }
 
 impl Node {
-    /// A node with these rules, in its first epoch, its store empty.
+    /// A node that keeps no timeline: open, in its first epoch, its store empty.
     #[must_use]
     pub fn new(
         config: Config,
@@ -230,24 +263,58 @@ impl Node {
         world: Arc<dyn World>,
         evidence: Evidence,
     ) -> Arc<Self> {
+        let mut secret = [0; 32];
+        for bytes in secret.chunks_exact_mut(8) {
+            bytes.copy_from_slice(&world.random().to_be_bytes());
+        }
+        let kept = Kept {
+            beginning: Beginning::anew(),
+            chronicle: Chronicle::none(),
+            node_key: NodeKey::new(secret),
+        };
+        Self::begin(config, rules, world, evidence, kept)
+    }
+
+    /// A node that goes on with what its timeline says. Its store is empty.
+    #[must_use]
+    pub fn begin(
+        config: Config,
+        rules: Rules,
+        world: Arc<dyn World>,
+        evidence: Evidence,
+        kept: Kept,
+    ) -> Arc<Self> {
+        let Kept {
+            beginning,
+            chronicle,
+            node_key,
+        } = kept;
         let constants = Constants::new(&config.name);
         let store = Store::new(rules.limits().store_bytes_max, world.random());
         Arc::new(Self {
             constants,
             config,
             stance: ArcSwap::from_pointee(Stance {
-                mode: Mode::Open,
+                mode: beginning.mode,
                 rules: Arc::new(rules),
-                epoch: Epoch(1),
+                epoch: beginning.epoch,
             }),
             changing: Mutex::new(()),
+            chronicle,
+            closings: Closings::new(),
+            grants: Grants::new(node_key.clone(), beginning.grants),
+            modes: watch::Sender::new(None),
+            maintenance: ArcSwap::from_pointee(Maintenance::of_our_own()),
+            reopening: AtomicU64::new(beginning.reopening.map_or(0, |at| at.0)),
+            last_request: AtomicU64::new(0),
             store,
             flights: Arc::new(Flights::new(world.random())),
             remembered: Remembered::new(world.random()),
-            purges: Purges::new(),
+            purges: Purges::new(beginning.marks, beginning.first, node_key),
             counters: Counters::default(),
             meters: Meters::default(),
             started: world.now(),
+            began: (beginning.boot, beginning.first),
             connections: Arc::default(),
             requests: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
@@ -292,6 +359,16 @@ impl Node {
         &self.config.name
     }
 
+    /// How often the node has begun to run, this time included.
+    pub(crate) const fn boot(&self) -> u64 {
+        self.began.0
+    }
+
+    /// Where the places of this run in the node's order begin.
+    pub(crate) const fn first_place(&self) -> Order {
+        self.began.1
+    }
+
     /// When it began.
     #[must_use]
     pub const fn started(&self) -> UnixMillis {
@@ -315,8 +392,13 @@ impl Node {
         self.world.now()
     }
 
+    /// A number that names something, and that nobody can guess.
+    pub(crate) fn random_id(&self) -> u128 {
+        (u128::from(self.world.random()) << 64) | u128::from(self.world.random())
+    }
+
     pub(crate) fn fill_id(&self) -> FillId {
-        FillId((u128::from(self.world.random()) << 64) | u128::from(self.world.random()))
+        FillId(self.random_id())
     }
 
     /// Has the end of these certificates among what is told of the node.
@@ -330,57 +412,70 @@ impl Node {
         self.tenants.get()?.first_end()
     }
 
-    /// Puts other rules in force. Requests that run keep theirs; what they fill under a meaning that
-    /// is gone is not stored.
-    pub fn reload(&self, rules: Rules) {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let Stance { mode, epoch, .. } = **self.stance.load();
-        self.store.resize(rules.limits().store_bytes_max);
-        self.stance.store(Arc::new(Stance {
-            mode,
-            rules: Arc::new(rules),
-            epoch,
-        }));
-        self.remembered.clear();
-        self.sweep();
+    /// Puts a stance in force. Whoever does holds the lock on changes.
+    pub(crate) fn put_stance(&self, stance: Stance) {
+        self.stance.store(Arc::new(stance));
     }
 
-    /// Raises the epoch: nothing that is stored, or being filled, can be named any more.
-    pub fn purge_all(&self) -> Epoch {
-        let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
-        let stance = self.stance.load_full();
-        let epoch = stance.epoch.next();
-        self.stance.store(Arc::new(Stance {
-            mode: stance.mode,
-            rules: Arc::clone(&stance.rules),
-            epoch,
-        }));
-        self.purges.purge_all();
-        self.remembered.clear();
-        self.sweep();
-        epoch
-    }
-
-    /// Purges every variant of a URI. Returns the URIs as keys hold them.
+    /// When the site is planned to open again.
     #[must_use]
-    pub fn purge(&self, uris: &[String]) -> usize {
-        for uri in uris {
-            self.purges.purge(uri);
-        }
-        let before = self.store.objects();
-        self.sweep();
-        before.saturating_sub(self.store.objects())
+    pub fn reopening(&self) -> Option<UnixMillis> {
+        let at = self.reopening.load(Ordering::SeqCst);
+        (at > 0).then_some(UnixMillis(at))
     }
 
-    /// Frees the memory of what can no longer be used.
-    fn sweep(&self) {
-        let stance = self.stance.load_full();
-        self.store.retain(|object| self.may_stay(&stance, object));
+    pub(crate) fn plan(&self, reopening: Option<UnixMillis>) {
+        let at = reopening.map_or(0, |at| at.0);
+        self.reopening.store(at, Ordering::SeqCst);
     }
 
-    fn may_stay(&self, stance: &Stance, object: &Object) -> bool {
-        in_force(stance, object.head().key())
-            && self.purges.standing(object.uri(), object.head().order()) != Standing::Dead
+    /// What a closed node shows.
+    pub(crate) fn maintenance(&self) -> Arc<Maintenance> {
+        self.maintenance.load_full()
+    }
+
+    /// Shows this while the site is closed, from now on.
+    pub fn show_when_closed(&self, maintenance: Maintenance) {
+        self.maintenance.store(Arc::new(maintenance));
+    }
+
+    /// Tells of every change of the mode, the last one at least.
+    #[must_use]
+    pub fn modes(&self) -> watch::Receiver<Option<ModeNotice>> {
+        self.modes.subscribe()
+    }
+
+    /// How many entries are not on the timeline yet.
+    #[must_use]
+    pub fn unwritten(&self) -> usize {
+        self.chronicle.unwritten()
+    }
+
+    /// A request has come.
+    pub(crate) fn note_request(&self) {
+        count(&self.counters.requests);
+        self.last_request.store(self.now().0, Ordering::Relaxed);
+    }
+
+    /// The sequence number of the next entry on the timeline.
+    pub(crate) fn next_entry(&self) -> u64 {
+        self.chronicle.next()
+    }
+
+    /// Stored objects.
+    pub(crate) fn stored(&self) -> usize {
+        self.store.objects()
+    }
+
+    /// When the last request came, if any has.
+    #[must_use]
+    pub fn last_request(&self) -> Option<UnixMillis> {
+        let at = self.last_request.load(Ordering::Relaxed);
+        (at > 0).then_some(UnixMillis(at))
+    }
+
+    pub(crate) fn clock_jump(&self) -> Option<Duration> {
+        self.world.clock_jump()
     }
 
     /// Counts a request in, unless too many run.
@@ -423,21 +518,6 @@ impl Node {
         window.1 <= limits.invalidations_per_second_max
     }
 
-    /// What must be looked at from time to time: whether the clock has jumped.
-    pub fn maintain(&self) {
-        if let Some(away) = self.world.clock_jump() {
-            #[cfg(feature = "seeded-faults")]
-            if shikiri_partition::fault::is(shikiri_partition::fault::Fault::JumpIgnored) {
-                return;
-            }
-            tracing::warn!(
-                away_ms = away.as_millis(),
-                "the clock jumped: everything stored is purged"
-            );
-            self.purge_all();
-        }
-    }
-
     /// A reading of the counts.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -461,11 +541,37 @@ impl Node {
             gaps: read(&c.gaps),
             own: read(&c.own),
             abandoned: read(&c.abandoned),
+            closed: read(&c.closed),
             objects: wide(self.store.objects()),
             bytes: self.store.bytes(),
             running: wide(self.requests.load(Ordering::Relaxed)),
             filling: wide(self.flights.count()),
         }
+    }
+}
+
+/// Whether what a running fill brings may be told to those who wait for it, and stored: its key can still
+/// be named, and its class is still shared in the mode in force. What a preview fills is the preview's.
+pub(crate) fn may_share(node: &Node, key: &Key) -> Result<(), NotShared> {
+    let stance = node.stance();
+    if !in_force(&stance, key) {
+        return Err(NotShared::RulesChanged);
+    }
+    let mode = match key.grant() {
+        Some(grant) => node.grants.mode_of(grant, node.now()),
+        None => stance.mode,
+    };
+    let mut classes = stance.rules.classes().iter();
+    let is_shared = |class: &Arc<Class>| class.digest == key.class() && class.is_shared_in(mode);
+    // Without its digest in the key, it is of no class that is known.
+    #[cfg(feature = "seeded-faults")]
+    if shikiri_partition::fault::is(shikiri_partition::fault::Fault::OldDigestServed) {
+        return Ok(());
+    }
+    if classes.any(is_shared) {
+        Ok(())
+    } else {
+        Err(NotShared::ModeLowered)
     }
 }
 

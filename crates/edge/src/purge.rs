@@ -1,221 +1,120 @@
-//! Purges and invalidations: marks that are checked on every hit.
+//! Purges and invalidations, as the requests of all threads see them: the marks, and the order.
 //!
-//! A purge does not search and delete: it marks a URI at a place in the node's order, and whatever
-//! was begun before that place is dead wherever it turns up, also a fill that is still running. So a
-//! purge is complete however many variants a URI has, and nothing comes back after it.
-//!
-//! Bounded: when there are too many marks, they are forgotten by raising a floor under everything
-//! older. That makes more stale, or dead, than was asked for, never less. Invalidations come from
-//! anybody who may send an unsafe method, so their overflow only makes stale.
+//! What a mark means is decided by `shikiri_partition::Marks`; this is its lock, and the counter that
+//! gives every fill and every mark its place. The counter of a later run of the node begins above those
+//! of all earlier ones, so that places can be compared across restarts.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{PoisonError, RwLock};
 
-use shikiri_record::Order;
-
-/// Bytes that the marks' URIs may take.
-const URI_BYTES_MAX: usize = 16 << 20;
-
-/// Marks kept at most, beside what their URIs take.
-const MARKS_MAX: usize = 65_536;
-
-/// What an object's place in the order means for it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Standing {
-    Live,
-    /// An unsafe method came after it was begun: the origin must be asked.
-    Stale,
-    /// A purge came after it was begun.
-    Dead,
-}
-
-#[derive(Clone, Copy, Default)]
-struct Mark {
-    purged: Option<Order>,
-    invalidated: Option<Order>,
-}
-
-#[derive(Default)]
-struct Marks {
-    by_uri: BTreeMap<Box<str>, Mark>,
-    uri_bytes: usize,
-}
-
-impl Marks {
-    fn is_full_for(&self, uri: &str) -> bool {
-        !self.by_uri.contains_key(uri)
-            && (self.by_uri.len() >= MARKS_MAX || self.uri_bytes + uri.len() > URI_BYTES_MAX)
-    }
-
-    fn retain(&mut self, keep: impl Fn(&Mark) -> bool) {
-        let bytes = &mut self.uri_bytes;
-        self.by_uri.retain(|uri, mark| {
-            let stays = keep(mark);
-            if !stays {
-                *bytes -= uri.len();
-            }
-            stays
-        });
-    }
-
-    fn of(&mut self, uri: &str) -> &mut Mark {
-        if !self.by_uri.contains_key(uri) {
-            self.uri_bytes += uri.len();
-        }
-        self.by_uri.entry(uri.into()).or_default()
-    }
-}
+use shikiri_partition::{Invalidation, Marked, Marks, Rules, Standing};
+use shikiri_record::{Digest, NodeKey, Order, PurgeTarget};
 
 /// All marks, and the order.
 pub(crate) struct Purges {
     next: AtomicU64,
     marks: RwLock<Marks>,
-    len: AtomicUsize,
-    dead_floor: AtomicU64,
-    stale_floor: AtomicU64,
+    /// Under which URIs that are not told are named.
+    key: NodeKey,
+    /// The newest mark: what began after it needs no look at the others.
+    newest: AtomicU64,
 }
 
 impl Purges {
-    pub(crate) fn new() -> Self {
+    /// With the marks that a timeline tells of, and this place as the first.
+    pub(crate) fn new(marks: Marks, first: Order, key: NodeKey) -> Self {
+        assert!(
+            marks.newest() < first,
+            "a node's places come after all marks that it knows of"
+        );
         Self {
-            next: AtomicU64::new(1),
-            marks: RwLock::default(),
-            len: AtomicUsize::new(0),
-            dead_floor: AtomicU64::new(0),
-            stale_floor: AtomicU64::new(0),
+            next: AtomicU64::new(first.0),
+            newest: AtomicU64::new(marks.newest().0),
+            marks: RwLock::new(marks),
+            key,
         }
     }
 
-    /// A place in the order, for a fill that begins now.
+    /// A place in the order, for a fill or a mark that begins now.
     pub(crate) fn place(&self) -> Order {
         Order(self.next.fetch_add(1, Ordering::SeqCst))
     }
 
-    /// What was begun at `order` for `uri` is worth now.
-    pub(crate) fn standing(&self, uri: &str, order: Order) -> Standing {
-        if order.0 <= self.dead_floor.load(Ordering::SeqCst) {
-            return Standing::Dead;
+    /// What an object is worth now.
+    pub(crate) fn standing(&self, object: &Marked<'_>) -> Standing {
+        if object.order.0 > self.newest.load(Ordering::SeqCst) {
+            return Standing::Live;
         }
-        let mark = if self.len.load(Ordering::SeqCst) == 0 {
-            None
-        } else {
-            let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
-            marks.by_uri.get(uri).copied()
-        };
-        match mark {
-            Some(Mark {
-                purged: Some(at), ..
-            }) if at > order => Standing::Dead,
-            Some(Mark {
-                invalidated: Some(at),
-                ..
-            }) if at > order => Standing::Stale,
-            _ if order.0 <= self.stale_floor.load(Ordering::SeqCst) => Standing::Stale,
-            _ => Standing::Live,
+        let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);
+        let uri_digest = self.digest_for(&marks, object.uri);
+        marks.standing(&Marked {
+            uri_digest,
+            ..*object
+        })
+    }
+
+    /// A URI's digest, when some marks are found by that alone.
+    pub(crate) fn digest_for(&self, marks: &Marks, uri: &str) -> Option<Digest> {
+        marks.name_nobody().then(|| self.key.uri_digest(uri))
+    }
+
+    /// A target as marks and the timeline name it.
+    pub(crate) fn untold(&self, target: &PurgeTarget, rules: &Rules) -> PurgeTarget {
+        match target {
+            PurgeTarget::Uri(uri) if rules.tells_of_somebody(uri) => {
+                PurgeTarget::UriDigest(self.key.uri_digest(uri))
+            }
+            target => target.clone(),
         }
     }
 
-    pub(crate) fn purge(&self, uri: &str) {
-        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        if marks.is_full_for(uri) {
-            self.dead_floor.store(self.place().0, Ordering::SeqCst);
-            marks.retain(|_| false);
-        }
-        marks.of(uri).purged = Some(self.place());
-        self.len.store(marks.by_uri.len(), Ordering::SeqCst);
+    /// Kills what the targets mean and what began before now. Returns the place from which on it holds.
+    pub(crate) fn purge(&self, targets: &[PurgeTarget]) -> Order {
+        self.mark(|marks, at| targets.iter().for_each(|target| marks.purge(target, at)))
     }
 
-    pub(crate) fn invalidate(&self, uri: &str) {
-        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        if marks.is_full_for(uri) {
-            self.stale_floor.store(self.place().0, Ordering::SeqCst);
-            marks.retain(|mark| mark.purged.is_some());
-        }
-        if marks.is_full_for(uri) {
-            // Full of purges: the floor has made this one stale, with all the others.
-            return;
-        }
-        marks.of(uri).invalidated = Some(self.place());
-        self.len.store(marks.by_uri.len(), Ordering::SeqCst);
+    pub(crate) fn invalidate(&self, what: &Invalidation) -> Order {
+        self.mark(|marks, at| marks.invalidate(what, at))
     }
 
-    /// Everything begun so far is dead.
-    pub(crate) fn purge_all(&self) {
+    fn mark(&self, mark: impl FnOnce(&mut Marks, Order)) -> Order {
         let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
-        self.dead_floor.store(self.place().0, Ordering::SeqCst);
-        marks.retain(|_| false);
-        self.len.store(0, Ordering::SeqCst);
+        // Under the lock: marks are made in the order of their places.
+        let at = self.place();
+        mark(&mut marks, at);
+        self.newest.store(marks.newest().0, Ordering::SeqCst);
+        at
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use shikiri_partition::Labels;
+
     use super::*;
 
     #[test]
     fn what_began_before_a_purge_is_dead_and_what_began_after_lives() {
-        let purges = Purges::new();
+        let purges = Purges::new(Marks::new(), Order(1), NodeKey::new([1; 32]));
+        let labels = Labels::default();
+        let standing = |order| {
+            purges.standing(&Marked {
+                uri: "http://a.test/x",
+                uri_digest: None,
+                labels: &labels,
+                order,
+            })
+        };
         let before = purges.place();
-        purges.purge("http://a.test/x");
+        let at = purges.purge(&[PurgeTarget::Uri("http://a.test/x".into())]);
         let after = purges.place();
-        assert_eq!(purges.standing("http://a.test/x", before), Standing::Dead);
-        assert_eq!(purges.standing("http://a.test/x", after), Standing::Live);
-        assert_eq!(purges.standing("http://a.test/y", before), Standing::Live);
-        purges.purge_all();
-        assert_eq!(purges.standing("http://a.test/y", after), Standing::Dead);
+        assert!(before < at && at < after);
         assert_eq!(
-            purges.standing("http://a.test/y", purges.place()),
-            Standing::Live
+            [before, after].map(standing),
+            [Standing::Dead, Standing::Live]
         );
-    }
-
-    #[test]
-    fn an_invalidation_makes_stale_and_does_not_undo_a_purge() {
-        let purges = Purges::new();
-        let before = purges.place();
-        purges.invalidate("u");
-        assert_eq!(purges.standing("u", before), Standing::Stale);
-        purges.purge("u");
-        purges.invalidate("u");
-        assert_eq!(purges.standing("u", before), Standing::Dead);
-    }
-
-    #[test]
-    fn too_many_purges_kill_more_never_less() {
-        let purges = Purges::new();
-        let before = purges.place();
-        for n in 0..=MARKS_MAX {
-            purges.purge(&n.to_string());
-        }
-        assert_eq!(purges.standing("0", before), Standing::Dead);
-        assert_eq!(purges.standing("never marked", before), Standing::Dead);
-        assert_eq!(
-            purges.standing("never marked", purges.place()),
-            Standing::Live
-        );
-    }
-
-    #[test]
-    fn too_many_invalidations_make_stale_and_forget_no_purge() {
-        let purges = Purges::new();
-        let before = purges.place();
-        purges.purge("purged");
-        let long = "x".repeat(8 << 10);
-        for n in 0..5000 {
-            purges.invalidate(&format!("{long}{n}"));
-        }
-        assert_eq!(purges.standing("purged", before), Standing::Dead);
-        assert_eq!(purges.standing("never marked", before), Standing::Stale);
-        assert_eq!(
-            purges.standing("never marked", purges.place()),
-            Standing::Live
-        );
-        let marks = purges.marks.read().unwrap();
-        assert!(marks.uri_bytes <= URI_BYTES_MAX);
-        assert_eq!(
-            marks.uri_bytes,
-            marks.by_uri.keys().map(|uri| uri.len()).sum::<usize>()
-        );
+        purges.purge(&[PurgeTarget::All]);
+        assert_eq!(standing(after), Standing::Dead);
+        assert_eq!(standing(purges.place()), Standing::Live);
     }
 }

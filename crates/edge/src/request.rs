@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
-    Personal, Refused, RequestHead, Reuse, Scheme, Sharing, Under, invalidated_by,
+    Personal, Refused, RequestHead, Reuse, Scheme, Sharing, Standing, Under, invalidated_by,
 };
 use shikiri_record::Outcome;
 use tokio::sync::oneshot;
@@ -23,10 +24,10 @@ use crate::body::OutBody;
 use crate::connection::{Connection, Turn};
 use crate::fill::{self, Led, Relayed};
 use crate::flight::{self, Joined};
+use crate::gate::{self, Through};
 use crate::incoming::Incoming;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
-use crate::purge::Standing;
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot};
 use crate::store::Object;
 
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     request: Request<Incoming>,
 ) -> Response<Served> {
     let node = worker.node();
-    count(&node.counters.requests);
+    node.note_request();
     // Listen: what the guard refused never becomes a request.
     if let Some(why) = turn.refused() {
         return Served::own(node, refusal(node, why), turn, None);
@@ -48,15 +49,28 @@ pub(crate) async fn serve(
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
         return Served::own(node, refusal(node, Refused::Busy), turn, None);
     };
+    let is_head = request.method() == Method::HEAD;
+    let (mut parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let token = gate::take_token(&mut parts.headers);
+    if gate::is_for_preview(&parts) {
+        let page = gate::preview(node, &parts.method, body).await;
+        return Served::own(node, headed(page, is_head), turn, Some(permit));
+    }
+    // Gate: before anything is looked up, and with nothing waited for since the stance.
+    let shown = (token.as_ref(), has_body);
+    let Some(through) = gate::stand(node, connection, &stance, &parts, shown) else {
+        let page = headed(gate::maintenance(node, has_body), is_head);
+        return Served::own(node, page, turn, Some(permit));
+    };
+    let exposed = connection.expose(&through, parts.version);
     // Slot: no evidence, no bytes.
     let slot = match Slot::of(worker, connection, &stance) {
         Ok(slot) => slot,
         Err(why) => return Served::own(node, refusal(node, why), turn, Some(permit)),
     };
-    let is_head = request.method() == Method::HEAD;
-    let (mut parts, body) = request.into_parts();
     if let Some(answer) = max_forwards(&mut parts, node) {
-        return slot.serve(answer, turn, permit);
+        return slot.serve(answer, turn, permit, exposed);
     }
     let heard = Heard {
         worker,
@@ -64,7 +78,8 @@ pub(crate) async fn serve(
         turn: &turn,
         stance: &stance,
         slot: &slot,
-        has_body: !body.is_end_stream(),
+        through,
+        has_body,
         parts,
     };
     let began = Instant::now();
@@ -76,7 +91,18 @@ pub(crate) async fn serve(
     if is_head {
         answer = answer.head_alone();
     }
-    slot.serve(answer, turn, permit)
+    slot.serve(answer, turn, permit, exposed)
+}
+
+/// A page of the node's own; `HEAD` has no body.
+fn headed(page: Response<Own>, is_head: bool) -> Response<Own> {
+    page.map(|body| {
+        if is_head {
+            Own::new(Bytes::new())
+        } else {
+            body
+        }
+    })
 }
 
 fn refuse(node: &Node, why: Refused) -> Answer {
@@ -96,6 +122,7 @@ struct Heard<'a> {
     turn: &'a Turn,
     stance: &'a Arc<Stance>,
     slot: &'a Slot,
+    through: Through,
     /// Whether a body follows, said or unsaid.
     has_body: bool,
     parts: Parts,
@@ -139,14 +166,19 @@ impl Heard<'_> {
         }
         // Classify: the default is personal.
         let under = Under {
-            mode: self.slot.mode(),
+            mode: self.slot.mode(self.through.mode),
             epoch: self.stance.epoch,
-            grant: None,
+            grant: self.through.grant,
         };
         let rules = &self.stance.rules;
         let classified = rules.classify(&head, under);
         let asked = Asked {
-            facts: Facts::of(node.evidence().key(), rules.session(), &head),
+            facts: Facts::of(
+                node.evidence().key(),
+                rules.session(),
+                &head,
+                self.through.grant,
+            ),
             scheme: head.scheme,
             worker: self.worker,
             connection: self.connection,
@@ -292,7 +324,7 @@ impl Asked<'_> {
 
     fn judge(&self, sharing: &Sharing, object: Arc<Object>) -> Found {
         let node = self.worker.node();
-        let invalidated = match node.purges.standing(object.uri(), object.head().order()) {
+        let invalidated = match node.purges.standing(&object.marked()) {
             Standing::Dead => {
                 node.store.remove(sharing.key());
                 return Found::Absent;
@@ -715,7 +747,7 @@ fn invalidate(
     };
     for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
         if node.may_invalidate(stance.rules.limits()) {
-            node.purges.invalidate(&invalidation.uri);
+            node.purges.invalidate(&invalidation);
         } else {
             count(&node.counters.invalidations_dropped);
         }

@@ -28,7 +28,7 @@ use shikiri_record::{
 use tokio::sync::mpsc;
 
 use crate::body::{BodyFault, OutBody};
-use crate::connection::{Connection, Turn};
+use crate::connection::{Connection, Exposed, Turn};
 use crate::evidence::OnFull;
 use crate::lane::{Lane, Owed};
 use crate::node::{Node, RequestPermit, Stance, Worker, count};
@@ -46,14 +46,19 @@ pub(crate) struct Facts {
 }
 
 impl Facts {
-    pub(crate) fn of(key: &TagKey, session: &Session, head: &RequestHead<'_>) -> Self {
+    pub(crate) fn of(
+        key: &TagKey,
+        session: &Session,
+        head: &RequestHead<'_>,
+        grant: Option<GrantId>,
+    ) -> Self {
         let viewer = Viewer::of(session, head, head.certificate.as_ref());
         Self {
             method: method_name(head.method),
             target: head.target_tag(key),
             viewer: viewer.map(|viewer| viewer.tag(key)),
             class: None,
-            grant: None,
+            grant,
         }
     }
 }
@@ -191,9 +196,9 @@ impl Slot {
         })
     }
 
-    /// The mode that its request is answered in. Without rows, nothing is shared.
-    pub(crate) fn mode(&self) -> Mode {
-        let mode = self.rows.stance.mode;
+    /// The mode that its request is answered in, where the gate gave this one. Without rows, nothing is
+    /// shared.
+    pub(crate) fn mode(&self, mode: Mode) -> Mode {
         match self.space {
             Some(_) => mode,
             None => mode.min(Mode::Pass),
@@ -222,6 +227,7 @@ impl Slot {
         answer: Answer,
         turn: Turn,
         permit: RequestPermit,
+        exposed: Exposed,
     ) -> Response<Served> {
         self.is_spent = true;
         let (response, shown) = match answer {
@@ -234,6 +240,7 @@ impl Slot {
         response.map(|body| Served {
             body: Content::Shown(body),
             ending,
+            exposed: Some(exposed),
             _held: (turn, Some(permit)),
         })
     }
@@ -411,6 +418,8 @@ impl Drop for Ending {
 pub(crate) struct Served {
     body: Content,
     ending: Option<Ending>,
+    /// What a closing cuts, until its last byte has left.
+    exposed: Option<Exposed>,
     // Held until the last byte has left: a response being sent is a request being answered.
     _held: (Turn, Option<RequestPermit>),
 }
@@ -432,6 +441,7 @@ impl Served {
         response.map(|Own(words)| Self {
             body: Content::Own(words),
             ending: None,
+            exposed: None,
             _held: (turn, permit),
         })
     }
@@ -452,7 +462,13 @@ impl Body for Served {
             }
             Content::Shown(body) => body,
         };
-        let frame = Pin::new(body).poll_frame(cx);
+        let frame = Pin::new(&mut *body).poll_frame(cx);
+        if let Poll::Ready(Some(Err(_))) = &frame
+            && body.size_hint().exact().is_none()
+            && let Some(exposed) = &self.exposed
+        {
+            exposed.breaks_off();
+        }
         if let Some(ending) = &mut self.ending {
             match &frame {
                 Poll::Ready(Some(Ok(frame))) => {

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
-use shikiri_partition::{Admitted, Key};
+use shikiri_partition::{Admitted, Key, Marked};
 
 use crate::body::{Growing, OutBody};
 
@@ -61,8 +61,14 @@ impl Object {
         &self.head
     }
 
-    pub(crate) fn uri(&self) -> &str {
-        &self.uri
+    /// What purges are held against.
+    pub(crate) fn marked(&self) -> Marked<'_> {
+        Marked {
+            uri: &self.uri,
+            uri_digest: None,
+            labels: self.head.labels(),
+            order: self.head.order(),
+        }
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -83,7 +89,8 @@ impl Object {
         }
     }
 
-    fn weight(&self) -> u64 {
+    /// Bytes that it takes in memory.
+    pub(crate) fn weight(&self) -> u64 {
         // The entry itself: key handle, value handle, the cache's own links.
         const ENTRY: usize = 128;
         let fixed = self.head.weight() + self.uri.len() + size_of::<Self>() + ENTRY;
@@ -152,6 +159,13 @@ impl Store {
     /// Removes what nobody can name or use any more. Purges do not rely on it: it frees memory.
     pub(crate) fn retain(&self, keep: impl Fn(&Object) -> bool) {
         self.cache.retain(|_, object| keep(object));
+    }
+
+    /// Looks at every object.
+    pub(crate) fn each(&self, mut look: impl FnMut(&Object)) {
+        for (_, object) in self.cache.iter() {
+            look(&object);
+        }
     }
 
     /// Changes the bound; what is over it is evicted.

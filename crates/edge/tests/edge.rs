@@ -328,7 +328,7 @@ async fn purges_are_complete_and_hold_for_running_fills() {
     node.get("/a.css", "").await;
     node.get("/a.css", "Accept-Encoding: gzip\r\n").await;
     assert_eq!(node.asked(), 2);
-    assert_eq!(node.node.purge(&["http://site.test/a.css".into()]), 2);
+    assert_eq!(node.purge(&["http://site.test/a.css"]), 2);
     let running = tokio::spawn({
         let mut client = node.client();
         async move {
@@ -338,7 +338,7 @@ async fn purges_are_complete_and_hold_for_running_fills() {
     });
     tokio::time::sleep(500 * MS).await;
     assert_eq!(node.asked(), 3);
-    assert_eq!(node.node.purge(&["http://site.test/a.css".into()]), 0);
+    assert_eq!(node.purge(&["http://site.test/a.css"]), 0);
     running.await.unwrap();
     node.get("/a.css", "").await;
     assert!(
@@ -346,7 +346,7 @@ async fn purges_are_complete_and_hold_for_running_fills() {
         "a fill that began before the purge is not stored after it"
     );
     let before = node.asked();
-    node.node.purge_all();
+    node.purge_all();
     node.get("/a.css", "").await;
     assert!(node.asked() > before);
 }
@@ -355,10 +355,10 @@ async fn purges_are_complete_and_hold_for_running_fills() {
 async fn a_reload_kills_what_was_stored_under_another_meaning() {
     let node = TestNode::new(PAGES, |_| reply(CSS, "body{}"));
     node.get("/a", "").await;
-    node.node.reload(rules(PAGES));
+    node.reload(rules(PAGES));
     node.get("/a", "").await;
     assert_eq!(node.asked(), 1, "the same meaning: nothing is lost");
-    node.node.reload(rules(
+    node.reload(rules(
         &PAGES.replace("statuses = [200, 404]", "statuses = [200]"),
     ));
     node.get("/a", "").await;

@@ -25,6 +25,7 @@ use crate::classify::Requester;
 use crate::directives::{Instructions, is_tchar};
 use crate::freshness::{Freshness, imf_fixdate, one_date};
 use crate::key::{AcceptEncoding, Begun, Key};
+use crate::labels::Labels;
 use crate::reason::NotShared;
 use crate::rules::{Class, To};
 use crate::{hop, mint, sniff};
@@ -98,6 +99,8 @@ struct Head {
     status: StatusCode,
     /// What leaves with a shared copy.
     headers: HeaderMap,
+    /// What it may be purged together with.
+    labels: Labels,
     found: Found,
     object_bytes_max: u64,
     /// What a cache beyond us must keep apart, whatever the origin says.
@@ -209,6 +212,7 @@ impl Fill {
             refreshed: None,
             begun: self.begun,
             status,
+            labels: Labels::of(&headers),
             headers: of_the_page(headers.clone(), now),
             found,
             object_bytes_max: self.class.object_bytes_max,
@@ -276,6 +280,8 @@ impl Fill {
             refreshed: Some(self.begun.id),
             begun: self.begun,
             status: stored.0.status,
+            // The body is still the one that came with those.
+            labels: stored.0.labels.with(&Labels::of(headers)),
             headers: merged,
             found,
             object_bytes_max: self.class.object_bytes_max,
@@ -485,6 +491,12 @@ impl Admitted {
         self.0.begun.order
     }
 
+    /// What it may be purged together with.
+    #[must_use]
+    pub fn labels(&self) -> &Labels {
+        &self.0.labels
+    }
+
     /// When its fill, or the one that last confirmed it, began.
     #[must_use]
     pub fn begun_at(&self) -> UnixMillis {
@@ -541,7 +553,12 @@ impl Admitted {
             .sum();
         let essence = self.0.found.essence.as_ref().map_or(0, String::len);
         // Two counts of the shared allocation.
-        size_of::<Head>() + 2 * size_of::<usize>() + headers + essence + self.0.key.weight()
+        size_of::<Head>()
+            + 2 * size_of::<usize>()
+            + headers
+            + essence
+            + self.0.labels.weight()
+            + self.0.key.weight()
     }
 
     /// The stored body's length, in bytes, if it was declared.

@@ -14,7 +14,7 @@ use crate::identity;
 use crate::key::{AcceptEncoding, Key};
 use crate::pass::Pass;
 use crate::reason::{Personal, Refused};
-use crate::request::{RequestHead, Scheme};
+use crate::request::RequestHead;
 use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
 use crate::viewer;
 
@@ -126,41 +126,6 @@ impl Rules {
             class: Arc::clone(class),
             requester,
         })
-    }
-
-    /// The URIs under which a purge of `url` finds objects: as given, and as the key of each class
-    /// that could claim it holds it.
-    ///
-    /// # Errors
-    /// When `url` is no absolute `http` or `https` URL.
-    pub fn purge_uris(&self, url: &str) -> Result<Vec<String>, String> {
-        let wrong =
-            |why: &str| format!("`{url}` cannot be purged: {why}; write `http://host/path?query`");
-        let uri: http::Uri = url.parse().map_err(|_| wrong("it is no URL"))?;
-        let scheme = match uri.scheme_str() {
-            Some("http") => Scheme::Http,
-            Some("https") => Scheme::Https,
-            _ => return Err(wrong("it does not begin with http:// or https://")),
-        };
-        let mut headers = http::HeaderMap::new();
-        let host = uri.authority().map(|a| a.as_str()).unwrap_or_default();
-        let host = HeaderValue::from_str(host).map_err(|_| wrong("its host is no host"))?;
-        headers.insert(http::header::HOST, host);
-        let head = RequestHead::parse(scheme, http::Version::HTTP_11, &Method::GET, &uri, &headers)
-            .map_err(|why| wrong(why.name()))?;
-        let mut uris = vec![head.uri()];
-        for class in self
-            .classes
-            .iter()
-            .filter(|class| class.matches.matches(&head))
-        {
-            if let Ok(target) = target(class, &head) {
-                uris.push(format!("{}://{}{target}", scheme.as_str(), head.authority));
-            }
-        }
-        uris.sort();
-        uris.dedup();
-        Ok(uris)
     }
 
     /// The class that claims a request, or why none may.

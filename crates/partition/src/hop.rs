@@ -9,7 +9,7 @@ use http::header::{
 };
 use http::{HeaderMap, HeaderName};
 
-use crate::mint;
+use crate::{labels, mint};
 
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
@@ -262,8 +262,10 @@ pub(crate) fn is_of_a_response_head_alone(name: &HeaderName) -> bool {
 /// Response headers that a cache or gateway before us would take for its own, with `Alt-Svc`, which
 /// leads around the edge, and what is between the origin and us.
 pub(crate) fn speaks_to_caches_before_us(name: &HeaderName) -> bool {
+    let is_tags = labels::names_tags(name);
     let name = name.as_str();
-    name.starts_with("surrogate-")
+    is_tags
+        || name.starts_with("surrogate-")
         || name.starts_with("x-accel-")
         || name.starts_with("shikiri-")
         || name == "alt-svc"
@@ -275,64 +277,67 @@ pub(crate) fn speaks_to_caches_before_us(name: &HeaderName) -> bool {
 /// Response headers that do not speak of the page and so do not leave with a shared copy:
 /// reporting, tracing, surrogate and internal ones, and `Alt-Svc`, which leads around the edge.
 pub(crate) fn is_not_of_the_page(name: &HeaderName) -> bool {
+    let is_tags = labels::names_tags(name);
     let name = name.as_str();
-    matches!(
-        name,
-        "set-cookie"
-            | "set-cookie2"
-            | "alt-svc"
-            | "report-to"
-            | "reporting-endpoints"
-            | "nel"
-            | "server-timing"
-            | "traceparent"
-            | "tracestate"
-            | "baggage"
-            | "x-request-id"
-            | "x-correlation-id"
-            | "x-trace-id"
-            | "x-amzn-trace-id"
-            | "x-amzn-requestid"
-            | "x-amz-request-id"
-            | "x-amz-id-2"
-            | "x-cloud-trace-context"
-            | "request-id"
-            | "x-runtime"
-            | "x-response-time"
-            | "x-process-time"
-            | "x-request-start"
-            | "x-envoy-upstream-service-time"
-            | "x-cache"
-            | "x-cache-hits"
-            | "x-served-by"
-            | "x-varnish"
-            | "x-timer"
-            | "x-backend"
-            | "x-backend-server"
-            | "x-real-ip"
-            | "cf-ray"
-            | "cf-cache-status"
-            | "x-debug-token"
-            | "x-debug-token-link"
-            | "age"
-            | "connection"
-            | "keep-alive"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "proxy-authentication-info"
-            | "proxy-connection"
-            | "te"
-            | "trailer"
-            | "transfer-encoding"
-            | "upgrade"
-            | "authentication-info"
-            | "www-authenticate"
-            | "clear-site-data"
-            | "cache-status"
-            | "proxy-status"
-            | "via"
-            | "cdn-loop"
-    ) || name.starts_with("surrogate-")
+    is_tags
+        || matches!(
+            name,
+            "set-cookie"
+                | "set-cookie2"
+                | "alt-svc"
+                | "report-to"
+                | "reporting-endpoints"
+                | "nel"
+                | "server-timing"
+                | "traceparent"
+                | "tracestate"
+                | "baggage"
+                | "x-request-id"
+                | "x-correlation-id"
+                | "x-trace-id"
+                | "x-amzn-trace-id"
+                | "x-amzn-requestid"
+                | "x-amz-request-id"
+                | "x-amz-id-2"
+                | "x-cloud-trace-context"
+                | "request-id"
+                | "x-runtime"
+                | "x-response-time"
+                | "x-process-time"
+                | "x-request-start"
+                | "x-envoy-upstream-service-time"
+                | "x-cache"
+                | "x-cache-hits"
+                | "x-served-by"
+                | "x-varnish"
+                | "x-timer"
+                | "x-backend"
+                | "x-backend-server"
+                | "x-real-ip"
+                | "cf-ray"
+                | "cf-cache-status"
+                | "x-debug-token"
+                | "x-debug-token-link"
+                | "age"
+                | "connection"
+                | "keep-alive"
+                | "proxy-authenticate"
+                | "proxy-authorization"
+                | "proxy-authentication-info"
+                | "proxy-connection"
+                | "te"
+                | "trailer"
+                | "transfer-encoding"
+                | "upgrade"
+                | "authentication-info"
+                | "www-authenticate"
+                | "clear-site-data"
+                | "cache-status"
+                | "proxy-status"
+                | "via"
+                | "cdn-loop"
+        )
+        || name.starts_with("surrogate-")
         || name.starts_with("x-accel-")
         || name.starts_with("x-b3-")
         || name.starts_with("x-forwarded-")

@@ -8,19 +8,29 @@ use http::header::{CONTENT_LOCATION, LOCATION};
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::classify::target;
+use crate::labels::groups_invalidated;
 use crate::request::{RequestHead, normal_authority};
 use crate::rules::Rules;
 
-/// A URI whose stored objects are stale from now on: in the form of [`Key::uri`](crate::Key::uri).
+/// What is stale from now on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Invalidation {
-    /// Scheme, authority, path and query.
-    pub uri: String,
+pub enum Invalidation {
+    /// What is stored for a URI, in the form of [`Key::uri`](crate::Key::uri).
+    Uri(String),
+    /// What is stored of a group (RFC 9875).
+    Group {
+        /// The group.
+        group: String,
+        /// Of this origin alone: scheme and authority.
+        origin: String,
+    },
 }
 
-/// The URIs that a response to a request invalidates: the target's, and those of `Location` and
-/// `Content-Location` when they are of the same origin. None for a safe method or an error. Each comes
-/// as it was named and, where a class keeps only part of the query, as that class's keys name it.
+/// What a response to a request invalidates. URIs: the target's, and those of `Location` and
+/// `Content-Location` when they are of the same origin; none for an error. Each comes as it was named and,
+/// where a class keeps only part of the query, as that class's keys name it. Groups: those that
+/// `Cache-Group-Invalidation` names (RFC 9875 3), whatever the status, since the origin says so itself.
+/// Nothing for a safe method.
 #[must_use]
 pub fn invalidated_by(
     rules: &Rules,
@@ -28,9 +38,18 @@ pub fn invalidated_by(
     status: StatusCode,
     headers: &HeaderMap,
 ) -> Vec<Invalidation> {
-    // RFC 9111 4.4: "a non-error response is one with a 2xx or 3xx status code".
-    if is_safe(head.method) || !(status.is_success() || status.is_redirection()) {
+    if is_safe(head.method) {
         return Vec::new();
+    }
+    let origin = format!("{}://{}", head.scheme.as_str(), head.authority);
+    let groups = groups_invalidated(headers).into_iter();
+    let groups = groups.map(|group| Invalidation::Group {
+        group,
+        origin: origin.clone(),
+    });
+    // RFC 9111 4.4: "a non-error response is one with a 2xx or 3xx status code".
+    if !(status.is_success() || status.is_redirection()) {
+        return groups.collect();
     }
     let mut targets = vec![head.target()];
     let named = headers
@@ -45,14 +64,13 @@ pub fn invalidated_by(
     let mut invalidations = Vec::new();
     for target in targets {
         for uri in uris(rules, head, &target) {
-            if !invalidations
-                .iter()
-                .any(|known: &Invalidation| known.uri == uri)
-            {
-                invalidations.push(Invalidation { uri });
+            let invalidation = Invalidation::Uri(uri);
+            if !invalidations.contains(&invalidation) {
+                invalidations.push(invalidation);
             }
         }
     }
+    invalidations.extend(groups);
     invalidations
 }
 
@@ -201,7 +219,10 @@ mod tests {
         let status = StatusCode::from_u16(status).unwrap();
         invalidated_by(&rules, &head, status, &headers)
             .into_iter()
-            .map(|i| i.uri)
+            .map(|invalidation| match invalidation {
+                Invalidation::Uri(uri) => uri,
+                Invalidation::Group { group, origin } => format!("{group} of {origin}"),
+            })
             .collect()
     }
 
@@ -267,6 +288,25 @@ mod tests {
                 assert_eq!(got, all, "{field}: {reference}");
             }
         }
+    }
+
+    #[test]
+    fn groups_are_invalidated_by_unsafe_methods_whatever_the_status() {
+        let fields = [
+            ("cache-group-invalidation", "\"a\", \"b\";x"),
+            ("cache-group-invalidation", "\"c\""),
+        ];
+        let groups = ["a", "b", "c"].map(|group| format!("{group} of http://shop.test"));
+        assert_eq!(invalidated("POST", "/a", 500, &fields), groups);
+        assert_eq!(invalidated("POST", "/a", 200, &fields)[1..], groups);
+        for method in ["GET", "HEAD", "OPTIONS", "QUERY"] {
+            // RFC 9875 3: it must be ignored.
+            assert!(
+                invalidated(method, "/a", 200, &fields).is_empty(),
+                "{method}"
+            );
+        }
+        assert!(invalidated("POST", "/a", 500, &[("cache-group-invalidation", "a")]).is_empty());
     }
 
     #[test]

@@ -25,6 +25,8 @@ mod hop;
 mod identity;
 mod invalidate;
 mod key;
+mod labels;
+mod marks;
 mod mint;
 mod pass;
 pub mod policy;
@@ -33,6 +35,8 @@ mod request;
 mod respond;
 mod rules;
 mod sniff;
+mod state;
+mod targets;
 mod viewer;
 
 pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
@@ -43,6 +47,8 @@ pub use freshness::Reuse;
 pub use gate::{Exceptions, Gate, gate};
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
+pub use labels::Labels;
+pub use marks::{Marked, Marks, Standing};
 pub use pass::{
     Hop, Pass, PassRequest, keep_of_interim, keep_request_trailers, keep_response_trailers,
     leave_as_private,
@@ -54,6 +60,7 @@ pub use rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern,
 };
+pub use state::{Beginning, GRANTS_MAX, Knowledge, State};
 pub use viewer::Viewer;
 
 /// Whether this build can be made to misbehave on purpose. The `shikiri` binary does not compile

@@ -4,6 +4,7 @@
 //! bytes: `("ab", "c")` and `("a", "bc")` differ.
 
 use std::fmt;
+use std::str::FromStr;
 
 /// A BLAKE3 digest of canonical bytes.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -38,6 +39,24 @@ impl fmt::Display for Digest {
     }
 }
 
+impl From<blake3::Hash> for Digest {
+    fn from(hash: blake3::Hash) -> Self {
+        Self(*hash.as_bytes())
+    }
+}
+
+impl FromStr for Digest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = || format!("`{text}` is no digest: write its 64 hexadecimal digits");
+        let hash = blake3::Hash::from_hex(text).map_err(|_| wrong())?;
+        Ok(hash.into())
+    }
+}
+
+crate::text_form::serde_as_text!(Digest);
+
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for byte in self.0.iter().take(6) {
@@ -58,6 +77,16 @@ macro_rules! digest_of {
                 self.0.fmt(f)
             }
         }
+
+        impl FromStr for $name {
+            type Err = String;
+
+            fn from_str(text: &str) -> Result<Self, String> {
+                text.parse().map(Self)
+            }
+        }
+
+        crate::text_form::serde_as_text!($name);
     };
 }
 

@@ -1,18 +1,19 @@
 //! Preview grants: who may see a site in another mode than the one that it is in, and for how long.
 //!
 //! A [`Grant`] is a fact and stands in the timeline; knowing it opens nothing. What opens a gate is the
-//! [`GrantToken`] that was made for it under the node's [`GrantKey`]. Neither key nor token prints.
+//! [`GrantToken`] that was made for it under the node's [`NodeKey`]. Neither key nor token prints.
 
 use std::fmt;
 use std::time::Duration;
 
-use crate::{GrantId, Mode, UnixMillis};
+use crate::{Digest, GrantId, Mode, UnixMillis};
 
 /// No grant lives longer: a day.
 pub const GRANT_TIME_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Lets its bearer see the site in `mode` while the site itself is in a lower one.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Grant {
     /// Names it, in keys and in the timeline.
     pub id: GrantId,
@@ -34,11 +35,11 @@ impl Grant {
     }
 }
 
-/// The secret under which grants are signed.
+/// A node's own secret: grants are signed under it, and URLs that name somebody are named under it.
 #[derive(Clone)]
-pub struct GrantKey([u8; 32]);
+pub struct NodeKey([u8; 32]);
 
-impl GrantKey {
+impl NodeKey {
     /// A key from 32 random bytes.
     #[must_use]
     pub const fn new(bytes: [u8; 32]) -> Self {
@@ -65,6 +66,14 @@ impl GrantKey {
         }
     }
 
+    /// Names a URI without telling it.
+    #[must_use]
+    pub fn uri_digest(&self, uri: &str) -> Digest {
+        let mut hasher = blake3::Hasher::new_keyed(&self.0);
+        hasher.update(b"shikiri uri 1\n").update(uri.as_bytes());
+        Digest::from(hasher.finalize())
+    }
+
     /// Whether a token was made for a grant under this key. Takes the same time whatever differs.
     #[must_use]
     pub fn signed(&self, grant: &Grant, token: &GrantToken) -> bool {
@@ -73,9 +82,9 @@ impl GrantKey {
     }
 }
 
-impl fmt::Debug for GrantKey {
+impl fmt::Debug for NodeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("GrantKey(…)")
+        f.write_str("NodeKey(…)")
     }
 }
 
@@ -141,11 +150,11 @@ mod tests {
 
     #[test]
     fn a_token_opens_the_grant_that_it_was_made_for_and_no_other() {
-        let key = GrantKey::new([1; 32]);
+        let key = NodeKey::new([1; 32]);
         let token = key.sign(&grant());
         let read = GrantToken::parse(&token.reveal()).expect("a token");
         assert!(key.signed(&grant(), &read));
-        assert!(!GrantKey::new([2; 32]).signed(&grant(), &read));
+        assert!(!NodeKey::new([2; 32]).signed(&grant(), &read));
         let changes: [fn(&mut Grant); 5] = [
             |g| g.id = GrantId(8),
             |g| g.name.push('x'),
@@ -158,12 +167,29 @@ mod tests {
             change(&mut other);
             assert!(!key.signed(&other, &read), "change {n}");
         }
-        assert_eq!(format!("{token:?} {key:?}"), "GrantToken(…) GrantKey(…)");
+        assert_eq!(format!("{token:?} {key:?}"), "GrantToken(…) NodeKey(…)");
+    }
+
+    #[test]
+    fn a_uri_is_named_under_the_nodes_own_key() {
+        let (one, two) = (NodeKey::new([1; 32]), NodeKey::new([2; 32]));
+        assert_eq!(
+            one.uri_digest("http://a.test/"),
+            one.uri_digest("http://a.test/")
+        );
+        assert_ne!(
+            one.uri_digest("http://a.test/"),
+            one.uri_digest("http://a.test/x")
+        );
+        assert_ne!(
+            one.uri_digest("http://a.test/"),
+            two.uri_digest("http://a.test/")
+        );
     }
 
     #[test]
     fn what_is_no_token_is_none() {
-        let text = GrantKey::new([1; 32]).sign(&grant()).reveal();
+        let text = NodeKey::new([1; 32]).sign(&grant()).reveal();
         for (case, text) in [
             ("nothing", String::new()),
             ("no signature", text.split('.').next().unwrap_or("").into()),

@@ -15,9 +15,11 @@ mod mode;
 mod policy_text;
 mod row;
 mod tag;
+mod text_form;
+mod timeline;
 
 pub use digest::{Canonical, ClassDigest, Digest, RulesDigest};
-pub use grant::{GRANT_TIME_MAX, Grant, GrantKey, GrantToken};
+pub use grant::{GRANT_TIME_MAX, Grant, GrantToken, NodeKey};
 pub use id::{Epoch, FillId, GrantId, Order};
 pub use instant::UnixMillis;
 pub use mode::Mode;
@@ -27,3 +29,7 @@ pub use row::{
     ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, STANCE_BYTES, StanceRow,
 };
 pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};
+pub use timeline::{
+    Actor, Alarm, ENTRY_BYTES_MAX, ENTRY_TEXT_BYTES_MAX, Entry, EntryFault, PurgeTarget, Status,
+    TIMELINE_VERSION, What,
+};

@@ -33,6 +33,8 @@ impl Mode {
     }
 }
 
+crate::text_form::serde_as_text!(Mode);
+
 impl fmt::Display for Mode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.name())

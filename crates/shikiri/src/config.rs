@@ -13,14 +13,17 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer};
 use shikiri_edge::TrustedNetwork;
+use shikiri_partition::policy;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::evidence::EvidenceSection;
+use crate::hook::Hook;
 use crate::listening::{ListenSection, TlsSection};
 use crate::log::{Format, Levels};
 
@@ -48,6 +51,10 @@ pub(crate) struct ConfigFile {
     pub(crate) admin: AdminSection,
     /// How it keeps its evidence.
     pub(crate) evidence: EvidenceSection,
+    /// What it shows while the site is closed.
+    pub(crate) maintenance: MaintenanceSection,
+    /// Whom it tells of what it does.
+    pub(crate) hooks: HooksSection,
     /// What it logs.
     pub(crate) log: LogSection,
     /// Where the file lies: paths in it are relative to this.
@@ -76,6 +83,24 @@ pub(crate) struct AdminSection {
     pub(crate) address: Option<Parsed<Address>>,
     pub(crate) hosts: Vec<String>,
     pub(crate) changes: bool,
+}
+
+/// `[maintenance]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct MaintenanceSection {
+    pub(crate) page: Option<PathBuf>,
+    pub(crate) zone: Option<Parsed<Zone>>,
+    pub(crate) retry_after: Option<Parsed<Time>>,
+    pub(crate) except: Vec<String>,
+}
+
+/// `[hooks]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct HooksSection {
+    pub(crate) on_mode: Vec<Parsed<Hook>>,
+    pub(crate) time_max: Option<Parsed<Time>>,
 }
 
 /// `[log]`
@@ -130,6 +155,32 @@ impl FromStr for Address {
         text.parse().map(Self).map_err(|_| {
             format!("`{text}` is no address with a port: write 127.0.0.1:8080, 0.0.0.0:8080 or [::]:8080")
         })
+    }
+}
+
+/// A time zone's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Zone(pub(crate) String);
+
+impl FromStr for Zone {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        shikiri_edge::maintenance::zone(text).map(|_| Self(text.to_owned()))
+    }
+}
+
+/// A time with its unit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Time(pub(crate) Duration);
+
+impl FromStr for Time {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let time = policy::duration(text).filter(|time| !time.is_zero());
+        time.map(Self)
+            .ok_or_else(|| format!("`{text}` is no time: write it with its unit: 30s, 5m, 2h"))
     }
 }
 
@@ -433,7 +484,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `log`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `maintenance`, `hooks`, `log`.",
             ],
         );
         check(

@@ -6,19 +6,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use shikiri_edge::admin::{Admin, Phase, Tokens};
 use shikiri_edge::tls::Tenants;
-use shikiri_edge::{Config, Given, Keeper, Node, RealWorld, TrustedNetwork, listen};
+use shikiri_edge::{Config, Given, Keeper, Node, RealWorld, Said, TrustedNetwork, listen};
+use shikiri_evidence::BootId;
+use shikiri_record::Mode;
 use tokio::runtime::Builder;
 
 use crate::config::{Address, NodeName};
 use crate::data::DataFolder;
 use crate::govern::{self, Ending, Governor};
 use crate::handover::{self, Predecessor};
+use crate::hook::Hook;
 use crate::listening::ListenAddress;
 use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{evidence, files, log, notify};
+use crate::{evidence, files, keep, log, notify};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -62,6 +65,18 @@ pub(crate) struct Args {
     /// address and a port. Nowhere but on the control socket when not given.
     #[arg(long, value_name = "ADDR")]
     pub(crate) admin: Option<Address>,
+    /// The mode in which a node with a new data folder begins: `open` (when not given), `static`, `pass`
+    /// or `closed`. Later starts go on in the mode that the timeline says; a lower one is taken.
+    #[arg(long, value_name = "MODE")]
+    pub(crate) mode: Option<Mode>,
+    /// What is shown while the site is closed: an HTML file with places for the time of reopening
+    /// (docs/operating-modes.md). Our own page when not given.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) maintenance_page: Option<PathBuf>,
+    /// What is told of every change of the mode: a command, or an `http://` URL that it is posted to.
+    /// May be given several times (docs/operating-modes.md).
+    #[arg(long, value_name = "COMMAND-or-URL")]
+    pub(crate) on_mode: Vec<Hook>,
     /// Threads that serve. One for each core when not given.
     #[arg(long, value_name = "N")]
     pub(crate) workers: Option<NonZeroUsize>,
@@ -97,6 +112,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let log = log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
+    let maintenance = files::maintenance(&settings.maintenance)?;
     let world = Arc::new(RealWorld::new());
     let has_token = Tokens::open(&settings.data.join(TOKENS))
         .map_err(|fault| fault.to_string())?
@@ -122,15 +138,29 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         trusted: settings.trust.clone(),
     };
     let now = shikiri_edge::World::now(&*world);
-    let evidence = evidence::open(&data, &config.name, settings.evidence, now)?;
-    let node = Node::new(config, rules, world, evidence);
+    let boot = BootId::random().map_err(|error| format!("cannot get random bytes: {error}"))?;
+    let run = (config.name.as_str(), boot);
+    let evidence = evidence::open(&data, run, settings.evidence, now)?;
+    let found = keep::open(&data, run, settings.first_mode, now)?;
+    let node = Node::begin(config, rules, world, evidence, found.kept);
+    node.show_when_closed(maintenance);
+    let policy = settings
+        .policy
+        .as_deref()
+        .map(|path| path.display().to_string());
+    node.record_start(&found.started.with(policy.as_deref()))
+        .map_err(|why| format!("cannot start: {why}"))?;
+    tracing::info!(mode = %node.stance().mode, epoch = %node.stance().epoch, "begins");
     let keeper = Keeper::start(&node, evidence::logged())
         .map_err(|error| format!("cannot start: {error}"))?;
     if let Some(tenants) = &tenants {
         node.watch_certificates(Arc::clone(tenants));
     }
-    let listening = listen::prepare(&node, &listeners, settings.workers, &mut given)
-        .map_err(|fault| fault.to_string())?;
+    let listening =
+        listen::prepare(&node, &listeners, settings.workers, &mut given).map_err(|fault| {
+            node.record_stop("it could not listen");
+            fault.to_string()
+        })?;
     let parts = Arc::new(Parts::new(parts(
         args,
         &settings,
@@ -153,7 +183,9 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         listening: &listening,
         tenants: tenants.as_deref(),
     };
-    let (ending, link) = runtime.block_on(governor.run(before, given))?;
+    let (ending, link) = runtime
+        .block_on(governor.run(before, given))
+        .inspect_err(|why| admin.node().record_stop(why))?;
     tracing::info!("stopping: running requests may end");
     admin.enter(Phase::Stopping);
     if matches!(ending, Ending::Told) {
@@ -161,9 +193,10 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         drop(std::fs::remove_file(&settings.control));
         drop(std::fs::remove_file(data.join(handover::SOCKET)));
     }
-    govern::end(listening, ending, link);
+    govern::end(admin.node(), listening, ending, link);
     // Nobody serves any more: what was written is sealed.
     drop(keeper);
+    admin.node().record_stop("told to stop");
     drop(data);
     tracing::info!("stopped");
     Ok(())
@@ -215,6 +248,7 @@ fn parts(
                 log.set(&new.log);
                 (current.log, current.policy, current.origin) = (new.log, new.policy, new.origin);
                 current.doors.tls = new.doors.tls;
+                current.maintenance = new.maintenance;
                 Ok(if waiting.is_empty() {
                     "in force".to_owned()
                 } else {
@@ -238,6 +272,20 @@ fn parts(
             }),
         });
     }
+    let (shows, page) = (Arc::clone(node), Arc::clone(&current));
+    let settings_of = |current: &Mutex<Settings>| {
+        let current = current.lock().unwrap_or_else(PoisonError::into_inner);
+        current.maintenance.clone()
+    };
+    let shown = Arc::clone(&current);
+    parts.push(Part {
+        name: "maintenance page",
+        files: Box::new(move || settings_of(&page).page.into_iter().collect()),
+        apply: Box::new(move |_| {
+            shows.show_when_closed(files::maintenance(&settings_of(&shown))?);
+            Ok("in force".to_owned())
+        }),
+    });
     let (node, policy) = (Arc::clone(node), Arc::clone(&current));
     parts.push(Part {
         name: "policy",
@@ -245,7 +293,7 @@ fn parts(
             let current = policy.lock().unwrap_or_else(PoisonError::into_inner);
             current.policy.iter().cloned().collect()
         }),
-        apply: Box::new(move |_| {
+        apply: Box::new(move |by| {
             let (policy, origin) = {
                 let current = current.lock().unwrap_or_else(PoisonError::into_inner);
                 (current.policy.clone(), current.origin.clone())
@@ -253,7 +301,13 @@ fn parts(
             let origin = files::origin(origin.as_deref())?;
             let rules = files::rules(policy.as_deref(), origin.as_ref())?;
             let digest = rules.digest();
-            node.reload(rules);
+            let file = policy.as_deref().map(|path| path.display().to_string());
+            let said = Said {
+                actor: by.on_record(),
+                text: format!("read again ({by})"),
+            };
+            node.reload(rules, file.as_deref(), &said)
+                .map_err(|why| why.to_string())?;
             Ok(format!("rules in force: {digest}"))
         }),
     });

@@ -135,12 +135,11 @@ impl FromStr for WhenFull {
 /// In words for the operator: the key or the folder cannot be read or written.
 pub(crate) fn open(
     data: &DataFolder,
-    node: &str,
+    (node, boot): (&str, BootId),
     settings: EvidenceSettings,
     now: UnixMillis,
 ) -> Result<Evidence, String> {
     let key = tag_key(&data.join("tag.key"))?;
-    let boot = BootId::random().map_err(|error| format!("cannot get random bytes: {error}"))?;
     let folder = data.join("evidence");
     let opened = Evidence::open(Arc::new(RealDisk), &folder, node, boot, key, settings, now);
     let (evidence, mended) = opened.map_err(|fault| fault.to_string())?;

@@ -2,8 +2,11 @@
 
 use std::path::Path;
 
-use shikiri_partition::{Origin, Rules, policy};
+use shikiri_edge::maintenance::{self, Maintenance, Page};
+use shikiri_partition::{Exceptions, Origin, Rules, policy};
 use shikiri_record::PolicyText;
+
+use crate::settings::MaintenanceSettings;
 
 /// A policy that was read from a file.
 pub(crate) fn read(path: &Path) -> Result<PolicyText, String> {
@@ -21,6 +24,28 @@ pub(crate) fn rules(path: Option<&Path>, origin: Option<&Origin>) -> Result<Rule
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         errors.join("\n")
     })
+}
+
+/// What a closed node shows.
+pub(crate) fn maintenance(settings: &MaintenanceSettings) -> Result<Maintenance, String> {
+    let page = match &settings.page {
+        None => Page::of_our_own(),
+        Some(path) => {
+            let shown = path.display();
+            let text = std::fs::read_to_string(path)
+                .map_err(|error| format!("cannot read the maintenance page {shown}: {error}"))?;
+            Page::parse(&text).map_err(|why| format!("the maintenance page {shown}: {why}"))?
+        }
+    };
+    let exceptions = Exceptions::new(&settings.except)
+        .map_err(|why| format!("`except` in [maintenance]: {why}"))?;
+    let zone = maintenance::zone(&settings.zone)?;
+    Ok(Maintenance::new(
+        page,
+        zone,
+        settings.retry_after,
+        exceptions,
+    ))
 }
 
 /// The origin that a flag names.

@@ -12,6 +12,7 @@ use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules};
 use shikiri_edge::listen::Listening;
 use shikiri_edge::tls::Tenants;
 use shikiri_edge::{Given, Node};
+use shikiri_record::Mode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
@@ -20,6 +21,7 @@ use tokio::time::interval;
 
 use crate::data::DataFolder;
 use crate::handover::{self, Estate, Link, Predecessor, Step};
+use crate::hook;
 use crate::reload::Parts;
 use crate::settings::Settings;
 use crate::{notify, say};
@@ -94,6 +96,13 @@ impl Governor<'_> {
         self.listening.accept(true);
         self.admin.enter(Phase::Serving);
         let link = before.map(Predecessor::serving);
+        let mut modes = self.node().modes();
+        let hooks = self.settings.on_mode.clone();
+        tokio::spawn(hook::run(
+            Arc::clone(self.node()),
+            hooks,
+            self.settings.hook_time_max,
+        ));
         let mut steps = self.offer(&doors)?;
         self.tell(&doors)?;
         try_origins(self.node()).await;
@@ -111,6 +120,13 @@ impl Governor<'_> {
                 _ = watchdog.tick() => {
                     if self.listening.is_alive(SILENCE_MAX) {
                         notify::alive();
+                    }
+                }
+                Ok(()) = modes.changed() => {
+                    // What still runs on the node before is cut as well.
+                    let closed = modes.borrow_and_update().as_ref().is_some_and(|m| m.to == Mode::Closed);
+                    if let Some(link) = link.as_ref().filter(|_| closed) {
+                        link.cut();
                     }
                 }
                 Some(step) = steps.recv() => match step {
@@ -239,10 +255,14 @@ impl Governor<'_> {
             // Until it has ended, its socket listens.
             drop(task.await);
         }
+        self.node().leave_timeline("another node replaces this one");
     }
 
     /// Goes on: the other node does not serve.
     async fn resume(&self, tcp: Option<StdListener>) -> Result<Doors, String> {
+        self.node()
+            .resume_timeline()
+            .map_err(|fault| fault.to_string())?;
         let doors = self.open_doors(tcp).await?;
         self.listening.accept(true);
         self.admin.enter(Phase::Serving);
@@ -266,14 +286,15 @@ fn unclaimed(given: &Given, by_node: bool) -> Result<(), String> {
 
 /// Ends a node: what runs may end, within its time; less when another says so. What still runs on the
 /// node before may end too: when this process is gone, nobody could tell that one that the site is closed.
-pub(crate) fn end(listening: Listening, ending: Ending, link: Option<Link>) {
+pub(crate) fn end(node: &Arc<Node>, listening: Listening, ending: Ending, link: Option<Link>) {
     notify::stopping();
     let link = link.map(Arc::new);
     if let Ending::Replaced(mut steps) = ending {
-        let (cutter, link) = (listening.cutter(), link.clone());
+        let (node, cutter, link) = (Arc::clone(node), listening.cutter(), link.clone());
         // It ends with this process.
         std::thread::spawn(move || {
             if let Some(Step::Cut) = steps.blocking_recv() {
+                node.close_with_successor();
                 cutter.cut();
                 if let Some(link) = link {
                     link.cut();

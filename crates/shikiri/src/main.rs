@@ -11,6 +11,8 @@ mod explain;
 mod files;
 mod govern;
 mod handover;
+mod hook;
+mod keep;
 mod listening;
 mod log;
 mod notify;
@@ -19,7 +21,9 @@ mod reload;
 mod remote;
 mod rows;
 mod settings;
+mod site;
 mod start;
+mod timeline;
 mod token;
 
 use std::io::Write;
@@ -62,8 +66,18 @@ enum Command {
     /// Check a policy, or compare two.
     #[command(subcommand)]
     Policy(policy::Command),
-    /// Purge URLs, or everything, from a running edge.
-    Purge(remote::PurgeArgs),
+    /// Say what mode the site is in, or take another: open, static, pass, closed.
+    Mode(site::ModeArgs),
+    /// Make, list and revoke preview grants for reviewers of a closed site.
+    #[command(subcommand)]
+    Grant(site::GrantCommand),
+    /// Purge URLs, prefixes, tags, groups, or everything.
+    Purge(site::PurgeArgs),
+    /// Show the timeline, or put somebody's word on it.
+    #[command(subcommand)]
+    Timeline(timeline::Command),
+    /// Wait until no request has come for longer than a DNS lifetime.
+    Drain(site::DrainArgs),
     /// Make a running edge read its policy again.
     Reload(remote::At),
     /// Say how a running edge is.
@@ -82,7 +96,14 @@ fn main() -> ExitCode {
         Command::Edge(args) => edge::run(*args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
-        Command::Purge(args) => remote::purge(&args),
+        Command::Mode(args) => site::mode(&args),
+        Command::Grant(command) => site::grant(&command),
+        Command::Purge(args) => site::purge(&args),
+        Command::Timeline(command) => timeline::run(&command),
+        Command::Drain(args) => match site::drain(&args) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::Reload(args) => remote::reload(&args),
         Command::Status(args) => match remote::status(&args) {
             Ok(code) => return code,

@@ -37,34 +37,6 @@ impl At {
     }
 }
 
-/// Flags of `shikiri purge`.
-#[derive(clap::Args)]
-#[command(after_help = "Examples:
-  shikiri purge http://shop.example.test/news/1
-  shikiri purge --data /var/lib/shikiri --all")]
-pub(crate) struct PurgeArgs {
-    #[command(flatten)]
-    at: At,
-    /// The URLs, as viewers name them. Every variant of each is purged.
-    #[arg(
-        value_name = "URL",
-        required_unless_present = "all",
-        conflicts_with = "all"
-    )]
-    urls: Vec<String>,
-    /// Everything.
-    #[arg(long)]
-    all: bool,
-}
-
-pub(crate) fn purge(args: &PurgeArgs) -> Result<(), String> {
-    let socket = args.at.socket()?;
-    if args.all {
-        return say(&ask(&socket, "POST", "/purge-all", "")?);
-    }
-    say(&ask(&socket, "POST", "/purge", &args.urls.join("\n"))?)
-}
-
 pub(crate) fn reload(at: &At) -> Result<(), String> {
     say(&ask(&at.socket()?, "POST", "/reload", "")?)
 }

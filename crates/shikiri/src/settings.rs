@@ -6,16 +6,25 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use shikiri_edge::{EvidenceSettings, TrustedNetwork};
+use shikiri_edge::{EvidenceSettings, TrustedNetwork, maintenance};
+use shikiri_record::Mode;
 
 use crate::config::ConfigFile;
+use crate::hook::Hook;
 use crate::listening::Doors;
 use crate::log::{Format, Levels};
 use crate::{data, edge};
 
 /// Where the edge listens when nothing is said.
 const LISTEN_DEFAULT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 8080);
+
+/// Where times are told when nothing is said.
+const ZONE_DEFAULT: &str = "Asia/Tokyo";
+
+/// How long a hook may take when nothing is said.
+const HOOK_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// A node's settings, decided.
 #[derive(Clone, Debug)]
@@ -39,6 +48,25 @@ pub(crate) struct Settings {
     pub(crate) node: Option<String>,
     pub(crate) log: Levels,
     pub(crate) log_format: Format,
+    /// The mode of a node that begins for the first time.
+    pub(crate) first_mode: Option<Mode>,
+    pub(crate) maintenance: MaintenanceSettings,
+    /// Whom a change of the mode is told, and how long that may take.
+    pub(crate) on_mode: Vec<Hook>,
+    pub(crate) hook_time_max: Duration,
+}
+
+/// What is shown while the site is closed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MaintenanceSettings {
+    /// The page's file; our own page when it is none.
+    pub(crate) page: Option<PathBuf>,
+    /// The time zone in which times are told.
+    pub(crate) zone: String,
+    /// After how long clients may ask again when no time is planned.
+    pub(crate) retry_after: Duration,
+    /// Paths that pass nevertheless.
+    pub(crate) except: Vec<String>,
 }
 
 /// The admin interface's TCP listener.
@@ -93,6 +121,39 @@ impl Settings {
                 .clone()
                 .or_else(|| node.name.clone().map(|name| name.0))
                 .map(|name| name.0),
+            first_mode: args.mode,
+            maintenance: MaintenanceSettings {
+                page: args
+                    .maintenance_page
+                    .clone()
+                    .or_else(|| config.maintenance.page.as_deref().map(|p| config.path(p))),
+                zone: config
+                    .maintenance
+                    .zone
+                    .clone()
+                    .map_or_else(|| ZONE_DEFAULT.to_owned(), |zone| zone.0.0),
+                retry_after: config
+                    .maintenance
+                    .retry_after
+                    .as_ref()
+                    .map_or(maintenance::RETRY_AFTER, |time| time.0.0),
+                except: config.maintenance.except.clone(),
+            },
+            on_mode: if args.on_mode.is_empty() {
+                config
+                    .hooks
+                    .on_mode
+                    .iter()
+                    .map(|hook| hook.0.clone())
+                    .collect()
+            } else {
+                args.on_mode.clone()
+            },
+            hook_time_max: config
+                .hooks
+                .time_max
+                .as_ref()
+                .map_or(HOOK_TIME_MAX, |time| time.0.0),
             log: args
                 .log
                 .clone()
@@ -123,6 +184,10 @@ impl Settings {
             ("[node] workers", self.workers != new.workers),
             ("[node] name", self.node != new.node),
             ("[admin]", self.admin != new.admin),
+            (
+                "[hooks]",
+                (&self.on_mode, self.hook_time_max) != (&new.on_mode, new.hook_time_max),
+            ),
             ("[log] format", self.log_format != new.log_format),
         ];
         let changed = changes.into_iter().filter(|(_, changed)| *changed);

@@ -3,6 +3,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use shikiri_record::PurgeTarget;
+
 use crate::http2::Stream;
 use crate::origin::Asked;
 use crate::policy::Policy;
@@ -276,10 +278,10 @@ impl<'a> Judge<'a> {
         for (exchange, asked) in delivered {
             while let Some(control) = changes.next_if(|control| control.at <= exchange.at) {
                 match &control.what {
-                    What::PurgeAll => all_since = control.at,
-                    What::Purge(url) => {
+                    What::Purge(PurgeTarget::Uri(url)) => {
                         since.insert(url, control.at);
                     }
+                    What::Purge(_) => all_since = control.at,
                     What::Reload(n) => in_force = &self.schedule.policies[*n],
                     What::Jump(by_ms) => jumped_ms += by_ms,
                     // A clock that jumps takes everything with it once that is noticed.

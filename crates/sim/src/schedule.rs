@@ -4,6 +4,8 @@
 //! one answer looks like cannot change what anybody does next, and the two runs of one schedule differ
 //! in A's secrets alone.
 
+use shikiri_record::PurgeTarget;
+
 use crate::declassified::instant;
 use crate::policy::Policy;
 use crate::rng::{Rng, mix};
@@ -124,8 +126,7 @@ pub(crate) struct Control {
 
 #[derive(Clone, Debug)]
 pub(crate) enum What {
-    PurgeAll,
-    Purge(String),
+    Purge(PurgeTarget),
     Reload(usize),
     /// Looks after the node, as its timer does: whether the clock has jumped, too.
     Sweep,
@@ -206,12 +207,12 @@ impl Schedule {
         for _ in 0..rng.below(4) {
             let at = instant(maker.time(&mut rng), 0);
             let what = match rng.below(10) {
-                0..3 => What::PurgeAll,
+                0..3 => What::Purge(PurgeTarget::All),
                 3..6 => {
                     let secure = maker.secure > 0 && rng.percent(50);
                     let scheme = if secure { "https" } else { "http" };
                     let url = rng.pick(&maker.urls);
-                    What::Purge(format!("{scheme}://{}{url}", maker.host))
+                    What::Purge(PurgeTarget::Uri(format!("{scheme}://{}{url}", maker.host)))
                 }
                 6..9 => What::Reload(rng.index(policies.len())),
                 _ => What::Sweep,

@@ -10,7 +10,7 @@ use std::time::Duration;
 use shikiri_edge::transport::{ServedNames, Tls};
 use shikiri_edge::world::{Connecting, Wire};
 use shikiri_edge::{
-    Config, Counts, Evidence, Node, OnFull, Transport, Worker, World, serve_connection,
+    Config, Counts, Evidence, Node, OnFull, Said, Transport, Worker, World, serve_connection,
 };
 use shikiri_evidence::MemoryDisk;
 use shikiri_partition::{ClientCertificate, Rules, policy};
@@ -270,16 +270,17 @@ pub(crate) fn operate(
     rules: &[Rules],
     wall: &Wall,
 ) {
+    let said = Said::by_node("the schedule says so");
     match what {
         What::Jump(by_ms) => wall.jump(*by_ms),
-        What::PurgeAll => {
-            node.purge_all();
+        What::Purge(wanted) => {
+            let targets = node.stance().rules.purge_targets(wanted);
+            node.purge(&targets.expect("a schedule's targets are targets"), &said);
         }
-        What::Purge(url) => {
-            let uris = node.stance().rules.purge_uris(url);
-            let _freed = node.purge(&uris.expect("a schedule's URLs are URLs"));
+        What::Reload(n) => {
+            let reloaded = node.reload(rules[*n].clone(), None, &said);
+            reloaded.expect("nothing is kept, so nothing fails");
         }
-        What::Reload(n) => node.reload(rules[*n].clone()),
         What::Sweep => {
             for worker in workers {
                 worker.sweep();

@@ -5,7 +5,7 @@
 
 use std::fmt::{Display, Write};
 
-use shikiri_record::UnixMillis;
+use shikiri_record::{Mode, UnixMillis};
 
 use super::Phase;
 use super::status::Status;
@@ -33,6 +33,19 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "gauge",
         "Raised by every purge of everything.",
         status.epoch,
+    );
+    page.many(
+        "shikiri_mode",
+        "gauge",
+        "1 for the mode in force, 0 for the others.",
+        "mode",
+        &Mode::ALL.map(|mode| (mode.name(), u64::from(mode == status.mode))),
+    );
+    page.one(
+        "shikiri_timeline_unwritten",
+        "gauge",
+        "Entries that are not on the timeline yet: the disk does not take them.",
+        status.unwritten,
     );
     page.one(
         "shikiri_ready",
@@ -64,7 +77,7 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "Responses, by how they came about. hit: stored and fresh. stale: stored, past freshness. \
          collapsed: from a fetch that another request led. fill: from a shared fetch that this one \
          led. relay: such a fetch, not shared. pass: the origin's answer to the request itself. \
-         refused: by the rules or a bound. failed: the origin gave no answer.",
+         refused: by the rules or a bound. failed: the origin gave no answer. closed: the maintenance page.",
         "outcome",
         &[
             ("hit", c.hits),
@@ -75,6 +88,7 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
             ("pass", c.passes),
             ("refused", c.refused),
             ("failed", c.failures),
+            ("closed", c.closed),
         ],
     );
     page.one(

@@ -11,6 +11,7 @@
 
 mod metrics;
 mod permission;
+pub mod site;
 mod status;
 mod token;
 
@@ -38,6 +39,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
+use shikiri_record::Mode;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::Semaphore;
 
@@ -110,8 +112,15 @@ enum Ask {
     Status,
     StatusJson,
     Metrics,
+    Mode,
+    Close,
+    TakeMode,
+    Reopening,
     Purge,
-    PurgeAll,
+    Grants,
+    MakeGrant,
+    RevokeGrant,
+    Say,
     Reload,
     Tokens,
     MakeToken,
@@ -126,8 +135,25 @@ const ROUTES: &[(&str, Method, Needs, Ask)] = &[
     ("/status", Method::GET, READ, Ask::Status),
     ("/status.json", Method::GET, READ, Ask::StatusJson),
     ("/metrics", Method::GET, READ, Ask::Metrics),
+    ("/mode", Method::GET, READ, Ask::Mode),
+    (
+        "/mode/close",
+        Method::POST,
+        Needs::Scope(Scope::Close),
+        Ask::Close,
+    ),
+    ("/mode/take", Method::POST, Needs::Owner, Ask::TakeMode),
+    (
+        "/mode/reopening",
+        Method::POST,
+        Needs::Owner,
+        Ask::Reopening,
+    ),
     ("/purge", Method::POST, PURGE, Ask::Purge),
-    ("/purge-all", Method::POST, PURGE, Ask::PurgeAll),
+    ("/grants", Method::GET, PREVIEW, Ask::Grants),
+    ("/grants/new", Method::POST, PREVIEW, Ask::MakeGrant),
+    ("/grants/revoke", Method::POST, PREVIEW, Ask::RevokeGrant),
+    ("/timeline", Method::POST, Needs::Owner, Ask::Say),
     ("/reload", Method::POST, Needs::Owner, Ask::Reload),
     ("/tokens", Method::GET, Needs::Owner, Ask::Tokens),
     ("/tokens/new", Method::POST, Needs::Owner, Ask::MakeToken),
@@ -147,6 +173,7 @@ const ROUTES: &[(&str, Method, Needs, Ask)] = &[
 
 const READ: Needs = Needs::Scope(Scope::Read);
 const PURGE: Needs = Needs::Scope(Scope::Purge);
+const PREVIEW: Needs = Needs::Scope(Scope::Preview);
 
 impl Admin {
     /// The admin interface of a node.
@@ -411,7 +438,10 @@ impl Admin {
         let (parts, body) = request.into_parts();
         let said = match self.admit(caller, &parts) {
             Ok((ask, by)) => match Limited::new(body, BODY_BYTES_MAX).collect().await {
-                Ok(body) => self.run(ask, by, &String::from_utf8_lossy(&body.to_bytes())),
+                Ok(body) => {
+                    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+                    self.run(ask, by, &body).await
+                }
                 Err(_) => Said::no(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),
             },
             Err(said) => said,
@@ -484,7 +514,7 @@ impl Admin {
         Ok((*ask, by))
     }
 
-    fn run(&self, ask: Ask, by: By, body: &str) -> Said {
+    async fn run(&self, ask: Ask, by: By, body: &str) -> Said {
         let node = &self.node;
         match ask {
             Ask::Health => Said::ok("alive\n".into()),
@@ -504,15 +534,37 @@ impl Admin {
                 metrics::CONTENT_TYPE,
                 metrics::render(&self.status(), node),
             ),
-            Ask::PurgeAll => {
-                let epoch = node.purge_all();
-                tracing::info!(%epoch, by = %by.actor(), "everything purged");
-                Said::ok(format!("everything is purged; epoch {epoch}\n"))
-            }
-            Ask::Purge => match purge(node, &by, body) {
-                Ok(said) => Said::ok(said),
-                Err(why) => Said::new(StatusCode::BAD_REQUEST, TEXT, why),
+            Ask::Mode => site::told(Ok(site::now(node))),
+            Ask::Close => match site::wanted::<site::WantedMode>(body) {
+                Ok(wanted) if wanted.mode == Mode::Closed => {
+                    site::told(site::mode(node, by.actor(), wanted).await)
+                }
+                Ok(_) => Said::no(
+                    StatusCode::FORBIDDEN,
+                    "this may close the site, and no more",
+                ),
+                Err(said) => said,
             },
+            Ask::TakeMode => match site::wanted(body) {
+                Ok(wanted) => site::told(site::mode(node, by.actor(), wanted).await),
+                Err(said) => said,
+            },
+            Ask::Reopening => site::told(
+                site::wanted(body).and_then(|wanted| site::plan(node, by.actor(), &wanted)),
+            ),
+            Ask::Purge => site::told(
+                site::wanted(body).and_then(|wanted| site::purge(node, by.actor(), &wanted)),
+            ),
+            Ask::Grants => site::told(Ok(node.live_grants())),
+            Ask::MakeGrant => site::told(
+                site::wanted(body).and_then(|wanted| site::grant(node, by.actor(), &wanted)),
+            ),
+            Ask::RevokeGrant => site::told(
+                site::wanted(body).and_then(|wanted| site::revoke(node, by.actor(), &wanted)),
+            ),
+            Ask::Say => site::told(
+                site::wanted(body).and_then(|wanted| site::say(node, by.actor(), wanted)),
+            ),
             Ask::Reload => match self.reload(by.actor()) {
                 Ok(said) => Said::ok(said),
                 Err(why) => Said::new(StatusCode::CONFLICT, TEXT, why),
@@ -620,35 +672,6 @@ fn listed() -> String {
     said
 }
 
-/// Purges URLs, one a line; all of them, or none when one cannot be read.
-fn purge(node: &Node, by: &By, lines: &str) -> Result<String, String> {
-    let stance = node.stance();
-    let mut said = String::new();
-    let mut all = Vec::new();
-    for (n, line) in lines
-        .lines()
-        .map(str::trim)
-        .enumerate()
-        .filter(|(_, line)| !line.is_empty())
-    {
-        let uris = stance
-            .rules
-            .purge_uris(line)
-            .map_err(|why| format!("line {}: {why}\n", n + 1))?;
-        all.extend(uris);
-    }
-    if all.is_empty() {
-        return Err("no URL was given\n".into());
-    }
-    let freed = node.purge(&all);
-    for uri in &all {
-        writeln!(said, "purged {uri} (every variant)").expect("a string can be written to");
-    }
-    writeln!(said, "{freed} stored objects freed").expect("a string can be written to");
-    tracing::info!(uris = all.len(), freed, by = %by.actor(), "purged");
-    Ok(said)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -657,8 +680,8 @@ mod tests {
     fn what_changes_is_posted_and_what_is_read_is_got() {
         for (path, method, needs, _) in ROUTES {
             let reads = matches!(needs, Needs::Nothing | Needs::Scope(Scope::Read));
-            // Tokens are read by the owner alone.
-            let reads = reads || *path == "/tokens";
+            // Names of people and programs are in these.
+            let reads = reads || matches!(*path, "/tokens" | "/grants");
             assert_eq!(*method == Method::GET, reads, "{path}");
         }
     }

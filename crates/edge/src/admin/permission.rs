@@ -122,7 +122,35 @@ impl By {
     }
 }
 
-/// As it is written in logs and in the timeline.
+impl Actor {
+    /// As the timeline names them. A user has a name as far as this host knows one.
+    #[must_use]
+    pub fn on_record(&self) -> shikiri_record::Actor {
+        use shikiri_record::Actor as OnRecord;
+        match self {
+            Self::Owner { uid } => OnRecord::User {
+                uid: *uid,
+                name: user_name(*uid).unwrap_or_default(),
+            },
+            Self::Token(name) => OnRecord::Token { name: name.clone() },
+            // Nobody says whose signal or file it was.
+            Self::Signal | Self::Watch | Self::Anyone => OnRecord::Node,
+        }
+    }
+}
+
+/// The name of a user, from where every host of this kind keeps those that are its own.
+fn user_name(uid: u32) -> Option<String> {
+    let users = std::fs::read_to_string("/etc/passwd").ok()?;
+    users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        let is_meant = fields.nth(1)?.parse() == Ok(uid);
+        is_meant.then(|| name.to_owned())
+    })
+}
+
+/// As it is written in logs.
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

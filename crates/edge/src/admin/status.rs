@@ -8,6 +8,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::Phase;
+use shikiri_record::Mode;
+
 use crate::node::{Counts, Node};
 
 /// A reading of a node.
@@ -25,6 +27,14 @@ pub struct Status {
     pub started_ms: u64,
     /// For how many seconds it has run.
     pub uptime_s: u64,
+    /// The mode in force.
+    pub mode: Mode,
+    /// When it is planned to open again, in milliseconds of the Unix epoch.
+    pub reopening_ms: Option<u64>,
+    /// When the last request came, likewise.
+    pub last_request_ms: Option<u64>,
+    /// Entries that are not on the timeline yet.
+    pub unwritten: usize,
     /// The digest of the rules in force.
     pub rules: String,
     /// The epoch in force.
@@ -41,7 +51,13 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn of(node: &Node, phase: Phase, attention: Vec<String>) -> Self {
+    pub(super) fn of(node: &Node, phase: Phase, mut attention: Vec<String>) -> Self {
+        let unwritten = node.unwritten();
+        if unwritten > 0 {
+            attention.push(format!(
+                "{unwritten} entries are not on the timeline yet: the disk does not take them"
+            ));
+        }
         let stance = node.stance();
         let counts = node.counts();
         let (now, started) = (node.now(), node.started());
@@ -52,6 +68,10 @@ impl Status {
             phase,
             started_ms: started.0,
             uptime_s: now.0.saturating_sub(started.0) / 1000,
+            mode: stance.mode,
+            reopening_ms: node.reopening().map(|at| at.0),
+            last_request_ms: node.last_request().map(|at| at.0),
+            unwritten,
             rules: stance.rules.digest().to_string(),
             epoch: stance.epoch.0,
             connections: node.connections(),
@@ -89,6 +109,11 @@ impl fmt::Display for Status {
         line("pid", &self.pid)?;
         line("started", &httpdate::fmt_http_date(started))?;
         line("uptime", &Uptime(self.uptime_s))?;
+        line("mode", &self.mode)?;
+        let date = |ms: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms));
+        if let Some(at) = self.reopening_ms {
+            line("reopening", &date(at))?;
+        }
         line("rules", &self.rules)?;
         line("epoch", &self.epoch)?;
         match self.hit_ratio {

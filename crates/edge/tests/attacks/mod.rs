@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use crate::world::{TestNode, get, raw, reply};
+use shikiri_record::PurgeTarget;
+
+use crate::world::{TestNode, get, raw, reply, said};
 
 const MS: Duration = Duration::from_millis(1);
 const S: Duration = Duration::from_secs(1);
@@ -113,7 +115,7 @@ async fn a_purged_copy_does_not_stand_in_for_a_failing_origin() {
     let mut client = node.client();
     client.send(&get("/a", "")).await;
     tokio::time::sleep(S).await;
-    node.node.purge_all();
+    node.purge_all();
     let answer = client.answer().await;
     assert_ne!(answer.body, "leaked{}", "{}", answer.head);
 }
@@ -133,10 +135,12 @@ async fn a_purge_just_before_a_revalidation_begins() {
     let mut client = node.client();
     client.send(&get("/a.css", "")).await;
     let edge = std::sync::Arc::clone(&node.node);
+    let uri = PurgeTarget::Uri("http://site.test/a.css".into());
     // Always in the run queue: it runs between any two tasks.
     let purger = tokio::spawn(std::future::poll_fn(move |cx| {
         if edge.counts().filling == 1 {
-            assert_eq!(edge.purge(&["http://site.test/a.css".into()]), 1);
+            let purged = edge.purge(std::slice::from_ref(&uri), &said());
+            assert_eq!(purged.covered.objects, 1);
             return std::task::Poll::Ready(edge.counts().fills);
         }
         cx.waker().wake_by_ref();

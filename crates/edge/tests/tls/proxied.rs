@@ -122,7 +122,7 @@ async fn who_begins_slowly_is_closed_on() {
 async fn handshakes_at_once_are_bounded() {
     let site = Site::new(&["a.test"]);
     let text = "version = 1\n[limits]\nhandshakes_max = 2\n";
-    site.node.node.reload(crate::world::rules(text));
+    site.node.reload(crate::world::rules(text));
     let stuck: Vec<_> = (0..2).map(|_| site.wire()).collect();
     tokio::task::yield_now().await;
     let client = site.client("http/1.1");

@@ -7,11 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use shikiri_edge::{
-    Config, Evidence, Node, OnFull, Transport, Wire, Worker, World, serve_connection,
+    Config, Evidence, Node, OnFull, Said, Transport, Wire, Worker, World, serve_connection,
 };
 use shikiri_evidence::MemoryDisk;
 use shikiri_partition::{Origin, Rules, policy};
-use shikiri_record::{PolicyText, UnixMillis};
+use shikiri_record::{PolicyText, PurgeTarget, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -294,9 +294,33 @@ impl TestNode {
         self.seen.lock().unwrap().len()
     }
 
+    /// Purges URIs; how many objects that freed.
+    pub(crate) fn purge(&self, uris: &[&str]) -> u64 {
+        let targets = uris.iter().map(|uri| PurgeTarget::Uri((*uri).into()));
+        let targets: Vec<PurgeTarget> = targets.collect();
+        self.purge_targets(&targets)
+    }
+
+    pub(crate) fn purge_targets(&self, targets: &[PurgeTarget]) -> u64 {
+        self.node.purge(targets, &said()).covered.objects
+    }
+
+    pub(crate) fn purge_all(&self) {
+        self.purge_targets(&[PurgeTarget::All]);
+    }
+
+    pub(crate) fn reload(&self, rules: Rules) {
+        self.node.reload(rules, None, &said()).unwrap();
+    }
+
     pub(crate) fn shut_down(&self) {
         self.stop.send_replace(true);
     }
+}
+
+/// A test's own word.
+pub(crate) fn said() -> Said {
+    Said::by_node("a test")
 }
 
 /// A `GET` request.

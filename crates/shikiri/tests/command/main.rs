@@ -1,6 +1,7 @@
 //! The command as an operator meets it: the built binary, real sockets on loopback, bad input.
 
 mod evidence;
+mod modes;
 mod running;
 mod secrets;
 
@@ -310,7 +311,11 @@ fn status_and_metrics_are_read_from_elsewhere_and_changes_need_a_token_and_the_c
         let (purge, close) = (token("cms", "purge"), token("canary", "close"));
         edge.get("a.test", "/a.css");
         let ask = |first: &str, host: &str, fields: &str| {
-            let body = "http://a.test/a.css";
+            let body = if first.contains("/mode/") {
+                r#"{"mode":"open","reason":"a guess","reopening":null}"#
+            } else {
+                r#"{"targets":[{"uri":"http://a.test/a.css"}]}"#
+            };
             let answer = ask(
                 &admin,
                 &format!(
@@ -348,6 +353,13 @@ fn status_and_metrics_are_read_from_elsewhere_and_changes_need_a_token_and_the_c
             ("POST /reload", &admin, bearer(&purge), "403"),
             ("POST /tokens/new", &admin, bearer(&purge), "403"),
             ("GET /tokens", &admin, bearer(&purge), "403"),
+            ("GET /mode", &admin, String::new(), "200"),
+            ("GET /grants", &admin, String::new(), no_token),
+            ("POST /mode/take", &admin, bearer(&close), "403"),
+            // A canary may close, never open.
+            ("POST /mode/close", &admin, bearer(&close), "403"),
+            ("POST /mode/close", &admin, bearer(&purge), "403"),
+            ("POST /timeline", &admin, bearer(&close), "403"),
         ] {
             let (got, answer) = ask(first, host, &fields);
             assert_eq!(

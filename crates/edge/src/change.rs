@@ -1,0 +1,633 @@
+//! Changes: what an operator, or the node itself, changes while it runs. Mode, rules, purges, grants.
+//!
+//! What shares more is on the timeline before it takes effect, and is refused when it cannot be. What
+//! shares less never waits for a disk: it takes effect, and is put on the timeline then, or as soon as that
+//! is possible, which is told.
+//!
+//! Never decides who may change what: that is the admin interface's. Invariant: changes happen one after
+//! another, and requests see each of them whole.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use shikiri_partition::{Labels, Marked, Marks, Rules, Standing};
+use shikiri_record::{
+    Actor, Alarm, ENTRY_TEXT_BYTES_MAX, Entry, Epoch, GRANT_TIME_MAX, Grant, GrantId, GrantToken,
+    Mode, Order, PurgeTarget, Status, TIMELINE_VERSION, UnixMillis, What,
+};
+use tokio::time::{Instant, timeout};
+
+use crate::chronicle::{ChronicleFault, TimelineFault};
+use crate::closing::Cut;
+use crate::node::{Node, Stance, in_force};
+
+/// In this time everything that runs is cut when the site is closed.
+const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// Bytes of targets that one entry about a purge names.
+const TARGET_BYTES_MAX: usize = 16 << 10;
+
+/// A grant's name has no more bytes.
+const GRANT_NAME_BYTES_MAX: usize = 200;
+
+/// Who changes something, and why.
+#[derive(Clone, Debug)]
+pub struct Said {
+    /// Who.
+    pub actor: Actor,
+    /// The reason, in plain words.
+    pub text: String,
+}
+
+impl Said {
+    /// The node itself.
+    #[must_use]
+    pub fn by_node(text: impl Into<String>) -> Self {
+        Self {
+            actor: Actor::Node,
+            text: text.into(),
+        }
+    }
+}
+
+/// Why a change was not made.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeFault {
+    /// It shares more, and is not on the timeline.
+    #[error(
+        "it did not take effect, since it would share more and must be on the timeline first: {0}"
+    )]
+    NotRecorded(#[from] ChronicleFault),
+    /// What was asked for cannot be.
+    #[error("{0}")]
+    Wrong(String),
+}
+
+/// Whether a change that took effect is on the timeline.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Recorded {
+    /// At this place.
+    At(u64),
+    /// Not yet, and why.
+    NotYet(String),
+}
+
+/// A mode that was taken.
+#[derive(Clone, Debug)]
+pub struct ModeTaken {
+    /// The mode before.
+    pub from: Mode,
+    /// The mode in force.
+    pub to: Mode,
+    /// Whether that is on the timeline.
+    pub recorded: Recorded,
+    /// What the site had stored, and will use again where the mode lets it: objects.
+    pub stored: usize,
+    /// What was cut, where the site was closed.
+    pub closed: Option<Closed>,
+}
+
+/// What a closing has done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed {
+    /// What was cut.
+    pub cut: Cut,
+    /// How long it took until nothing that began before could be sent any more.
+    pub took: Duration,
+    /// Connections that had not said so when that time was over.
+    pub behind: u64,
+}
+
+/// What a purge has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Purged {
+    /// Whatever began before this place is dead.
+    pub order: Order,
+    /// The epoch in force.
+    pub epoch: Epoch,
+    /// What it covered.
+    pub covered: Covered,
+    /// Whether it is on the timeline.
+    pub recorded: Recorded,
+}
+
+/// What a purge covers: counted, and not what it depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Covered {
+    /// Stored objects.
+    pub objects: u64,
+    /// URIs that they are stored for: of one with several objects, each is a variant.
+    pub uris: u64,
+    /// Bytes that they take.
+    pub bytes: u64,
+    /// Fills that run and will not be stored; where labels are purged, those that may bear them.
+    pub filling: u64,
+}
+
+/// What the world is told of a change of the mode.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeNotice {
+    /// The mode before.
+    pub from: Mode,
+    /// The mode in force.
+    pub to: Mode,
+    /// Why.
+    pub reason: String,
+    /// Who changed it.
+    pub actor: String,
+    /// When it is planned to open again.
+    pub reopening: Option<UnixMillis>,
+    /// Since when.
+    pub at: UnixMillis,
+}
+
+impl Node {
+    fn changing(&self) -> MutexGuard<'_, ()> {
+        self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn entry(&self, what: What, said: &Said) -> Entry {
+        let now = self.now();
+        Entry {
+            version: TIMELINE_VERSION,
+            earliest: now,
+            latest: now,
+            node: self.name().to_owned(),
+            actor: said.actor.clone(),
+            source: "node".into(),
+            status: Status::Confirmed,
+            what,
+            text: clipped(&said.text, ENTRY_TEXT_BYTES_MAX),
+            supersedes: None,
+        }
+    }
+
+    /// Puts an entry on the timeline that changes nothing here: a report, a correction, a finding.
+    ///
+    /// # Errors
+    /// It is not there.
+    pub fn record(&self, entry: &Entry) -> Result<u64, ChronicleFault> {
+        self.chronicle.append(entry, self.now())
+    }
+
+    /// Puts what the node saw, or did, on the timeline: now, or as soon as that is possible.
+    pub fn note(&self, what: What, said: &Said) -> Recorded {
+        let entry = self.entry(what, said);
+        match self.chronicle.append_in_time(entry, self.now()) {
+            Ok(at) => Recorded::At(at),
+            Err(why) => {
+                tracing::error!(%why, "NOT ON THE TIMELINE YET, and kept to be written");
+                Recorded::NotYet(why.to_string())
+            }
+        }
+    }
+
+    /// Puts the beginning of this run on the timeline, with the rules in force; first what is missing
+    /// there, if anything is. A node that cannot do this may not serve.
+    ///
+    /// # Errors
+    /// The timeline cannot be written.
+    pub fn record_start(&self, start: &Start<'_>) -> Result<(), ChronicleFault> {
+        let append = |what, text: &str| {
+            let entry = self.entry(what, &Said::by_node(text));
+            self.record(&entry)
+        };
+        let stance = self.stance();
+        append(self.started_now(), start.text)?;
+        let rules = What::RulesInForce {
+            rules: stance.rules.digest(),
+            policy: start.policy.map(str::to_owned),
+        };
+        append(rules, "at the start")?;
+        if let Some((alarm, damage)) = &start.missing {
+            append(
+                What::Purged {
+                    targets: vec![PurgeTarget::All],
+                    order: Order(self.first_place().0 - 1),
+                    epoch: stance.epoch,
+                },
+                "what was stored before may have been purged",
+            )?;
+            // Last: until it stands here, every start finds the damage anew.
+            append(What::EvidenceAlarm { alarm: *alarm }, damage)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the timeline of this run; nothing where it was left to another node.
+    pub fn record_stop(&self, why: &str) {
+        self.leave_timeline(why);
+    }
+
+    /// Leaves the timeline to a node that is about to replace this one: from here on it changes nothing.
+    pub fn leave_timeline(&self, why: &str) {
+        if self.chronicle.is_ours() {
+            self.note(What::NodeStopped {}, &Said::by_node(why));
+            self.chronicle.release(self.now());
+        }
+    }
+
+    /// Goes on with the timeline: the node that was to replace this one does not serve.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn resume_timeline(&self) -> Result<(), TimelineFault> {
+        self.chronicle.take_back(self.now())?;
+        let said = Said::by_node("goes on: who was to replace it does not serve");
+        self.note(self.started_now(), &said);
+        Ok(())
+    }
+
+    fn started_now(&self) -> What {
+        let stance = self.stance();
+        What::NodeStarted {
+            boot: self.boot(),
+            release: env!("CARGO_PKG_VERSION").into(),
+            mode: stance.mode,
+            epoch: stance.epoch,
+            first: self.first_place(),
+        }
+    }
+
+    /// Takes a mode. A lower one is in force when this returns, whatever the disk says; a higher one only
+    /// when it is on the timeline.
+    ///
+    /// Closing cuts what runs; this does not wait for it. Use [`Self::change_mode`] to be told.
+    ///
+    /// # Errors
+    /// The mode would be higher, and could not be recorded.
+    pub fn take_mode(
+        &self,
+        to: Mode,
+        reopening: Option<UnixMillis>,
+        said: &Said,
+    ) -> Result<ModeTaken, ChangeFault> {
+        let changing = self.changing();
+        let from = self.stance().mode;
+        let what = What::ModeChanged {
+            from,
+            to,
+            reopening,
+        };
+        let recorded = if to < from {
+            self.put_mode(to, reopening);
+            self.note(what, said)
+        } else {
+            let at = self.record(&self.entry(what, said))?;
+            self.put_mode(to, reopening);
+            Recorded::At(at)
+        };
+        drop(changing);
+        tracing::info!(%from, %to, actor = %said.actor, reason = said.text, "the mode changed");
+        self.modes.send_replace(Some(ModeNotice {
+            from,
+            to,
+            reason: said.text.clone(),
+            actor: said.actor.to_string(),
+            reopening,
+            at: self.now(),
+        }));
+        Ok(ModeTaken {
+            from,
+            to,
+            recorded,
+            stored: self.store.objects(),
+            closed: None,
+        })
+    }
+
+    /// The mode, and after that what follows from it.
+    fn put_mode(&self, mode: Mode, reopening: Option<UnixMillis>) {
+        self.plan(reopening);
+        let stance = self.stance();
+        self.put_stance(Stance {
+            mode,
+            rules: Arc::clone(&stance.rules),
+            epoch: stance.epoch,
+        });
+        if mode == Mode::Closed {
+            // After the stance: whoever is told finds it closed.
+            self.closings.close();
+        }
+    }
+
+    /// Takes a mode, and waits until it is in force: when the site was closed, until nothing that began
+    /// before can be sent any more.
+    ///
+    /// # Errors
+    /// See [`Self::take_mode`].
+    pub async fn change_mode(
+        &self,
+        to: Mode,
+        reopening: Option<UnixMillis>,
+        said: &Said,
+    ) -> Result<ModeTaken, ChangeFault> {
+        let began = Instant::now();
+        let mut taken = self.take_mode(to, reopening, said)?;
+        if to == Mode::Closed {
+            let done = timeout(CLOSING_TIME_MAX, self.closings.all_done()).await;
+            let (cut, behind) = match done {
+                Ok(cut) => (cut, 0),
+                Err(_) => self.closings.so_far(),
+            };
+            let took = began.elapsed();
+            if behind > 0 {
+                tracing::error!(behind, "CLOSED, BUT NOT ALL CONNECTIONS HAVE SAID SO");
+            }
+            tracing::info!(
+                connections = cut.connections,
+                streams = cut.streams,
+                ?took,
+                "closed"
+            );
+            taken.closed = Some(Closed { cut, took, behind });
+        }
+        Ok(taken)
+    }
+
+    /// Closes a node that another has replaced, and waits until what runs on it is cut. That other one has
+    /// put it on the timeline. Blocks its thread, for a second at most.
+    pub fn close_with_successor(&self) {
+        self.put_mode(Mode::Closed, None);
+        let began = std::time::Instant::now();
+        while self.closings.so_far().1 > 0 && began.elapsed() < CLOSING_TIME_MAX {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Plans when to open again, while the mode stays.
+    ///
+    /// # Errors
+    /// It could not be recorded.
+    pub fn plan_reopening(
+        &self,
+        at: Option<UnixMillis>,
+        said: &Said,
+    ) -> Result<Recorded, ChangeFault> {
+        let _changing = self.changing();
+        let place = self.record(&self.entry(What::ReopeningPlanned { at }, said))?;
+        self.plan(at);
+        Ok(Recorded::At(place))
+    }
+
+    /// Puts other rules in force. Requests that run keep theirs; what they fill under a meaning that is
+    /// gone is not stored. `policy`: the file that they come from.
+    ///
+    /// # Errors
+    /// They are others, and that could not be recorded: the old ones stay.
+    pub fn reload(
+        &self,
+        rules: Rules,
+        policy: Option<&str>,
+        said: &Said,
+    ) -> Result<(), ChangeFault> {
+        let _changing = self.changing();
+        let stance = self.stance();
+        if stance.rules.digest() != rules.digest() {
+            let what = What::RulesInForce {
+                rules: rules.digest(),
+                policy: policy.map(str::to_owned),
+            };
+            self.record(&self.entry(what, said))?;
+        }
+        self.store.resize(rules.limits().store_bytes_max);
+        self.put_stance(Stance {
+            mode: stance.mode,
+            rules: Arc::new(rules),
+            epoch: stance.epoch,
+        });
+        self.remembered.clear();
+        self.sweep();
+        Ok(())
+    }
+
+    /// Kills what the targets mean and what began before now: stored, or being filled. It holds for
+    /// whatever is asked for after this returns.
+    pub fn purge(&self, targets: &[PurgeTarget], said: &Said) -> Purged {
+        let _changing = self.changing();
+        let covered = self.covered(targets);
+        let rules = Arc::clone(&self.stance().rules);
+        let targets = targets
+            .iter()
+            .map(|target| self.purges.untold(target, &rules));
+        let targets: Vec<PurgeTarget> = targets.collect();
+        let mut epoch = self.stance().epoch;
+        if targets.contains(&PurgeTarget::All) {
+            let stance = self.stance();
+            epoch = stance.epoch.next();
+            self.put_stance(Stance {
+                mode: stance.mode,
+                rules: Arc::clone(&stance.rules),
+                epoch,
+            });
+            self.remembered.clear();
+        }
+        let order = self.purges.purge(&targets);
+        self.sweep();
+        let mut recorded = Recorded::At(0);
+        for targets in chunks(&targets) {
+            let what = What::Purged {
+                targets,
+                order,
+                epoch,
+            };
+            let this = self.note(what, said);
+            if !matches!(recorded, Recorded::NotYet(_)) {
+                recorded = this;
+            }
+        }
+        Purged {
+            order,
+            epoch,
+            covered,
+            recorded,
+        }
+    }
+
+    /// What a purge of these targets would cover now.
+    #[must_use]
+    pub fn covered(&self, targets: &[PurgeTarget]) -> Covered {
+        // Held against marks of its own, at the end of all order.
+        let mut marks = Marks::new();
+        for target in targets {
+            marks.purge(target, Order(u64::MAX));
+        }
+        let dies = |uri: &str, labels: &Labels| {
+            let order = Order(0);
+            let uri_digest = self.purges.digest_for(&marks, uri);
+            let marked = Marked {
+                uri,
+                uri_digest,
+                labels,
+                order,
+            };
+            marks.standing(&marked) == Standing::Dead
+        };
+        let mut covered = Covered::default();
+        let mut uris: BTreeMap<Box<str>, ()> = BTreeMap::new();
+        self.store.each(|object| {
+            let marked = object.marked();
+            if dies(marked.uri, marked.labels) {
+                covered.objects += 1;
+                covered.bytes += object.weight();
+                uris.insert(marked.uri.into(), ());
+            }
+        });
+        covered.uris = u64::try_from(uris.len()).unwrap_or(u64::MAX);
+        // Nobody knows yet what their answers will bear.
+        let unknown = Labels::unknown();
+        covered.filling = self.flights.count_where(|key| dies(&key.uri(), &unknown));
+        covered
+    }
+
+    /// Frees the memory of what can no longer be used.
+    fn sweep(&self) {
+        let stance = self.stance();
+        self.store.retain(|object| {
+            in_force(&stance, object.head().key())
+                && self.purges.standing(&object.marked()) != Standing::Dead
+                && object
+                    .head()
+                    .key()
+                    .grant()
+                    .is_none_or(|grant| self.grants.holds(grant, self.now()))
+        });
+    }
+
+    /// Makes a preview grant: recorded before anybody can use it.
+    ///
+    /// # Errors
+    /// It is for no time or too long, has no name, or could not be recorded.
+    pub fn make_grant(
+        &self,
+        name: &str,
+        mode: Mode,
+        time: Duration,
+        said: &Said,
+    ) -> Result<(Grant, GrantToken), ChangeFault> {
+        let _changing = self.changing();
+        let wrong = |why: &str| Err(ChangeFault::Wrong(why.to_owned()));
+        if name.trim().is_empty() || name.len() > GRANT_NAME_BYTES_MAX || has_controls(name) {
+            return wrong("a grant has a name, of at most 200 bytes: who it is for");
+        }
+        if time.is_zero() || time > GRANT_TIME_MAX {
+            return wrong("a grant is for some time, and for a day at most");
+        }
+        if mode == Mode::Closed {
+            return wrong("a grant previews open, static or pass");
+        }
+        let from = self.now();
+        let grant = Grant {
+            id: GrantId(self.random_id()),
+            name: name.to_owned(),
+            mode,
+            from,
+            until: from.after(time),
+        };
+        let what = What::GrantMade {
+            grant: grant.clone(),
+        };
+        self.record(&self.entry(what, said))?;
+        let token = self.grants.add(grant.clone());
+        Ok((grant, token))
+    }
+
+    /// Takes a preview grant back. `None`: there is none of this id.
+    pub fn revoke_grant(&self, id: GrantId, said: &Said) -> Option<Recorded> {
+        let _changing = self.changing();
+        self.grants.remove(id)?;
+        self.sweep();
+        Some(self.note(What::GrantRevoked { grant: id }, said))
+    }
+
+    /// The grants that hold now.
+    #[must_use]
+    pub fn live_grants(&self) -> Vec<Grant> {
+        self.grants.live(self.now())
+    }
+
+    /// The grant that a request's token opens. Its first use is recorded before it opens anything.
+    pub(crate) fn grant_of(&self, token: &GrantToken) -> Option<Grant> {
+        let grant = self.grants.of(token, self.now())?;
+        if self.grants.is_unused(grant.id) {
+            let what = What::GrantUsed { grant: grant.id };
+            let said = Said::by_node(format!("shown for `{}`", grant.name));
+            if let Err(why) = self.record(&self.entry(what, &said)) {
+                tracing::error!(%why, "a preview grant opens nothing: its use cannot be recorded");
+                return None;
+            }
+            self.grants.used(grant.id);
+        }
+        Some(grant)
+    }
+
+    /// Says that a part of the evidence is missing.
+    pub fn alarm(&self, alarm: Alarm, text: &str) -> Recorded {
+        tracing::error!(?alarm, text, "an alarm about the evidence");
+        self.note(What::EvidenceAlarm { alarm }, &Said::by_node(text))
+    }
+
+    /// What must be looked at from time to time: whether the clock has jumped, and the timeline.
+    pub fn maintain(&self) {
+        if let Some(away) = self.clock_jump() {
+            #[cfg(feature = "seeded-faults")]
+            if shikiri_partition::fault::is(shikiri_partition::fault::Fault::JumpIgnored) {
+                return;
+            }
+            let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
+            tracing::warn!(away_ms, "the clock jumped: everything stored is purged");
+            let said = Said::by_node("the clock jumped");
+            self.note(What::ClockJumped { away_ms }, &said);
+            self.purge(&[PurgeTarget::All], &said);
+        }
+        if let Err(why) = self.chronicle.maintain(self.now()) {
+            let waiting = self.chronicle.unwritten();
+            tracing::error!(%why, waiting, "THE TIMELINE LACKS ENTRIES, which wait to be written");
+        }
+    }
+}
+
+/// What is put on the timeline when a node begins to run.
+#[derive(Debug)]
+pub struct Start<'a> {
+    /// The policy's file; none for the built-in one.
+    pub policy: Option<&'a str>,
+    /// What is missing from the timeline, in words.
+    pub missing: Option<(Alarm, String)>,
+    /// What else is to be known of how it began.
+    pub text: &'a str,
+}
+
+/// Targets, in as many entries as they need.
+fn chunks(targets: &[PurgeTarget]) -> Vec<Vec<PurgeTarget>> {
+    let mut chunks: Vec<Vec<PurgeTarget>> = Vec::new();
+    let mut room = 0;
+    for target in targets {
+        let bytes = target.to_string().len() + 64;
+        match chunks.last_mut() {
+            Some(chunk) if bytes <= room => {
+                room -= bytes;
+                chunk.push(target.clone());
+            }
+            _ => {
+                room = TARGET_BYTES_MAX.saturating_sub(bytes);
+                chunks.push(vec![target.clone()]);
+            }
+        }
+    }
+    chunks
+}
+
+fn has_controls(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
+/// The text, or as much of it as there is room for.
+fn clipped(text: &str, bytes_max: usize) -> String {
+    let mut end = text.len().min(bytes_max);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    text.get(..end).unwrap_or_default().to_owned()
+}
