@@ -41,14 +41,15 @@ pub(crate) async fn serve<IO>(
         let turn = Turn::Guarded(findings.turn());
         let request = request.map(Incoming::Http1);
         let leaving = stop.clone();
-        async move {
+        // On the heap while it runs, so that an idle connection does not keep room for one.
+        Box::pin(async move {
             let mut response = request::serve(&worker, &connection, turn, request).await;
             if *leaving.borrow() {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
             Ok::<_, Infallible>(response)
-        }
+        })
     });
     let serving = http1::Builder::new()
         // The node's clock, not the library's, says what time it is.

@@ -40,7 +40,9 @@ impl Edge {
         let binary = build.make()?;
         let mut command = Command::new(&binary);
         command.args(["edge", "--origin", &format!("http://{origin}")]);
-        command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
+        if !more.contains(&"--config") {
+            command.args(["--listen", "127.0.0.1:0", "--trust", "127.0.0.1"]);
+        }
         let data = data_folder();
         command.arg("--data").arg(&data).args(more);
         command
@@ -148,7 +150,8 @@ fn data_folder() -> PathBuf {
 }
 
 fn listening_on(line: &str) -> Option<SocketAddr> {
-    let (_, rest) = line.split_once("listening on http://")?;
+    let (_, rest) = line.split_once("listening on http")?;
+    let rest = rest.strip_prefix("://").or(rest.strip_prefix("s://"))?;
     rest.split_whitespace()
         .next()?
         .trim_end_matches('/')

@@ -94,7 +94,7 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "idle",
-        operands: "",
+        operands: "[h1] [tls] [h2]",
         about: "what ten thousand idle connections cost in memory",
         run: idle::run,
     },

@@ -127,6 +127,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask sim sockets")],
     },
     Part {
+        name: "idle",
+        budget_s: 100,
+        steps: &[Passes("cargo xtask idle")],
+    },
+    Part {
         name: "fuzz",
         budget_s: 240,
         steps: &[Passes("cargo xtask fuzz --seconds 60")],
@@ -134,7 +139,7 @@ const PARTS: &[Part] = &[
 ];
 
 /// On two cores, from a cold start.
-const BUDGET_ALL_S: u64 = 27 * 60;
+const BUDGET_ALL_S: u64 = 28 * 60;
 /// A machine with other things to do is slower; one that takes this many budgets hangs.
 const BUDGETS_MAX: u32 = 3;
 

@@ -14,8 +14,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::edge;
-use crate::process::{Doing, Failure, end, root};
+use crate::process::{Doing, Failure, end, output, root};
 
 const RESTARTS: usize = 5;
 const CLIENTS: usize = 8;
@@ -40,15 +42,22 @@ fn in_folder(folder: &Path) -> Result<(), Failure> {
         origin,
         listen: free_port()?,
     };
-    let report = replaced(&plan)?;
+    let (replaced, report) = replaced(&plan)?;
     println!("operations: {RESTARTS} times replaced: {report}");
-    let report = with_a_held_socket(&plan)?;
+    plan.has_rows_for(replaced)?;
+    let (restarted, report) = with_a_held_socket(&plan)?;
     println!("operations: {RESTARTS} times restarted behind a held socket: {report}");
+    plan.has_rows_for(replaced + restarted)?;
+    println!(
+        "operations: evidence has {} responses, as many as were answered, and is as it was written",
+        replaced + restarted
+    );
     Ok(())
 }
 
-/// Each node is told to replace the one before it.
-fn replaced(plan: &Plan) -> Result<String, Failure> {
+/// Each node is told to replace the one before it. Returns how many requests were answered, and a
+/// report.
+fn replaced(plan: &Plan) -> Result<(u64, String), Failure> {
     plan.write_policy(0)?;
     let mut node = Node::start(plan.command(&[]))?;
     let load = Load::begin(plan.listen);
@@ -67,7 +76,7 @@ fn replaced(plan: &Plan) -> Result<String, Failure> {
         plan.serves(&node)?;
     }
     thread::sleep(Duration::from_millis(300));
-    let report = load.end()?;
+    let (answered, report) = load.end()?;
     for download in long {
         download
             .join()
@@ -75,13 +84,12 @@ fn replaced(plan: &Plan) -> Result<String, Failure> {
     }
     node.terminate()?;
     node.ends_by_itself()?;
-    Ok(format!(
-        "{report}, {RESTARTS} downloads ran on to their ends"
-    ))
+    let report = format!("{report}, {RESTARTS} downloads ran on to their ends");
+    Ok((answered + RESTARTS as u64, report))
 }
 
 /// A service manager's way: the socket is held, one node ends, the next begins.
-fn with_a_held_socket(plan: &Plan) -> Result<String, Failure> {
+fn with_a_held_socket(plan: &Plan) -> Result<(u64, String), Failure> {
     let socket = TcpListener::bind(plan.listen).doing("listening")?;
     let mut node = Node::start(plan.command_with(&socket)?)?;
     let load = Load::begin(plan.listen);
@@ -93,10 +101,10 @@ fn with_a_held_socket(plan: &Plan) -> Result<String, Failure> {
         node = Node::start(plan.command_with(&socket)?)?;
     }
     thread::sleep(Duration::from_millis(300));
-    let report = load.end()?;
+    let done = load.end()?;
     node.terminate()?;
     node.ends_by_itself()?;
-    Ok(report)
+    Ok(done)
 }
 
 /// What every node of a run has in common.
@@ -155,6 +163,27 @@ impl Plan {
         let socket = socket.try_clone().doing("copying a socket")?;
         command.stdin(Stdio::from(OwnedFd::from(socket)));
         Ok(command)
+    }
+
+    /// Evidence has a row for every response, from whichever node, and is whole.
+    fn has_rows_for(&self, responses: u64) -> Result<(), Failure> {
+        let ask = |words: &[&str]| {
+            let mut command = Command::new(binary());
+            command.arg("evidence").args(words);
+            command.arg("--data").arg(self.folder.join("data"));
+            output(&mut command)
+        };
+        ask(&["verify"])?;
+        let counted = ask(&["count", "--json"])?;
+        let counted: Value = serde_json::from_slice(&counted)
+            .map_err(|error| Failure::new(format!("evidence count printed no JSON: {error}")))?;
+        let complete = &counted["by"]["ended"]["complete"];
+        if counted["responses"] == responses && *complete == responses && counted["gaps"] == 0 {
+            return Ok(());
+        }
+        Err(Failure::new(format!(
+            "{responses} requests were answered, and evidence has {counted}"
+        )))
     }
 
     /// It is this node that answers on the control socket.
@@ -289,8 +318,8 @@ impl Load {
         }
     }
 
-    /// Stops asking and says how it went.
-    fn end(self) -> Result<String, Failure> {
+    /// Stops asking and says how many were answered, and how it went.
+    fn end(self) -> Result<(u64, String), Failure> {
         self.over.store(true, Ordering::Relaxed);
         let mut slowest = Duration::ZERO;
         for client in self.clients {
@@ -306,11 +335,12 @@ impl Load {
         if connections < (CLIENTS * 2) as u64 {
             return Err(Failure::new("no client had to open a second connection"));
         }
-        Ok(format!(
+        let report = format!(
             "{answered} requests of {CLIENTS} clients on {connections} connections, none failed, the slowest \
              took {} ms",
             slowest.as_millis()
-        ))
+        );
+        Ok((answered, report))
     }
 }
 
