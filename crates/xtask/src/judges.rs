@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::edge::Edge;
+use crate::edge::{Build, Edge};
 use crate::framing;
-use crate::leaks::Origin;
+use crate::leaks::{CARELESS, Origin};
 use crate::peers::PEERS;
 use crate::process::{Doing, Failure, output, root, run_within};
 use crate::setup;
@@ -27,8 +27,15 @@ use crate::setup;
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let wcvs = wanted(arguments)?;
     let origin = Origin::of_text("site", SITE)?;
-    let edge = Edge::start(origin.address)?;
-    let mut targets = vec![("shikiri", "default", edge.address)];
+    let default = Edge::start(origin.address)?;
+    let policy = root().join("target/careless.toml");
+    std::fs::write(&policy, CARELESS).doing(format_args!("writing {}", policy.display()))?;
+    let policy = policy.to_string_lossy();
+    let careless = Edge::start_built(Build::Debug, origin.address, &["--policy", &policy])?;
+    let mut targets = vec![
+        ("shikiri", "default", default.address),
+        ("shikiri", "careless", careless.address),
+    ];
     let mut running = Vec::new();
     let nginx = PEERS.iter().find(|peer| peer.name == "nginx");
     let nginx = nginx.expect("nginx is one of the peers");
@@ -39,7 +46,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         running.push(peer);
     }
     let rows = rows(&targets, wcvs.as_deref())?;
-    let page = page(&rows, &nginx.version()?, wcvs.is_some())?;
+    let page = page(&rows, &nginx.version()?)?;
     print!("{page}");
     if wcvs.is_some() {
         let path = root().join("docs/judges.md");
@@ -86,6 +93,9 @@ struct Row {
     cache: &'static str,
     configuration: &'static str,
     found: Vec<String>,
+    /// Where it saw that something is cached; of a judge that does not look for that, nothing.
+    saw_a_cache: Vec<&'static str>,
+    version: String,
 }
 
 fn rows(
@@ -93,6 +103,9 @@ fn rows(
     wcvs: Option<&Path>,
 ) -> Result<Vec<Row>, Failure> {
     framing::prober_can_find()?;
+    let smugglex = output(Command::new(setup::smugglex()?).arg("--version"))?;
+    let smugglex = String::from_utf8_lossy(&smugglex);
+    let smugglex = smugglex.split_whitespace().last().unwrap_or("?");
     let mut rows = Vec::new();
     for (cache, configuration, address) in targets {
         rows.push(Row {
@@ -100,19 +113,27 @@ fn rows(
             cache,
             configuration,
             found: framing::probe(*address, framing::CHECKS)?,
+            saw_a_cache: Vec::new(),
+            version: smugglex.to_owned(),
         });
         if let Some(wcvs) = wcvs {
-            let mut found = Vec::new();
-            for path in ["/", "/account"] {
-                found.extend(scan(wcvs, *address, path)?);
-            }
-            found.dedup();
-            rows.push(Row {
+            let mut row = Row {
                 judge: "WCVS",
                 cache,
                 configuration,
-                found,
-            });
+                found: Vec::new(),
+                saw_a_cache: Vec::new(),
+                version: String::new(),
+            };
+            for (path, cookie) in PAGES {
+                let report = findings(&scan(wcvs, *address, path, cookie)?, path)?;
+                row.found.extend(report.found);
+                row.version = report.version;
+                if report.saw_a_cache {
+                    row.saw_a_cache.push(path);
+                }
+            }
+            rows.push(row);
         }
     }
     let control = |row: &&Row| row.judge == "WCVS" && row.configuration == "hurried";
@@ -124,29 +145,47 @@ fn rows(
     Ok(rows)
 }
 
-/// What WCVS finds at a path: its techniques, with the path and its reason.
-fn scan(wcvs: &Path, at: SocketAddr, path: &str) -> Result<Vec<String>, Failure> {
+/// What WCVS scans, and with whose cookie: a visitor where a cache may share, since a member is passed
+/// by many; a member where his page is what could leak.
+const PAGES: [(&str, &str); 3] = [("/", ""), ("/app.js", ""), ("/account", "sid=alice")];
+
+/// The report of WCVS on a path.
+fn scan(wcvs: &Path, at: SocketAddr, path: &str, cookie: &str) -> Result<Vec<u8>, Failure> {
     let reports = root().join("target/judges");
     drop(std::fs::remove_dir_all(&reports));
     std::fs::create_dir_all(&reports).doing("making a folder for reports")?;
     let mut command = Command::new(wcvs);
     command
         .args(["--nocolor", "--verbosity", "0", "--generatereport"])
-        .args(["--setcookies", "sid=alice", "--url"])
+        // It gives up where it sees no cache, unless it is forced; and it does not know RFC 9211.
+        .args(["--force", "--cacheheader", "Cache-Status", "--url"])
         .arg(format!("http://{at}{path}"))
         .args(["--generatepath", &format!("{}/", reports.display())])
         // It finds its word lists in the folder where it runs.
         .current_dir(beside(wcvs)?)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if !cookie.is_empty() {
+        command.args(["--setcookies", cookie]);
+    }
     run_within(&mut command, WCVS_MAX)?;
     let entries = std::fs::read_dir(&reports).doing("looking for a report")?;
-    let report = entries.flatten().map(|entry| entry.path()).next();
+    let mut paths = entries.flatten().map(|entry| entry.path());
+    let report = paths.find(|path| path.extension().is_some_and(|e| e == "json"));
     let report = report.ok_or_else(|| Failure::new("WCVS left no report"))?;
-    findings(&std::fs::read(&report).doing("reading a report")?, path)
+    std::fs::read(&report).doing("reading a report")
 }
 
-fn findings(report: &[u8], path: &str) -> Result<Vec<String>, Failure> {
+/// What a report of WCVS says.
+#[derive(Debug, PartialEq, Eq)]
+struct Report {
+    version: String,
+    /// Its techniques, with the path.
+    found: Vec<String>,
+    saw_a_cache: bool,
+}
+
+fn findings(report: &[u8], path: &str) -> Result<Report, Failure> {
     let report: Value = serde_json::from_slice(report)
         .map_err(|error| Failure::new(format!("the report of WCVS is no JSON: {error}")))?;
     let site = &report["websites"][0];
@@ -161,24 +200,58 @@ fn findings(report: &[u8], path: &str) -> Result<Vec<String>, Failure> {
         let technique = result["technique"].as_str().unwrap_or("?");
         found.push(format!("{technique} (`{path}`)"));
     }
-    Ok(found)
+    let complaints = site["errorMessages"].as_array().into_iter().flatten();
+    let sees_none = |complaint: &Value| {
+        let complaint = complaint.as_str().unwrap_or_default();
+        ["always miss", "no cache indicator"]
+            .iter()
+            .any(|none| complaint.contains(none))
+    };
+    Ok(Report {
+        version: report["version"].as_str().unwrap_or("?").to_owned(),
+        found,
+        saw_a_cache: !complaints.clone().any(sees_none),
+    })
 }
 
-fn page(rows: &[Row], nginx: &str, with_wcvs: bool) -> Result<String, Failure> {
-    let smugglex = output(Command::new(setup::smugglex()?).arg("--version"))?;
-    let smugglex = String::from_utf8_lossy(&smugglex).trim().to_owned();
+fn page(rows: &[Row], nginx: &str) -> Result<String, Failure> {
+    let version = |judge| {
+        let row = rows.iter().find(|row| row.judge == judge);
+        row.map(|row| format!("{judge} {}", row.version))
+    };
+    let edge = output(Command::new(root().join("target/debug/shikiri")).arg("--version"))?;
+    let edge = String::from_utf8_lossy(&edge);
+    let mut versions: Vec<String> = ["smugglex", "WCVS"]
+        .into_iter()
+        .filter_map(version)
+        .collect();
+    versions.push(edge.trim().to_owned());
+    versions.push(format!("nginx {nginx}"));
     let mut text = format!(
-        "{HEAD}{smugglex}{}; nginx {nginx}.\n\n| judge | cache | configuration | found |\n|---|---|---|---|\n",
-        if with_wcvs { "; WCVS 1.2.1" } else { "" }
+        "{HEAD}{}.\n\n| judge | cache | configuration | found | saw that something is cached at |\n\
+         |---|---|---|---|---|\n",
+        versions.join(", ")
     );
-    for row in rows {
-        let found = if row.found.is_empty() {
-            "nothing".to_owned()
+    let or = |list: String, nothing: &str| {
+        if list.is_empty() {
+            nothing.to_owned()
         } else {
-            row.found.join("; ")
+            list
+        }
+    };
+    for row in rows {
+        let saw: Vec<_> = row
+            .saw_a_cache
+            .iter()
+            .map(|path| format!("`{path}`"))
+            .collect();
+        let saw = match row.judge {
+            "WCVS" => or(saw.join(", "), "nothing"),
+            _ => "(does not look)".to_owned(),
         };
+        let found = or(row.found.join("; "), "nothing");
         text.push_str(&format!(
-            "| {} | {} | {} | {found} |\n",
+            "| {} | {} | {} | {found} | {saw} |\n",
             row.judge, row.cache, row.configuration
         ));
     }
@@ -193,14 +266,23 @@ const WCVS_MAX: Duration = Duration::from_secs(900);
 const HEAD: &str = "\
 # What outside judges find
 
-Two scanners that nobody here wrote, against our edge without a policy file and against nginx as the hurried
-operator and as the expert configure it, in front of the same site: a page that repeats what it is sent, and
-an account whose route takes any suffix. `cargo xtask judges --wcvs PATH` runs them and writes this page.
+Two scanners that nobody here wrote, against our edge without a policy file and under the most careless policy,
+and against nginx as the hurried operator and as the expert configure it. All stand in front of the same site
+([site.leak](../crates/xtask/src/judges/site.leak)): a page and a script that repeat what they are sent, and a
+member's account whose route takes any suffix and which says `private, no-store`.
+`cargo xtask judges --wcvs PATH` runs them and writes this page.
+
+smugglex looks for request smuggling: a request that is read in two ways, on
+HTTP/1.1 and in upgrades to HTTP/2. [WCVS](https://github.com/Hackmanit/Web-Cache-Vulnerability-Scanner), the Web Cache Vulnerability Scanner,
+looks for poisoning (some 1,100 headers, 6,400 parameters, fat GET, parameter cloaking, oversized heads, override
+headers, smuggling) and for deception by suffix and by path. It scans `/` and `/app.js` as a visitor and
+`/account` as a member.
 
 Versions: ";
 
 const TAIL: &str = "
-Each must first find what is wrong where something is: smugglex in a naive server, WCVS in the hurried nginx.
+Each must first find what is wrong where something is: smugglex in a naive server, WCVS in the hurried nginx;
+otherwise the run fails. It fails too if one of them finds anything in our edge.
 
 What they cannot see is why the [re-enactments](re-enactments.md) exist. Both ask as one client. WCVS takes a
 page for leaked when its own first request is answered as a hit; it never asks as a second member, never two
@@ -208,9 +290,7 @@ at once, and finds no leak in a cache that says nothing of hits and is fast.
 
 ## To run them
 
-smugglex comes with `cargo xtask setup`. [WCVS](https://github.com/Hackmanit/Web-Cache-Vulnerability-Scanner)
-is built by whoever wants it, with Debian's Go and its packages for `color`, `http2curl`, `x/net` and
-`x/time`, in GOPATH mode (`GO111MODULE=off`; `moul.io/http2curl` is a link to `github.com/moul/http2curl`):
+smugglex comes with `cargo xtask setup`. WCVS is built by whoever wants it, as its README says.
 
 ```
 cargo xtask judges                                  # smugglex alone; prints, writes nothing
@@ -224,25 +304,29 @@ mod tests {
 
     #[test]
     fn a_report_is_read_for_what_it_found() {
-        for (report, expected) in [
-            (r#"{"websites":[{"results":[]}]}"#, Some(vec![])),
-            (
-                r#"{"websites":[{"results":[{"technique":"Fat GET","isVulnerable":true},
-                    {"technique":"Cookies","isVulnerable":false}]}]}"#,
-                Some(vec!["Fat GET (`/x`)"]),
-            ),
-            // What the report does not deny counts as found.
-            (
-                r#"{"websites":[{"results":[{"technique":"Cookies"}]}]}"#,
-                Some(vec!["Cookies (`/x`)"]),
-            ),
-            (r#"{"websites":[]}"#, None),
-            ("?", None),
-        ] {
-            let found = findings(report.as_bytes(), "/x").ok();
-            let expected = expected.map(|names| names.into_iter().map(str::to_owned).collect());
-            assert_eq!(found, expected, "{report}");
-        }
+        let check = |report: &str, expected: Option<(&[&str], bool)>| {
+            let read = findings(report.as_bytes(), "/x").ok();
+            let expected = expected.map(|(found, saw_a_cache)| Report {
+                version: "1.2.1".to_owned(),
+                found: found.iter().map(|name| (*name).to_owned()).collect(),
+                saw_a_cache,
+            });
+            assert_eq!(read, expected, "{report}");
+        };
+        let of = |site: &str| format!(r#"{{"version":"1.2.1","websites":[{site}]}}"#);
+        check(&of(r#"{"results":[]}"#), Some((&[], true)));
+        let two = r#"{"results":[{"technique":"Fat GET","isVulnerable":true},
+            {"technique":"Cookies","isVulnerable":false}]}"#;
+        check(&of(two), Some((&["Fat GET (`/x`)"], true)));
+        // What the report does not deny counts as found.
+        let undenied = r#"{"results":[{"technique":"Cookies"}]}"#;
+        check(&of(undenied), Some((&["Cookies (`/x`)"], true)));
+        let blind = r#"{"results":[],"errorMessages":["cache returns always miss"]}"#;
+        check(&of(blind), Some((&[], false)));
+        let blind = r#"{"results":[],"errorMessages":["no cache indicator could be found"]}"#;
+        check(&of(blind), Some((&[], false)));
+        check(&of(""), None);
+        check("?", None);
     }
 
     #[test]

@@ -102,6 +102,14 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask leaks")],
     },
     Part {
+        name: "peers",
+        budget_s: 300,
+        steps: &[
+            Passes("cargo xtask peers nginx varnish"),
+            Passes("cargo xtask leaks --small"),
+        ],
+    },
+    Part {
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],
@@ -139,7 +147,7 @@ const PARTS: &[Part] = &[
 ];
 
 /// On two cores, from a cold start.
-const BUDGET_ALL_S: u64 = 28 * 60;
+const BUDGET_ALL_S: u64 = 45 * 60;
 /// A machine with other things to do is slower; one that takes this many budgets hangs.
 const BUDGETS_MAX: u32 = 3;
 

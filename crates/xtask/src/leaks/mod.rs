@@ -31,6 +31,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Instant;
 
+pub(crate) use cache::CARELESS;
 pub(crate) use origin::Origin;
 
 use cache::{Cache, Ours};

@@ -75,7 +75,7 @@ fn summary(matrix: &Matrix<'_>) -> String {
     for (peer, version) in in_order(matrix) {
         let row = if peer == OURS {
             format!(
-                "{} without a policy; {} under the most careless one | | ",
+                "**{}**, no policy file | **{}**, the most careless policy that can be said | ",
                 column(peer, "default"),
                 column(peer, "careless")
             )
@@ -88,10 +88,11 @@ fn summary(matrix: &Matrix<'_>) -> String {
     }
     text.push_str(
         "\nLeaks that the RFCs allow are counted too: they let a cache share a page that says `max-age=60`, \
-         whoever's name is on it. Experts' configurations\nstill leak where a person is known by something else \
-         than a cookie or `Authorization` (a header of the site's own, an address, a connection), or where\nwhat \
-         one sends comes back to all (an `Origin`, a body, a reflected header): no vendor's manual can know that \
-         of a site. The whole table, each configuration\nand how to replay one cell: \
+         whoever's name is on it. An expert's configuration\nstill leaks where a person is known by something else \
+         than a cookie or `Authorization` (a header of the site's own, an address, a connection),\nwhere what one \
+         sends comes back to all (an `Origin`, a reflected header, a body), and where the origin says `public` of \
+         what was made for one, or\n`private` in a way that no RFC defines: no vendor's manual can know that of a \
+         site. Every cell, its configuration and how to replay it:\n\
          [docs/re-enactments.md](docs/re-enactments.md). `cargo xtask leaks --peers all --write` runs it again.\n\n",
     );
     text

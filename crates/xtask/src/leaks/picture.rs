@@ -17,7 +17,7 @@ const HIGH: usize = 15;
 const GAP: usize = 14;
 const BREAK: usize = 8;
 const HEADER: usize = 96;
-const LEGEND: usize = 78;
+const LEGEND: usize = 92;
 
 const STYLE: &str = "\
 text{font:10px ui-sans-serif,system-ui,sans-serif;fill:#24292f}\
@@ -175,14 +175,20 @@ fn legend(top: usize, svg: &mut String) {
         drawn(square, left, top + down, svg);
         text(svg, "", left + WIDE + 5, top + down + 11, said);
     }
-    text(
-        svg,
-        "",
-        8,
-        top + 50,
-        "default: no policy file. careless: the most careless policy that can be said. packaged: the package, \
-         its cache turned on. hurried: as before the accidents. expert: the vendor's best practice.",
-    );
+    for (down, said) in [
+        (
+            50,
+            "default: no policy file. careless: the most careless policy that can be said. packaged: the package \
+             with its cache turned on.",
+        ),
+        (
+            64,
+            "hurried: what operators wrote before the accidents. expert: the best practice of the vendor's own \
+             documentation.",
+        ),
+    ] {
+        text(svg, "", 8, top + down, said);
+    }
 }
 
 fn text(svg: &mut String, class: &str, x: usize, y: usize, said: &str) {
