@@ -75,7 +75,7 @@ fn shared(request: &Request) -> Option<(Key, Outbound)> {
 fn wire(outbound: &Outbound) -> String {
     format!(
         "{:?} {} {:?}",
-        outbound.origin(),
+        outbound.upstream(),
         outbound.target(),
         outbound.headers()
     )

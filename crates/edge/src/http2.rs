@@ -195,6 +195,7 @@ async fn send(
 ) -> Result<(), h2::Error> {
     let (mut parts, body) = response.into_parts();
     strip_connection(&mut parts.headers);
+    parts.headers.remove(TE);
     let ends = body.is_end_stream();
     if !ends && let Some(length) = body.size_hint().exact() {
         parts
@@ -202,10 +203,24 @@ async fn send(
             .entry(CONTENT_LENGTH)
             .or_insert_with(|| HeaderValue::from(length));
     }
-    let mut stream = respond.send_response(Response::from_parts(parts, ()), ends)?;
+    let stream = respond.send_response(Response::from_parts(parts, ()), ends)?;
     if ends {
         return Ok(());
     }
+    send_body(stream, body, Reason::INTERNAL_ERROR, stall_time_max).await
+}
+
+/// Sends a body on a stream, as its receiver takes it. `broken`: what a body that breaks off resets the
+/// stream with, so that nobody takes it for whole.
+pub(crate) async fn send_body<B>(
+    mut stream: SendStream<Bytes>,
+    body: B,
+    broken: Reason,
+    stall_time_max: Duration,
+) -> Result<(), h2::Error>
+where
+    B: Body<Data = Bytes>,
+{
     let mut body = pin!(body);
     loop {
         let frame = tokio::select! {
@@ -215,9 +230,8 @@ async fn send(
         };
         match frame {
             None => return stream.send_data(Bytes::new(), true),
-            // Nobody may take it for whole.
             Some(Err(_)) => {
-                stream.send_reset(Reason::INTERNAL_ERROR);
+                stream.send_reset(broken);
                 return Ok(());
             }
             Some(Ok(frame)) => match frame.into_data() {
@@ -237,8 +251,8 @@ async fn send(
     }
 }
 
-/// Sends bytes as the client's window lets them. `false` when the client took none for too long: its
-/// stream is reset, and the others go on.
+/// Sends bytes as the receiver's window lets them. `false` when it took none for too long: the stream
+/// is reset, and others go on.
 async fn send_data(
     stream: &mut SendStream<Bytes>,
     mut data: Bytes,
@@ -257,7 +271,7 @@ async fn send_data(
             let capacity = std::future::poll_fn(|cx| stream.poll_capacity(cx));
             match timeout(stall_time_max, capacity).await {
                 Ok(Some(capacity)) => drop(capacity?),
-                // The client has reset it.
+                // The receiver has reset it.
                 Ok(None) => return Ok(false),
                 Err(_) => {
                     stream.send_reset(Reason::CANCEL);
@@ -274,9 +288,9 @@ async fn send_data(
 }
 
 /// Removes what HTTP/2 has no place for (RFC 9113 8.2.2). Whatever `Connection` names went when the
-/// response came from its origin.
-fn strip_connection(headers: &mut HeaderMap) {
-    for name in [CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+/// message came in.
+pub(crate) fn strip_connection(headers: &mut HeaderMap) {
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);
     }
     headers.remove("keep-alive");

@@ -62,7 +62,7 @@ pub use maintenance::Maintenance;
 pub use meet::serve_client;
 pub use meter::note_panic;
 pub use node::{Config, Counts, Kept, Node, Stance, TrustedNetwork, Worker};
-pub use origin::{Asked, OriginFault, ask_whole};
+pub use origin::{Asked, Cause, OriginFault, ask_whole, try_origin};
 pub use sockets::Given;
 pub use transport::Transport;
 pub use world::{RealWorld, Wire, World};

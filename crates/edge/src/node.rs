@@ -26,7 +26,7 @@ use crate::origin::{OriginFault, Pool};
 use crate::purge::Purges;
 use crate::remembered::Remembered;
 use crate::store::Store;
-use crate::tls::Tenants;
+use crate::tls::{OriginTrust, Tenants};
 use crate::world::World;
 
 /// What does not change while a node runs.
@@ -144,6 +144,7 @@ pub struct Node {
     /// TLS handshakes that run.
     pub(crate) handshakes: AtomicUsize,
     tenants: OnceLock<Arc<Tenants>>,
+    origin_trust: OriginTrust,
     filling: AtomicU64,
     invalidations: Mutex<(u64, u32)>,
     /// The second in which an origin's failure was last logged.
@@ -319,6 +320,7 @@ impl Node {
             requests: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
             tenants: OnceLock::new(),
+            origin_trust: OriginTrust::default(),
             filling: AtomicU64::new(0),
             invalidations: Mutex::new((0, 0)),
             failure_logged: AtomicU64::new(0),
@@ -399,6 +401,16 @@ impl Node {
 
     pub(crate) fn fill_id(&self) -> FillId {
         FillId(self.random_id())
+    }
+
+    pub(crate) fn world(&self) -> &dyn World {
+        &*self.world
+    }
+
+    /// Whom the node believes to be an origin.
+    #[must_use]
+    pub const fn origin_trust(&self) -> &OriginTrust {
+        &self.origin_trust
     }
 
     /// Has the end of these certificates among what is told of the node.
@@ -662,10 +674,6 @@ impl Worker {
 
     pub(crate) const fn lane(&self) -> &Arc<Lane> {
         &self.lane
-    }
-
-    pub(crate) fn world(&self) -> &dyn World {
-        &*self.node.world
     }
 
     /// The bounds in force.

@@ -19,6 +19,7 @@ use crate::admit::{Admitted, Fill};
 use crate::classify::Under;
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
+use crate::upstream::Upstream;
 
 /// The content codings that a viewer takes, in the few forms that are worth a variant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -92,8 +93,7 @@ pub(crate) struct Parts {
     pub(crate) epoch: Epoch,
     /// What a preview fills can be named by that preview alone.
     pub(crate) grant: Option<GrantId>,
-    pub(crate) origin_address: Box<str>,
-    pub(crate) origin_port: u16,
+    pub(crate) upstream: Arc<Upstream>,
     pub(crate) scheme: Scheme,
     pub(crate) authority: Box<str>,
     pub(crate) host_header: Box<str>,
@@ -123,7 +123,7 @@ impl Key {
         }
         let host_header = match origin.host_header {
             OriginHost::Client => authority.to_owned(),
-            OriginHost::Origin => origin.authority(),
+            OriginHost::Origin => origin.upstream.authority(),
         };
         let Under { epoch, grant, .. } = under;
         #[cfg(feature = "seeded-faults")]
@@ -134,8 +134,7 @@ impl Key {
             class: class_digest,
             epoch,
             grant,
-            origin_address: origin.address.as_str().into(),
-            origin_port: origin.port,
+            upstream: Arc::clone(&origin.upstream),
             scheme,
             authority: authority.into(),
             host_header: host_header.into(),
@@ -167,12 +166,6 @@ impl Key {
         self.0.grant
     }
 
-    /// Where the origin listens: host name or address, and port.
-    #[must_use]
-    pub fn origin(&self) -> (&str, u16) {
-        (&self.0.origin_address, self.0.origin_port)
-    }
-
     /// The URI that a viewer would name: what purges and invalidations are about. The query is the
     /// part that the key holds.
     #[must_use]
@@ -202,7 +195,6 @@ impl Key {
             .map(|(n, v)| n.as_str().len() + v.len() + 64)
             .sum();
         size_of::<Parts>()
-            + self.0.origin_address.len()
             + self.0.authority.len()
             + self.0.host_header.len()
             + self.0.target.len()
@@ -309,7 +301,7 @@ pub struct Outbound {
     method: Method,
     target: Box<str>,
     headers: HeaderMap,
-    origin: (Box<str>, u16),
+    upstream: Arc<Upstream>,
 }
 
 impl Outbound {
@@ -337,10 +329,10 @@ impl Outbound {
         &self.headers
     }
 
-    /// Where the origin listens.
+    /// Where the origin listens and how it is spoken to.
     #[must_use]
-    pub fn origin(&self) -> (&str, u16) {
-        (&self.origin.0, self.origin.1)
+    pub const fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
     }
 
     /// Takes it apart, for sending: method, target, header fields.
@@ -430,23 +422,6 @@ fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbou
         method: Method::GET,
         target: parts.target.clone(),
         headers,
-        origin: (parts.origin_address.clone(), parts.origin_port),
-    }
-}
-
-impl Origin {
-    /// Host and port as one name.
-    #[must_use]
-    pub fn authority(&self) -> String {
-        let host = if self.address.contains(':') {
-            format!("[{}]", self.address)
-        } else {
-            self.address.clone()
-        };
-        if self.port == 80 {
-            host
-        } else {
-            format!("{host}:{}", self.port)
-        }
+        upstream: Arc::clone(&parts.upstream),
     }
 }

@@ -37,6 +37,7 @@ mod rules;
 mod sniff;
 mod state;
 mod targets;
+mod upstream;
 mod viewer;
 
 pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
@@ -61,6 +62,7 @@ pub use rules::{
     QueryKey, Rules, Session, SpanMarks, To, TypePattern,
 };
 pub use state::{Beginning, GRANTS_MAX, Knowledge, State};
+pub use upstream::{Spoken, Upstream};
 pub use viewer::Viewer;
 
 /// Whether this build can be made to misbehave on purpose. The `shikiri` binary does not compile

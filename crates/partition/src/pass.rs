@@ -5,11 +5,13 @@
 //! beyond us can do what we would not.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use http::header::{
-    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, DATE, HOST, LINK, PRAGMA, REFERER, TE, VIA,
+    CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, DATE, HOST, LINK, PRAGMA, REFERER, TE,
+    UPGRADE, VIA,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, request};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, request};
 
 use crate::certificate::ClientCertificate;
 use crate::directives::Directives;
@@ -19,6 +21,7 @@ use crate::key::Constants;
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{OriginHost, Rules, Session};
+use crate::upstream::Upstream;
 
 /// The permission to send one request as itself.
 #[must_use]
@@ -60,6 +63,7 @@ impl Pass {
         let head = RequestHead::parse(hop.scheme, *version, method, uri, headers)?;
         let origin = rules.origin_for(head.host()).ok_or(Refused::UnknownHost)?;
         let (authority, target) = (head.authority.clone(), head.target());
+        let upgrade = upgrade(&head, *version, &origin.upgrades);
         let (credentials, names_its_sender) =
             sender(&parts.headers, &target, rules.session(), hop.certificate);
         let mut headers = parts.headers;
@@ -77,7 +81,7 @@ impl Pass {
         }
         let host = match origin.host_header {
             OriginHost::Client => authority.clone(),
-            OriginHost::Origin => origin.authority(),
+            OriginHost::Origin => origin.upstream.authority(),
         };
         let text = |text: String| {
             HeaderValue::try_from(text).expect("an authority or address is a header value")
@@ -110,6 +114,10 @@ impl Pass {
             headers.insert(TE, HeaderValue::from_static("trailers"));
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
+        if let Some(protocol) = &upgrade {
+            headers.insert(UPGRADE, protocol.clone());
+            headers.append(CONNECTION, HeaderValue::from_static("upgrade"));
+        }
         headers.append(VIA, constants.via_of(parts.version));
         headers.append(hop::CDN_LOOP, constants.cdn_loop.clone());
         Ok(PassRequest {
@@ -119,9 +127,27 @@ impl Pass {
             headers,
             credentials,
             names_its_sender,
-            origin: (origin.address.clone(), origin.port),
+            upstream: Arc::clone(&origin.upstream),
+            upgrade,
         })
     }
+}
+
+/// The protocol that a request asks to switch to, if that is one alone and policy lists it. It has no
+/// body: what would follow the head is for nobody to read before the origin has switched.
+fn upgrade(head: &RequestHead<'_>, version: Version, listed: &[String]) -> Option<HeaderValue> {
+    let may = head.method == Method::GET
+        && version == Version::HTTP_11
+        && !head.has_body
+        && head.wants_upgrade();
+    let mut asked = hop::tokens(head.headers, &UPGRADE);
+    let (Some(protocol), None) = (asked.next().filter(|_| may), asked.next()) else {
+        return None;
+    };
+    let protocol = protocol.to_ascii_lowercase();
+    listed
+        .contains(&protocol)
+        .then(|| HeaderValue::try_from(protocol).expect("a token is a header value"))
 }
 
 /// What a trusted hop said in all its lines, one list (RFC 9110 5.3), and the hop itself at the end.
@@ -157,12 +183,13 @@ pub struct Hop<'a> {
 #[derive(Debug)]
 pub struct PassRequest {
     why: Personal,
-    method: http::Method,
+    method: Method,
     target: String,
     headers: HeaderMap,
     credentials: Option<shikiri_record::Digest>,
     names_its_sender: bool,
-    origin: (String, u16),
+    upstream: Arc<Upstream>,
+    upgrade: Option<HeaderValue>,
 }
 
 impl PassRequest {
@@ -186,15 +213,21 @@ impl PassRequest {
         self.names_its_sender
     }
 
-    /// Where the origin listens.
+    /// Where the origin listens and how it is spoken to.
     #[must_use]
-    pub fn origin(&self) -> (&str, u16) {
-        (&self.origin.0, self.origin.1)
+    pub const fn upstream(&self) -> &Arc<Upstream> {
+        &self.upstream
+    }
+
+    /// The protocol that its client wants to switch to, when policy lets it.
+    #[must_use]
+    pub const fn upgrade(&self) -> Option<&HeaderValue> {
+        self.upgrade.as_ref()
     }
 
     /// Takes it apart, for sending: method, target, header fields.
     #[must_use]
-    pub fn into_parts(self) -> (http::Method, String, HeaderMap) {
+    pub fn into_parts(self) -> (Method, String, HeaderMap) {
         (self.method, self.target, self.headers)
     }
 }
@@ -429,6 +462,126 @@ mod tests {
                 "{lines}"
             );
         }
+    }
+
+    /// What is asked to switch to, of an origin that lists this.
+    #[track_caller]
+    fn switches(
+        listed: &str,
+        lines: &str,
+        change: impl Fn(&mut request::Parts),
+        expected: Option<&str>,
+    ) {
+        let mut parts = http::Request::get("/ws").body(()).unwrap().into_parts().0;
+        parts.headers = headers(&format!("host: shop.test\n{lines}"));
+        change(&mut parts);
+        let mut rules = rules(Vec::new());
+        rules.origins[0].upgrades = vec![listed.to_owned()];
+        let hop = Hop {
+            client: "192.0.2.1".parse().unwrap(),
+            trusted: false,
+            scheme: Scheme::Http,
+            certificate: None,
+        };
+        let pass = Pass::new(Personal::NoClass);
+        let request = pass
+            .outbound(parts, &rules, &hop, &Constants::new("edge"))
+            .unwrap();
+        let asked = request
+            .upgrade()
+            .map(|value| value.to_str().unwrap().to_owned());
+        let (_, _, fields) = request.into_parts();
+        assert_eq!(asked.as_deref(), expected, "{listed} {lines}");
+        assert_eq!(fields.contains_key(UPGRADE), expected.is_some());
+        let says = hop::tokens(&fields, &CONNECTION).any(|token| token == "upgrade");
+        assert_eq!(says, expected.is_some());
+    }
+
+    #[test]
+    fn only_what_policy_lists_is_switched_to() {
+        let asks = "connection: Upgrade\n upgrade: WebSocket";
+        switches("websocket", asks, |_| {}, Some("websocket"));
+        switches(
+            "websocket",
+            "connection: keep-alive, upgrade\n upgrade: websocket\n origin: http://evil.test",
+            |_| {},
+            Some("websocket"),
+        );
+        switches("other", asks, |_| {}, None);
+        switches("websocket", "upgrade: websocket", |_| {}, None);
+        switches("websocket", "connection: upgrade", |_| {}, None);
+        switches(
+            "websocket",
+            "connection: upgrade\n upgrade: websocket, h2c",
+            |_| {},
+            None,
+        );
+        switches(
+            "websocket",
+            "connection: upgrade\n upgrade: websocket\n upgrade: websocket",
+            |_| {},
+            None,
+        );
+        switches(
+            "websocket",
+            &format!("{asks}\n content-length: 5"),
+            |_| {},
+            None,
+        );
+        switches(
+            "websocket",
+            &format!("{asks}\n transfer-encoding: chunked"),
+            |_| {},
+            None,
+        );
+        switches("websocket", asks, |parts| parts.method = Method::POST, None);
+        switches(
+            "websocket",
+            asks,
+            |parts| parts.version = Version::HTTP_10,
+            None,
+        );
+        switches(
+            "websocket",
+            asks,
+            |parts| parts.version = Version::HTTP_2,
+            None,
+        );
+    }
+
+    #[test]
+    fn a_certificate_is_told_by_whoever_ended_tls_with_the_viewer() {
+        let certificate = ClientCertificate::new(b"hop");
+        let told = |trusted: bool, certificate: Option<&ClientCertificate>| {
+            let mut parts = http::Request::get("/").body(()).unwrap().into_parts().0;
+            parts.headers =
+                headers("host: shop.test\n client-cert: :dmlld2Vy:\n client-cert-chain: :YQ==:");
+            let hop = Hop {
+                client: "192.0.2.1".parse().unwrap(),
+                trusted,
+                scheme: Scheme::Https,
+                certificate,
+            };
+            let pass = Pass::new(Personal::NoClass);
+            let request = pass
+                .outbound(parts, &rules(Vec::new()), &hop, &Constants::new("edge"))
+                .unwrap();
+            let (_, _, fields) = request.into_parts();
+            let told = fields
+                .get(hop::CLIENT_CERT)
+                .map(|value| value.as_bytes().to_vec());
+            (told, fields.contains_key("client-cert-chain"))
+        };
+        assert_eq!(told(false, None), (None, false));
+        assert_eq!(
+            told(false, Some(&certificate)),
+            (Some(b":aG9w:".to_vec()), false)
+        );
+        assert_eq!(told(true, None), (Some(b":dmlld2Vy:".to_vec()), true));
+        assert_eq!(
+            told(true, Some(&certificate)),
+            (Some(b":dmlld2Vy:".to_vec()), true)
+        );
     }
 
     #[track_caller]

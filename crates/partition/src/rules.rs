@@ -11,6 +11,8 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use shikiri_record::{ClassDigest, Mode, RulesDigest};
 
+use crate::upstream::Upstream;
+
 /// Compiled policy. Cheap to share, never changed: a new policy is a new value.
 #[derive(Clone, Debug)]
 pub struct Rules {
@@ -79,12 +81,12 @@ impl Rules {
 pub struct Origin {
     /// Host patterns, lower case; `*` for any.
     pub hosts: Vec<HostPattern>,
-    /// Where it listens: host name or address, lower case; IPv6 without brackets.
-    pub address: String,
-    /// Its port.
-    pub port: u16,
+    /// Where it listens and how it is spoken to.
+    pub upstream: Arc<Upstream>,
     /// Which `Host` it is sent.
     pub host_header: OriginHost,
+    /// Protocols that a client may switch to with it (RFC 9110 7.8), lower case.
+    pub upgrades: Vec<String>,
 }
 
 /// Which `Host` an origin is sent. Both are functions of the key.

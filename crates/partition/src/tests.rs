@@ -15,6 +15,7 @@ use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, Origin, OriginHost, QueryKey, Rules, Session, To,
     TypePattern,
 };
+use crate::upstream::{Spoken, Upstream};
 
 /// Sun, 06 Nov 1994 08:49:37 GMT, the RFCs' own example.
 pub(crate) const NOW: UnixMillis = UnixMillis(784_111_777_000);
@@ -56,9 +57,13 @@ pub(crate) fn rules(classes: Vec<Class>) -> Rules {
 fn origin() -> Origin {
     Origin {
         hosts: vec![HostPattern::Any],
-        address: "127.0.0.1".into(),
-        port: 8080,
+        upstream: Arc::new(Upstream {
+            address: "127.0.0.1".into(),
+            port: 8080,
+            spoken: Spoken::Http1,
+        }),
         host_header: OriginHost::Client,
+        upgrades: Vec::new(),
     }
 }
 

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shikiri_edge::admin::{Admin, Phase, Tokens};
-use shikiri_edge::tls::Tenants;
+use shikiri_edge::tls::{OriginTrust, Tenants};
 use shikiri_edge::{Config, Given, Keeper, Node, RealWorld, Said, TrustedNetwork, listen};
 use shikiri_evidence::BootId;
+use shikiri_partition::Rules;
 use shikiri_record::Mode;
 use tokio::runtime::Builder;
 
@@ -112,6 +113,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let log = log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
+    believe(&OriginTrust::default(), &rules)?;
     let maintenance = files::maintenance(&settings.maintenance)?;
     let world = Arc::new(RealWorld::new());
     let has_token = Tokens::open(&settings.data.join(TOKENS))
@@ -153,6 +155,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     tracing::info!(mode = %node.stance().mode, epoch = %node.stance().epoch, "begins");
     let keeper = Keeper::start(&node, evidence::logged())
         .map_err(|error| format!("cannot start: {error}"))?;
+    believe(node.origin_trust(), &node.stance().rules)?;
     if let Some(tenants) = &tenants {
         node.watch_certificates(Arc::clone(tenants));
     }
@@ -225,6 +228,11 @@ fn take_over(
     Ok((data, Some(before)))
 }
 
+/// Loads whom these rules believe to be an origin.
+fn believe(trust: &OriginTrust, rules: &Rules) -> Result<(), String> {
+    trust.prepare(rules).map_err(|fault| fault.to_string())
+}
+
 /// What is read again while the node runs: the config first, since it says where the policy is.
 fn parts(
     args: Args,
@@ -286,6 +294,16 @@ fn parts(
             Ok("in force".to_owned())
         }),
     });
+    let (believes, refreshes) = (Arc::clone(node), Arc::clone(node));
+    parts.push(Part {
+        name: "authorities of origins",
+        files: Box::new(move || believes.origin_trust().files()),
+        apply: Box::new(move |_| {
+            let loaded = refreshes.origin_trust().refresh();
+            let loaded = loaded.map_err(|fault| fault.to_string())?;
+            Ok(format!("{loaded} loaded"))
+        }),
+    });
     let (node, policy) = (Arc::clone(node), Arc::clone(&current));
     parts.push(Part {
         name: "policy",
@@ -300,6 +318,7 @@ fn parts(
             };
             let origin = files::origin(origin.as_deref())?;
             let rules = files::rules(policy.as_deref(), origin.as_ref())?;
+            believe(node.origin_trust(), &rules)?;
             let digest = rules.digest();
             let file = policy.as_deref().map(|path| path.display().to_string());
             let said = Said {

@@ -186,8 +186,7 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         ),
     );
     let (outbound, fill) = fetch(1).begin();
-    let (host, port) = outbound.origin();
-    table.row("origin sees", format!("{host}:{port}"));
+    table.row("origin sees", outbound.upstream().to_string());
     table.row(
         "",
         format!("{} {} HTTP/1.1", outbound.method(), outbound.target()),

@@ -311,16 +311,9 @@ pub(crate) fn end(node: &Arc<Node>, listening: Listening, ending: Ending, link: 
 /// Says early what every request would say later.
 async fn try_origins(node: &Node) {
     for origin in node.stance().rules.origins() {
-        let (host, port) = (origin.address.as_str(), origin.port);
-        let connecting = tokio::net::TcpStream::connect((host, port));
-        match tokio::time::timeout(Duration::from_secs(2), connecting).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(
-                "the origin {host}:{port} cannot be reached ({error}); requests get 502 until it can"
-            ),
-            Err(_) => tracing::warn!(
-                "the origin {host}:{port} does not accept a connection; requests get 504 until it does"
-            ),
+        if let Err(fault) = shikiri_edge::try_origin(node, &origin.upstream).await {
+            let (status, fault) = (fault.status().as_u16(), fault.to_string());
+            tracing::warn!("{fault}; requests get {status} until this is mended");
         }
     }
 }

@@ -83,7 +83,6 @@ impl Facts {
         let there = existing(&settings.data);
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let origins = rules.origins();
-        let shown = |host: &str, port: u16| format!("{host}:{port}");
         Self {
             files,
             trusts_everybody: settings.trust.iter().any(|network| network.is_everybody()),
@@ -93,13 +92,15 @@ impl Facts {
                 .map(|admin| (admin.address, has_token)),
             loops: origins
                 .iter()
+                .map(|o| &o.upstream)
                 .filter(|o| is_own(&o.address, o.port, &settings.listens_on()))
-                .map(|o| shown(&o.address, o.port))
+                .map(ToString::to_string)
                 .collect(),
             local_origins: origins
                 .iter()
+                .map(|o| &o.upstream)
                 .filter(|o| listen::may_trust_loopback(&o.address))
-                .map(|o| shown(&o.address, o.port))
+                .map(ToString::to_string)
                 .collect(),
             is_root: rustix::process::geteuid().is_root(),
             now_s: since.unwrap_or_default().as_secs(),
@@ -279,7 +280,7 @@ pub(crate) fn show(
         line("listen", door.to_string());
     }
     for origin in rules.origins() {
-        line("origin", format!("{}:{}", origin.address, origin.port));
+        line("origin", origin.upstream.to_string());
     }
     line("data", settings.data.display().to_string());
     line("control", settings.control.display().to_string());

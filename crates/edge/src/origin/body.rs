@@ -20,22 +20,26 @@ use crate::incoming::Incoming;
 
 pub(super) fn received(
     mut conn: Conn,
-    response: hyper::Response<hyper::body::Incoming>,
+    response: http::Response<Incoming>,
     home: &Home,
     limits: &Limits,
 ) -> Response {
-    let (mut parts, body) = response.map(Incoming::Http1).into_parts();
+    let (mut parts, body) = response.into_parts();
     conn.idle_time_max = kept_alive(&parts.headers);
     let chunked = parts.headers.contains_key(TRANSFER_ENCODING);
     let lengths = parts.headers.get_all(CONTENT_LENGTH).iter().count();
+    // In HTTP/2 each frame says whether it is the last.
+    let is_http2 = parts.version == Version::HTTP_2;
     // Two ways to tell where it ends are two messages to somebody (RFC 9112 6.3).
-    let clear_framing = lengths + usize::from(chunked) <= 1 && parts.version == Version::HTTP_11;
+    let clear_framing =
+        lengths + usize::from(chunked) <= 1 && (parts.version == Version::HTTP_11 || is_http2);
     let tied = parts
         .headers
         .get_all(WWW_AUTHENTICATE)
         .iter()
         .any(is_connection_bound);
-    let length_known = body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
+    let length_known =
+        is_http2 || body.is_end_stream() || body.size_hint().exact().is_some() || chunked;
     let home = if clear_framing && !tied {
         home.clone()
     } else {

@@ -15,9 +15,10 @@
 
 mod body;
 mod conn;
+mod http2;
 mod pool;
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -26,20 +27,25 @@ use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_E
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use shikiri_partition::{Limits, Outbound, PassRequest, keep_of_interim};
+use hyper::client::conn::http1::SendRequest;
+use shikiri_partition::{Limits, Outbound, PassRequest, Upstream, keep_of_interim};
 use tokio::time::timeout;
 
 use crate::body::{BodyFault, InBody, Progress};
 use crate::connection::Connection;
 use crate::incoming::Incoming;
-use crate::node::Worker;
+use crate::node::{Node, Worker};
 use crate::slot::Interims;
+use crate::tls::TrustFault;
 
 pub(crate) use body::OriginBody;
 use body::{OutgoingBody, received};
-use conn::{Conn, Place, Signs, connect};
+use conn::{Conn, Sender, Signs, connect};
 use pool::Home;
 pub(crate) use pool::{Pool, ViewerPool};
+
+/// What went wrong below.
+pub type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why an origin gave no response.
 #[derive(Debug, thiserror::Error)]
@@ -47,12 +53,18 @@ pub enum OriginFault {
     /// It could not be reached.
     #[error("the origin {0} cannot be reached: {1}")]
     Unreachable(String, std::io::Error),
+    /// It did not prove to be who policy says, or broke the handshake.
+    #[error("the TLS handshake with the origin {0} failed: {1}")]
+    Tls(String, std::io::Error),
+    /// It is not known whom to believe to be it.
+    #[error(transparent)]
+    Trust(#[from] TrustFault),
     /// It did not accept a connection in time.
     #[error("the origin {0} did not accept a connection in {1:?}")]
     ConnectTime(String, Duration),
     /// It closed, or broke HTTP, before a response head.
     #[error("the origin {0} gave no response")]
-    NoResponse(String, #[source] hyper::Error),
+    NoResponse(String, #[source] Cause),
     /// It sent no response head in time.
     #[error("the origin {0} sent no response head in {1:?}")]
     FirstByteTime(String, Duration),
@@ -75,9 +87,12 @@ impl OriginFault {
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
-            Self::Unreachable(..) | Self::NoResponse(..) | Self::Upgraded(_) | Self::Body(_) => {
-                StatusCode::BAD_GATEWAY
-            }
+            Self::Unreachable(..)
+            | Self::Tls(..)
+            | Self::Trust(_)
+            | Self::NoResponse(..)
+            | Self::Upgraded(_)
+            | Self::Body(_) => StatusCode::BAD_GATEWAY,
             Self::ConnectTime(..) | Self::FirstByteTime(..) => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientBody => StatusCode::REQUEST_TIMEOUT,
             Self::ClientBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -89,6 +104,8 @@ impl OriginFault {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Unreachable(..) => "origin-unreachable",
+            Self::Tls(..) => "origin-tls",
+            Self::Trust(_) => "origin-trust",
             Self::ConnectTime(..) => "origin-connect-time",
             Self::NoResponse(..) => "origin-no-response",
             Self::FirstByteTime(..) => "origin-first-byte-time",
@@ -116,11 +133,7 @@ pub(crate) async fn shared(
     outbound: Outbound,
 ) -> Result<Response, OriginFault> {
     let limits = worker.limits();
-    let (host, port) = outbound.origin();
-    let place = Place {
-        host: host.to_owned(),
-        port,
-    };
+    let place = Arc::clone(outbound.upstream());
     let key = outbound.key().clone();
     let (method, target, headers) = outbound.into_parts();
     let mut request = Request::new(OutgoingBody::Empty);
@@ -152,11 +165,7 @@ pub(crate) async fn pass(
     body: Option<Incoming>,
 ) -> Result<Response, OriginFault> {
     let limits = worker.limits();
-    let (host, port) = request.origin();
-    let place = Place {
-        host: host.to_owned(),
-        port,
-    };
+    let place = Arc::clone(request.upstream());
     let credentials = request.credentials();
     let names_its_sender = request.names_its_sender();
     let (method, target, mut headers) = request.into_parts();
@@ -215,7 +224,7 @@ pub(crate) async fn pass(
 
 /// A request on its way to an origin.
 struct Sending {
-    place: Place,
+    place: Arc<Upstream>,
     home: Home,
     limits: Limits,
     signs: Arc<Signs>,
@@ -230,7 +239,30 @@ struct Sending {
 enum Failed {
     Origin(OriginFault),
     /// The connection had closed before a byte was written: nothing was asked, and another may be.
-    NotSent(Box<Request<OutgoingBody>>, hyper::Error),
+    NotSent(Box<Request<OutgoingBody>>, Cause),
+}
+
+/// Why a connection brought no response head.
+struct NoResponse {
+    cause: Cause,
+    /// The request, when the origin has seen nothing of it.
+    unsent: Option<Box<Request<OutgoingBody>>>,
+}
+
+impl NoResponse {
+    const fn of(cause: Cause) -> Self {
+        Self {
+            cause,
+            unsent: None,
+        }
+    }
+
+    fn unsent(request: Request<OutgoingBody>, cause: Cause) -> Self {
+        Self {
+            cause,
+            unsent: Some(Box::new(request)),
+        }
+    }
 }
 
 impl Sending {
@@ -246,7 +278,7 @@ impl Sending {
             let fresh = idle.is_none();
             let mut conn = match idle {
                 Some(conn) => conn,
-                None => connect(worker, &self.place, &self.limits).await?,
+                None => connect(worker.node(), &self.place, false, &self.limits).await?,
             };
             conn.signs = Arc::clone(&self.signs);
             match self.exchange(conn, request).await {
@@ -264,19 +296,37 @@ impl Sending {
     async fn exchange(
         &self,
         mut conn: Conn,
-        mut request: Request<OutgoingBody>,
+        request: Request<OutgoingBody>,
     ) -> Result<Response, Failed> {
-        let (signs, expects) = (Arc::clone(&self.signs), self.expects);
-        let interims = self.interims.clone();
-        hyper::ext::on_informational(&mut request, move |response| match response.status() {
-            StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
-            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {
-                relay(interims.as_ref(), response.status(), response.headers());
+        let response = self.answer(&mut conn, request).await?;
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return Err(Failed::Origin(OriginFault::Upgraded(
+                self.place.to_string(),
+            )));
+        }
+        Ok(received(conn, response, &self.home, &self.limits))
+    }
+
+    /// What the origin answers within its time.
+    async fn answer(
+        &self,
+        conn: &mut Conn,
+        request: Request<OutgoingBody>,
+    ) -> Result<http::Response<Incoming>, Failed> {
+        let Conn {
+            sender, uploading, ..
+        } = conn;
+        let mut sending = pin!(async {
+            match sender {
+                Sender::Http1(sender) => http1(sender, request, self.interims()).await,
+                Sender::Http2(sender) => {
+                    let scheme = self.place.scheme().as_str();
+                    let scheme = scheme.parse().expect("a scheme is a scheme");
+                    let interims = self.interims();
+                    http2::ask(sender, request, scheme, &self.limits, uploading, interims).await
+                }
             }
-            _ => signs.surprised.store(true, Ordering::Relaxed),
         });
-        let sending = conn.sender.try_send_request(request);
-        tokio::pin!(sending);
         let mut moved = 0;
         let sent = loop {
             match timeout(self.limits.first_byte_time_max, &mut sending).await {
@@ -290,32 +340,54 @@ impl Sending {
                 }
             }
         };
-        let response = match sent {
-            Ok(response) => response,
-            Err(mut error) => {
-                if let Some(request) = error.take_message() {
-                    return Err(Failed::NotSent(Box::new(request), error.into_error()));
-                }
-                let fault = self.progress.as_ref().and_then(|progress| progress.fault());
-                return Err(Failed::Origin(match fault {
-                    Some(BodyFault::ClientTooLarge) => OriginFault::ClientBodyTooLarge,
-                    Some(_) => OriginFault::ClientBody,
-                    None => OriginFault::NoResponse(self.place.to_string(), error.into_error()),
-                }));
+        sent.map_err(|NoResponse { cause, unsent }| {
+            if let Some(request) = unsent {
+                return Failed::NotSent(request, cause);
             }
-        };
-        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-            return Err(Failed::Origin(OriginFault::Upgraded(
-                self.place.to_string(),
-            )));
+            let fault = self.progress.as_ref().and_then(|progress| progress.fault());
+            Failed::Origin(match fault {
+                Some(BodyFault::ClientTooLarge) => OriginFault::ClientBodyTooLarge,
+                Some(_) => OriginFault::ClientBody,
+                None => OriginFault::NoResponse(self.place.to_string(), cause),
+            })
+        })
+    }
+
+    /// What is done with an interim response.
+    fn interims(&self) -> impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static {
+        let (signs, expects) = (Arc::clone(&self.signs), self.expects);
+        let interims = self.interims.clone();
+        move |status, headers| match status {
+            StatusCode::CONTINUE if expects => signs.asked_for_body.notify_one(),
+            StatusCode::EARLY_HINTS | StatusCode::PROCESSING => {
+                relay(interims.as_ref(), status, headers);
+            }
+            _ => signs.surprised.store(true, Ordering::Relaxed),
         }
-        Ok(received(conn, response, &self.home, &self.limits))
     }
 
     fn moved(&self) -> u64 {
         self.progress
             .as_ref()
             .map_or(0, |progress| progress.moved())
+    }
+}
+
+/// Asks on a connection of HTTP/1.
+async fn http1(
+    sender: &mut SendRequest<OutgoingBody>,
+    mut request: Request<OutgoingBody>,
+    interims: impl Fn(StatusCode, &HeaderMap) + Send + Sync + 'static,
+) -> Result<http::Response<Incoming>, NoResponse> {
+    hyper::ext::on_informational(&mut request, move |response| {
+        interims(response.status(), response.headers());
+    });
+    match sender.try_send_request(request).await {
+        Ok(response) => Ok(response.map(Incoming::Http1)),
+        Err(mut error) => Err(match error.take_message() {
+            Some(request) => NoResponse::unsent(request, error.into_error().into()),
+            None => NoResponse::of(error.into_error().into()),
+        }),
     }
 }
 
@@ -349,6 +421,15 @@ fn wait_for_continue(signs: Arc<Signs>) -> Pin<Box<dyn Future<Output = ()> + Sen
             () = tokio::time::sleep(Duration::from_secs(1)) => {}
         }
     })
+}
+
+/// Connects to an origin, and asks nothing.
+///
+/// # Errors
+/// Why every request would fail.
+pub async fn try_origin(node: &Node, upstream: &Upstream) -> Result<(), OriginFault> {
+    let limits = *node.stance().rules.limits();
+    connect(node, upstream, false, &limits).await.map(drop)
 }
 
 /// What an origin answered to a shared fetch, whole.

@@ -1,13 +1,13 @@
 //! Idle connections, in two kinds that never mix: those of shared fetches, and those of passes.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use shikiri_partition::{Key, Limits};
+use shikiri_partition::{Key, Limits, Upstream};
 use shikiri_record::Digest;
 use tokio::time::Instant;
 
-use super::conn::{Conn, Place};
+use super::conn::Conn;
 use crate::connection::Connection;
 use crate::node::Worker;
 
@@ -18,17 +18,17 @@ type Carried = VecDeque<(Option<Key>, Conn)>;
 /// for a planted fault alone.
 #[derive(Default)]
 pub(crate) struct Pool {
-    idle: Mutex<BTreeMap<Place, Carried>>,
+    idle: Mutex<BTreeMap<Arc<Upstream>, Carried>>,
 }
 
 impl Pool {
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Place, Carried>> {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<Upstream>, Carried>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn checkout(
         &self,
-        place: &Place,
+        place: &Arc<Upstream>,
         key: Option<&Key>,
         limits: &Limits,
     ) -> Option<Conn> {
@@ -51,7 +51,7 @@ impl Pool {
         }
     }
 
-    fn checkin(&self, place: &Place, key: Option<Key>, conn: Conn, limits: &Limits) {
+    fn checkin(&self, place: &Arc<Upstream>, key: Option<Key>, conn: Conn, limits: &Limits) {
         let mut idle = self.lock();
         let conns = idle.entry(place.clone()).or_default();
         // The next use of a key comes soon (the second copy of a document) or late: the oldest goes.
@@ -65,7 +65,7 @@ impl Pool {
     pub(crate) fn sweep(&self, limits: &Limits) {
         self.lock().retain(|_, conns| {
             conns.retain(|(_, conn)| {
-                !conn.sender.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max
+                !conn.is_closed() && conn.idle_since.elapsed() < limits.origin_idle_time_max
             });
             !conns.is_empty()
         });
@@ -83,10 +83,13 @@ const fn pools_mixed() -> bool {
     false
 }
 
+/// An idle connection, and whose it is.
+type Owned = (Arc<Upstream>, Option<Digest>, Conn);
+
 /// Idle connections for passes, of one client connection.
 #[derive(Default)]
 pub(crate) struct ViewerPool {
-    idle: Mutex<Vec<(Place, Option<Digest>, Conn)>>,
+    idle: Mutex<Vec<Owned>>,
 }
 
 impl ViewerPool {
@@ -94,13 +97,13 @@ impl ViewerPool {
     /// opened anew.
     const IDLE_MAX: usize = 4;
 
-    fn lock(&self) -> MutexGuard<'_, Vec<(Place, Option<Digest>, Conn)>> {
+    fn lock(&self) -> MutexGuard<'_, Vec<Owned>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn checkout(
         &self,
-        place: &Place,
+        place: &Arc<Upstream>,
         credentials: Option<Digest>,
         limits: &Limits,
     ) -> Option<Conn> {
@@ -116,7 +119,7 @@ impl ViewerPool {
         }
     }
 
-    fn checkin(&self, place: &Place, credentials: Option<Digest>, conn: Conn) {
+    fn checkin(&self, place: &Arc<Upstream>, credentials: Option<Digest>, conn: Conn) {
         let mut idle = self.lock();
         if idle.len() >= Self::IDLE_MAX {
             drop(idle.remove(0));
@@ -129,7 +132,7 @@ impl Connection {
     pub(super) fn checkout(
         &self,
         worker: &Worker,
-        place: &Place,
+        place: &Arc<Upstream>,
         credentials: Option<Digest>,
         limits: &Limits,
     ) -> Option<Conn> {
@@ -145,8 +148,13 @@ impl Connection {
 /// Where a connection goes when its response has ended well.
 #[derive(Clone)]
 pub(super) enum Home {
-    Shared(Weak<Worker>, Place, Key),
-    Viewer(Weak<Connection>, Weak<Worker>, Place, Option<Digest>),
+    Shared(Weak<Worker>, Arc<Upstream>, Key),
+    Viewer(
+        Weak<Connection>,
+        Weak<Worker>,
+        Arc<Upstream>,
+        Option<Digest>,
+    ),
     Nowhere,
 }
 

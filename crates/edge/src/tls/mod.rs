@@ -1,4 +1,5 @@
-//! TLS with clients: whose certificate is shown to whom, and what a client's own certificate is worth.
+//! TLS with clients: whose certificate is shown to whom, and what a client's own certificate is worth;
+//! and with origins, whom we believe to be one ([`OriginTrust`]).
 //!
 //! A *tenant* is a set of hosts with one certificate. Everything that TLS keeps between connections
 //! belongs to one tenant as it is configured and loaded: its ticket key, its sessions, its trust in client
@@ -14,6 +15,7 @@
 mod files;
 mod handshake;
 mod tenant;
+mod trust;
 mod validity;
 
 use std::path::PathBuf;
@@ -27,6 +29,7 @@ pub use files::FileFault;
 pub use handshake::{HandshakeFault, accept};
 use tenant::Tenant;
 pub use tenant::TenantFault;
+pub use trust::{OriginTrust, TrustFault};
 
 /// A tenant as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]

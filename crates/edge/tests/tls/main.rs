@@ -10,6 +10,7 @@ mod world;
 
 mod authority;
 mod clients;
+mod origins;
 mod proxied;
 mod reload;
 mod tenants;

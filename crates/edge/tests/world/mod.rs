@@ -243,9 +243,20 @@ impl TestNode {
             name: "edge".into(),
             trusted: vec!["192.0.2.1".parse().unwrap()],
         };
+        Self::around(config, rules, Arc::new(world), on_full, seen)
+    }
+
+    /// A node in a world of its own.
+    pub(crate) fn around(
+        config: Config,
+        rules: Rules,
+        world: Arc<dyn World>,
+        on_full: OnFull,
+        seen: Arc<Mutex<Vec<Seen>>>,
+    ) -> Self {
         let disk = MemoryDisk::new(1 << 30);
         let evidence = Evidence::in_memory(&disk, on_full);
-        let node = Node::new(config, rules, Arc::new(world), evidence);
+        let node = Node::new(config, rules, world, evidence);
         let worker = Worker::new(Arc::clone(&node)).unwrap();
         Self {
             disk,

@@ -17,6 +17,7 @@ use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern, names_html,
 };
+use crate::upstream::{Spoken, Upstream};
 use crate::{hop, identity};
 
 /// No object lives longer, fresh or stale: a year and a day.
@@ -46,18 +47,17 @@ pub fn compile(
     }
 }
 
-/// Reads the URL of an origin: `http://host[:port]`. The origin answers for every host, and is sent
+/// Reads the URL of an origin: `http://host[:port]`, or with `https://` or `h2c://`. The origin answers for every host, and is sent
 /// the `Host` that the client asked for.
 ///
 /// # Errors
 /// What is wrong with the URL, as a sentence.
 pub fn origin(url: &str) -> Result<Origin, String> {
-    let (address, port) = address(url)?;
     Ok(Origin {
         hosts: vec![HostPattern::Any],
-        address,
-        port,
+        upstream: Arc::new(upstream(url)?),
         host_header: OriginHost::Client,
+        upgrades: Vec::new(),
     })
 }
 
@@ -238,13 +238,16 @@ fn origins(
             );
             continue;
         };
-        match address(&url.value) {
-            Ok((address, port)) => origins.push(Origin {
-                hosts,
-                address,
-                port,
-                host_header,
-            }),
+        match upstream(&url.value) {
+            Ok(mut upstream) => {
+                certified(&mut upstream.spoken, said, faults);
+                origins.push(Origin {
+                    hosts,
+                    upgrades: upgrades(&upstream.spoken, said, faults),
+                    upstream: Arc::new(upstream),
+                    host_header,
+                });
+            }
             Err(why) => faults.add(url.at, why, "Write `url = \"http://127.0.0.1:8080\"`."),
         }
     }
@@ -271,18 +274,96 @@ fn origins(
     origins
 }
 
-/// Host and port of an origin's URL.
-fn address(url: &str) -> Result<(String, u16), String> {
-    let lower = url.trim().to_ascii_lowercase();
-    if lower.starts_with("https://") {
-        return Err(format!(
-            "`{url}`: TLS to origins is not in this version; name a cleartext port of the origin (`http://`) \
-             on a network that you trust"
-        ));
+/// Who may certify an origin, and as whom.
+fn certified(spoken: &mut Spoken, said: &OriginText, faults: &mut Faults<'_>) {
+    let Spoken::Tls { ca, server_name } = spoken else {
+        for (key, at) in [("ca", &said.ca), ("server_name", &said.server_name)] {
+            if let Some(said) = at {
+                faults.add(
+                    said.at,
+                    format!("`{key}` is of an origin that is not spoken to with TLS"),
+                    "Write `https://` in its `url`, or leave it out.",
+                );
+            }
+        }
+        return;
+    };
+    if let Some(said) = &said.ca {
+        if said.value.starts_with('/') {
+            *ca = Some(said.value.as_str().into());
+        } else {
+            faults.add(
+                said.at,
+                format!("the file `{}` is not named from the root on", said.value),
+                "Write its whole path: `ca = \"/etc/shikiri/origin-ca.pem\"`.",
+            );
+        }
     }
-    let rest = lower
-        .strip_prefix("http://")
-        .ok_or_else(|| format!("`{url}` does not start with `http://`"))?;
+    if let Some(said) = &said.server_name {
+        let name = said.value.to_ascii_lowercase();
+        if is_host(&name) || name.parse::<std::net::Ipv6Addr>().is_ok() {
+            *server_name = Some(name.into());
+        } else {
+            faults.add(
+                said.at,
+                format!("`{}` is no host name or address", said.value),
+                "Write the name in the origin's certificate: `server_name = \"shop.internal\"`.",
+            );
+        }
+    }
+}
+
+/// What clients may switch to with an origin.
+fn upgrades(spoken: &Spoken, said: &OriginText, faults: &mut Faults<'_>) -> Vec<String> {
+    let Some(listed) = &said.upgrade else {
+        return Vec::new();
+    };
+    if *spoken == Spoken::Http2 {
+        faults.add(
+            listed.at,
+            "an origin that is spoken to with HTTP/2 alone switches to no other protocol",
+            "Write `http://` or `https://` in its `url`, or leave `upgrade` out.",
+        );
+    }
+    let mut protocols = Vec::new();
+    for said in &listed.value {
+        let protocol = said.value.to_ascii_lowercase();
+        let is_token = !protocol.is_empty()
+            && protocol
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'/'));
+        // Requests in such a tunnel would be seen by nobody.
+        let is_http = ["h2", "http", "tls"]
+            .iter()
+            .any(|start| protocol.starts_with(start));
+        if !is_token || is_http {
+            faults.add(
+                said.at,
+                format!("`{}` cannot be switched to", said.value),
+                "Write the name of a protocol that is not HTTP: `upgrade = [\"websocket\"]`.",
+            );
+        }
+        protocols.push(protocol);
+    }
+    sort(&mut protocols, Clone::clone);
+    protocols
+}
+
+/// Where an origin listens and how it is spoken to, by its URL.
+fn upstream(url: &str) -> Result<Upstream, String> {
+    let lower = url.trim().to_ascii_lowercase();
+    let tls = Spoken::Tls {
+        ca: None,
+        server_name: None,
+    };
+    let (spoken, rest) = [
+        ("http://", Spoken::Http1),
+        ("https://", tls),
+        ("h2c://", Spoken::Http2),
+    ]
+    .into_iter()
+    .find_map(|(scheme, spoken)| Some((spoken, lower.strip_prefix(scheme)?)))
+    .ok_or_else(|| format!("`{url}` does not start with `http://`, `https://` or `h2c://`"))?;
     let rest = rest.strip_suffix('/').unwrap_or(rest);
     if rest.contains('@') {
         return Err(format!(
@@ -319,6 +400,7 @@ fn address(url: &str) -> Result<(String, u16), String> {
         }
     };
     let port = match port {
+        None if matches!(spoken, Spoken::Tls { .. }) => 443,
         None => 80,
         Some(text) if text.bytes().all(|b| b.is_ascii_digit()) => text
             .parse()
@@ -327,7 +409,11 @@ fn address(url: &str) -> Result<(String, u16), String> {
             .ok_or_else(|| format!("`{text}` is no port"))?,
         Some(text) => return Err(format!("`{text}` is no port")),
     };
-    Ok((host.to_owned(), port))
+    Ok(Upstream {
+        address: host.into(),
+        port,
+        spoken,
+    })
 }
 
 /// A host name or IPv4 address: letters, digits, `-`, `_`, dots between.

@@ -9,6 +9,7 @@ use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules,
     Session, SpanMarks, To,
 };
+use crate::upstream::Spoken;
 
 impl fmt::Display for HostPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -232,7 +233,20 @@ pub(super) fn origin_shown(origin: &Origin) -> String {
         OriginHost::Client => "the client's",
         OriginHost::Origin => "its own",
     };
-    format!("http://{} with {host} `Host`", origin.authority())
+    let upstream = &origin.upstream;
+    let mut shown = format!("{upstream} with {host} `Host`");
+    if let Spoken::Tls { ca, server_name } = &upstream.spoken {
+        if let Some(name) = server_name {
+            shown += &format!(", certified as {name}");
+        }
+        if let Some(ca) = ca {
+            shown += &format!(", by an authority of {ca}");
+        }
+    }
+    if !origin.upgrades.is_empty() {
+        shown += &format!("; clients may switch to {}", origin.upgrades.join(", "));
+    }
+    shown
 }
 
 /// A match in words.

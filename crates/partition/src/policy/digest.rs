@@ -11,6 +11,7 @@ use crate::rules::{
     Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules, Session,
     To,
 };
+use crate::upstream::Spoken;
 
 /// The schema of a class's meaning. Raise it when the built-in lists and numbers of
 /// [`identity`](crate::identity) change: what was stored under the old ones must die.
@@ -90,11 +91,23 @@ fn limits(canonical: &mut Canonical, limits: &Limits) {
 }
 
 fn origin(origin: &Origin, hosts: &HostPattern) -> Digest {
-    let mut canonical = Canonical::new("shikiri origin 1");
+    let mut canonical = Canonical::new("shikiri origin 2");
+    let upstream = &origin.upstream;
     canonical
         .text(&hosts.to_string())
-        .text(&origin.address)
-        .number(u64::from(origin.port));
+        .text(&upstream.address)
+        .number(u64::from(upstream.port));
+    match &upstream.spoken {
+        Spoken::Http1 => canonical.number(0),
+        Spoken::Http2 => canonical.number(1),
+        Spoken::Tls { ca, server_name } => canonical
+            .number(2)
+            .text(ca.as_deref().unwrap_or_default())
+            .text(server_name.as_deref().unwrap_or_default()),
+    };
+    canonical.list(&origin.upgrades, |c, protocol| {
+        c.text(protocol);
+    });
     canonical.number(match origin.host_header {
         OriginHost::Client => 0,
         OriginHost::Origin => 1,

@@ -7,6 +7,7 @@ use shikiri_record::PolicyText;
 
 use super::*;
 use crate::rules::{HostPattern, Limits, OriginHost, QueryKey, Rules, To};
+use crate::upstream::Spoken;
 
 const ORIGIN: &str = "[[origin]]\nhosts = [\"*\"]\nurl = \"http://127.0.0.1:8080\"\n";
 
@@ -291,11 +292,92 @@ fn origins_are_looked_up_in_order() {
     let to = |host: &str| {
         rules
             .origin_for(host)
-            .map(|o| (o.address.as_str(), o.port, o.host_header))
+            .map(|o| (&*o.upstream.address, o.upstream.port, o.host_header))
     };
     assert_eq!(to("a.b.test"), Some(("one", 81, OriginHost::Origin)));
     assert_eq!(to("c.b.test"), Some(("::1", 82, OriginHost::Client)));
     assert_eq!(to("else.test"), Some(("three", 80, OriginHost::Client)));
+}
+
+#[test]
+fn an_origin_says_who_certifies_it_and_what_it_switches_to() {
+    let text = "version = 1\n[[origin]]\nhosts = [\"a\"]\nurl = \"https://One:8443\"\nca = \"/etc/ca.pem\"\n\
+                server_name = \"Shop.internal\"\nupgrade = [\"WebSocket\", \"websocket\"]\n";
+    let rules = compiled(text).unwrap();
+    let origin = &rules.origins()[0];
+    assert_eq!(origin.upstream.to_string(), "https://one:8443");
+    assert_eq!(origin.upstream.server_name(), "shop.internal");
+    assert!(
+        matches!(&origin.upstream.spoken, Spoken::Tls { ca: Some(ca), .. } if &**ca == "/etc/ca.pem")
+    );
+    assert_eq!(origin.upgrades, ["websocket"]);
+    let described = rules.describe();
+    for said in [
+        "https://one:8443",
+        "certified as shop.internal",
+        "/etc/ca.pem",
+        "switch to websocket",
+    ] {
+        assert!(described.contains(said), "{said}: {described}");
+    }
+    // Each of them is a part of what is in force.
+    for less in ["ca =", "server_name =", "upgrade ="] {
+        let without: String = text
+            .lines()
+            .filter(|line| !line.starts_with(less))
+            .map(|line| format!("{line}\n"))
+            .collect();
+        assert_ne!(
+            compiled(&without).unwrap().digest(),
+            rules.digest(),
+            "{less}"
+        );
+    }
+    let origin = |more: &str| format!("version = 1\n[[origin]]\nhosts = [\"a\"]\n{more}");
+    for (more, expected) in [
+        (
+            "url = \"http://one\"\nca = \"/c\"",
+            (5, 6, "not spoken to with TLS"),
+        ),
+        (
+            "url = \"h2c://one\"\nserver_name = \"a\"",
+            (5, 15, "not spoken to with TLS"),
+        ),
+        (
+            "url = \"https://one\"\nca = \"c.pem\"",
+            (5, 6, "from the root on"),
+        ),
+        (
+            "url = \"https://one\"\nserver_name = \"a b\"",
+            (5, 15, "no host name"),
+        ),
+        (
+            "url = \"h2c://one\"\nupgrade = [\"websocket\"]",
+            (5, 11, "HTTP/2 alone"),
+        ),
+        (
+            "url = \"http://one\"\nupgrade = [\"h2c\"]",
+            (5, 12, "not HTTP"),
+        ),
+        (
+            "url = \"http://one\"\nupgrade = [\"HTTP/2.0\"]",
+            (5, 12, "not HTTP"),
+        ),
+        (
+            "url = \"http://one\"\nupgrade = [\"TLS/1.2\"]",
+            (5, 12, "not HTTP"),
+        ),
+        (
+            "url = \"http://one\"\nupgrade = [\"a b\"]",
+            (5, 12, "cannot be switched to"),
+        ),
+        (
+            "url = \"http://one\"\nupgrade = [\"\"]",
+            (5, 12, "cannot be switched to"),
+        ),
+    ] {
+        check_all(&origin(more), &[expected]);
+    }
 }
 
 #[test]
@@ -305,7 +387,9 @@ fn urls_of_origins() {
         ("HTTP://Shop.Test/", Ok(("shop.test", 80))),
         ("http://[::1]:8080", Ok(("::1", 8080))),
         ("http://[::1]", Ok(("::1", 80))),
-        ("https://shop.test", Err("TLS to origins")),
+        ("https://shop.test", Ok(("shop.test", 443))),
+        ("https://shop.test:8443", Ok(("shop.test", 8443))),
+        ("h2c://shop.test", Ok(("shop.test", 80))),
         ("shop.test:80", Err("does not start with")),
         ("ftp://shop.test", Err("does not start with")),
         ("http://u:p@shop.test", Err("user name")),
@@ -327,7 +411,7 @@ fn urls_of_origins() {
         match (origin(url), expected) {
             (Ok(found), Ok((address, port))) => {
                 assert_eq!(
-                    (found.address.as_str(), found.port),
+                    (&*found.upstream.address, found.upstream.port),
                     (address, port),
                     "{url}"
                 );
@@ -453,8 +537,8 @@ fn faults_of_origins() {
     );
     check("[[origin]]\nhosts = [\"a\"]\n", &[(2, 1, "has no `url`")]);
     check(
-        "[[origin]]\nhosts = [\"a\"]\nurl = \"https://one\"\n",
-        &[(4, 7, "TLS to origins")],
+        "[[origin]]\nhosts = [\"a\"]\nurl = \"ftp://one\"\n",
+        &[(4, 7, "does not start with")],
     );
     check(
         "[[origin]]\nhosts = [\"http://a\"]\nurl = \"http://one\"\n",
@@ -1027,6 +1111,9 @@ fn the_manual_names_every_key_and_limit() {
         "hosts",
         "url",
         "host_header",
+        "ca",
+        "server_name",
+        "upgrade",
         "paths",
         "extensions",
         "query_has",

@@ -49,6 +49,9 @@ pub(super) struct OriginText {
     pub(super) hosts: Option<Texts>,
     pub(super) url: Option<At<String>>,
     pub(super) host_header: Option<At<String>>,
+    pub(super) ca: Option<At<String>>,
+    pub(super) server_name: Option<At<String>>,
+    pub(super) upgrade: Option<Texts>,
 }
 
 #[derive(Debug)]
@@ -148,12 +151,15 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     if let Some(section) = top.table("session", SESSION_KEYS, faults) {
         document.session = session(&section, faults);
     }
-    for section in top.tables("origin", &["hosts", "url", "host_header"], faults) {
+    for section in top.tables("origin", ORIGIN_KEYS, faults) {
         document.origins.push(OriginText {
             at: section.at,
             hosts: section.texts("hosts", faults),
             url: section.text("url", faults),
             host_header: section.text("host_header", faults),
+            ca: section.text("ca", faults),
+            server_name: section.text("server_name", faults),
+            upgrade: section.texts("upgrade", faults),
         });
     }
     for section in top.tables("personal", MATCH_KEYS, faults) {
@@ -181,6 +187,15 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     }
     document
 }
+
+const ORIGIN_KEYS: &[&str] = &[
+    "hosts",
+    "url",
+    "host_header",
+    "ca",
+    "server_name",
+    "upgrade",
+];
 
 const SESSION_KEYS: &[&str] = &[
     "cookies",

@@ -65,7 +65,7 @@ fn bad_policies_are_refused_at_start_with_place_and_advice() {
 fn bad_flags_say_what_to_write() {
     for (arguments, said) in [
         (&["edge"][..], "--origin <URL>"),
-        (&["edge", "--origin", "https://a.test"], "TLS"),
+        (&["edge", "--origin", "ftp://a.test"], "does not start with"),
         (&["edge", "--origin", "a.test:80"], "http://"),
         (
             &["edge", "--origin", "http://a.test", "--listen", "8080"],
