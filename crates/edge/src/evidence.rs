@@ -9,11 +9,13 @@
 use std::io;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use serde::Serialize;
 use shikiri_evidence::{
     BootId, Cut, Disk, Event, Keep, Lanes, MemoryDisk, Mended, OpenFault, Trouble,
 };
@@ -29,6 +31,21 @@ pub struct Evidence {
     pub(crate) on_full: OnFull,
     /// How much may be lost when the power fails.
     sync_interval: Duration,
+    /// When all that was written then was last known to outlive a loss of power.
+    synced: AtomicU64,
+}
+
+/// How evidence is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EvidenceHealth {
+    /// Bytes that its files take.
+    pub bytes: u64,
+    /// Bytes that are free where they are, where that is told.
+    pub free_bytes: Option<u64>,
+    /// For how long a loss of power would have lost rows, in milliseconds.
+    pub unsynced_ms: u64,
+    /// Responses that were shown without rows.
+    pub gaps: u64,
 }
 
 /// What happens to requests when there is no space for their rows.
@@ -110,6 +127,7 @@ impl Evidence {
             key,
             on_full,
             sync_interval,
+            synced: AtomicU64::new(now.0),
         };
         Ok((evidence, mended))
     }
@@ -178,7 +196,7 @@ impl Keeper {
                     node.tend_evidence(&told);
                     if synced.elapsed() >= node.evidence().sync_interval {
                         synced = Instant::now();
-                        tell_all(&told, node.evidence().lanes.sync());
+                        node.sync_evidence(&told);
                     }
                 }
                 node.tend_evidence(&told);
@@ -193,6 +211,9 @@ impl Keeper {
 
 /// How often evidence is looked after: a segment must last for longer.
 const TICK: Duration = Duration::from_millis(100);
+
+/// The disk may be busy for so long before that is spoken of.
+const UNSYNCED_MAX: Duration = Duration::from_secs(10);
 
 fn tell_all(told: &Told, troubles: Vec<Trouble>) {
     for trouble in troubles {
@@ -212,6 +233,44 @@ impl Drop for Keeper {
 }
 
 impl Node {
+    /// Waits until what was written would outlive a loss of power.
+    fn sync_evidence(&self, told: &Told) {
+        let before = self.now();
+        let troubles = self.evidence().lanes.sync();
+        if troubles.is_empty() {
+            self.evidence().synced.store(before.0, Ordering::Relaxed);
+        }
+        tell_all(told, troubles);
+    }
+
+    /// How evidence is, and what of that needs somebody's attention.
+    #[must_use]
+    pub fn evidence_health(&self) -> (EvidenceHealth, Vec<String>) {
+        let evidence = self.evidence();
+        let synced = evidence.synced.load(Ordering::Relaxed);
+        let health = EvidenceHealth {
+            bytes: evidence.lanes.bytes(),
+            free_bytes: evidence.lanes.free_bytes(),
+            unsynced_ms: self.now().0.saturating_sub(synced),
+            gaps: self.counts().gaps,
+        };
+        let mut attention = Vec::new();
+        let least = evidence.lanes.keep().free_bytes_min;
+        if let Some(free) = health.free_bytes.filter(|free| *free < least) {
+            attention.push(format!(
+                "only {} MiB are free for evidence: when none are, requests are not answered",
+                free >> 20
+            ));
+        }
+        if Duration::from_millis(health.unsynced_ms) > evidence.sync_interval + UNSYNCED_MAX {
+            attention.push(format!(
+                "evidence has not reached the disk for {} s: a loss of power would lose it",
+                health.unsynced_ms / 1000
+            ));
+        }
+        (health, attention)
+    }
+
     /// Looks after the evidence once. [`Keeper`] does it all the time; a simulator does it by hand.
     pub fn tend_evidence(&self, told: &Told) {
         for event in self.evidence().lanes.maintain(self.now()) {

@@ -4,7 +4,11 @@
 //! one waits for nobody.
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use shikiri_record::Outcome;
 
 /// The buckets' upper bounds, in microseconds.
 pub(crate) const BOUNDS_US: [u64; 14] = [
@@ -36,12 +40,84 @@ pub(crate) struct Histogram {
 /// What a node measures.
 #[derive(Debug, Default)]
 pub(crate) struct Meters {
+    /// Responses that showed something, by their class and where they came from.
+    pub(crate) classes: Classes,
     /// From a request's head to its response's head.
     pub(crate) response: Histogram,
     /// From a shared fetch to the head of its answer.
     pub(crate) origin_shared: Histogram,
     /// From a pass to the head of its answer.
     pub(crate) origin_pass: Histogram,
+}
+
+/// Responses by class. What no class claims is `personal`.
+#[derive(Debug, Default)]
+pub(crate) struct Classes {
+    known: ArcSwap<Vec<ClassCounts>>,
+    /// Classes are added one after another.
+    adding: Mutex<()>,
+}
+
+/// The responses of one class, by their outcomes in the order of [`Outcome::ALL`].
+#[derive(Clone, Debug)]
+struct ClassCounts {
+    name: Box<str>,
+    responses: Arc<[AtomicU64; OUTCOMES]>,
+}
+
+const OUTCOMES: usize = Outcome::ALL.len();
+
+/// A policy that is read again and again may have other names each time; more are not counted.
+const CLASSES_MAX: usize = 256;
+
+impl Classes {
+    pub(crate) fn count(&self, class: &str, outcome: Outcome) {
+        let known = self.known.load();
+        match known.iter().find(|counts| *counts.name == *class) {
+            Some(counts) => counts.count(outcome),
+            None => self.add(class, outcome),
+        }
+    }
+
+    #[cold]
+    fn add(&self, class: &str, outcome: Outcome) {
+        let _adding = self.adding.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = Vec::clone(&self.known.load());
+        // Another thread may have been here first.
+        if !known.iter().any(|counts| *counts.name == *class) {
+            if known.len() >= CLASSES_MAX {
+                return;
+            }
+            known.push(ClassCounts {
+                name: class.into(),
+                responses: Arc::default(),
+            });
+        }
+        if let Some(counts) = known.iter().find(|counts| *counts.name == *class) {
+            counts.count(outcome);
+        }
+        self.known.store(Arc::new(known));
+    }
+
+    /// Each class with its counts, in the order of [`Outcome::ALL`].
+    pub(crate) fn reading(&self) -> Vec<(String, [u64; OUTCOMES])> {
+        let known = self.known.load();
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let all = known.iter().map(|counts| {
+            let responses = counts.responses.each_ref().map(read);
+            (counts.name.to_string(), responses)
+        });
+        all.collect()
+    }
+}
+
+impl ClassCounts {
+    fn count(&self, outcome: Outcome) {
+        let place = Outcome::ALL.iter().position(|known| *known == outcome);
+        if let Some(counter) = place.and_then(|place| self.responses.get(place)) {
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    }
 }
 
 /// A histogram's content: how many fell into each bucket, and beyond the last.
@@ -85,5 +161,24 @@ mod tests {
         assert_eq!((reading.buckets[0], reading.buckets[1]), (2, 1));
         assert_eq!((reading.buckets[13], reading.longer), (1, 1));
         assert_eq!(reading.sum_us, 20_001_002);
+    }
+
+    #[test]
+    fn classes_are_counted_by_outcome_and_are_bounded() {
+        let classes = Classes::default();
+        for n in 0..2 * CLASSES_MAX {
+            classes.count(&format!("class-{n}"), Outcome::Hit);
+        }
+        classes.count("class-0", Outcome::Hit);
+        classes.count("class-0", Outcome::Pass);
+        let reading = classes.reading();
+        assert_eq!(reading.len(), CLASSES_MAX);
+        let (name, responses) = &reading[0];
+        let at = |outcome| Outcome::ALL.iter().position(|o| *o == outcome).unwrap();
+        assert_eq!(name, "class-0");
+        assert_eq!(
+            (responses[at(Outcome::Hit)], responses[at(Outcome::Pass)]),
+            (2, 1)
+        );
     }
 }

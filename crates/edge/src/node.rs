@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use serde::Serialize;
 use shikiri_evidence::OpenFault;
-use shikiri_partition::{Beginning, Class, Constants, Key, Limits, NotShared, Rules};
+use shikiri_partition::{Beginning, Class, Constants, Key, Limits, ModeSaid, NotShared, Rules};
 use shikiri_record::{Epoch, FillId, Mode, NodeKey, Order, UnixMillis};
 use tokio::sync::watch;
 
@@ -125,6 +125,8 @@ pub struct Node {
     pub(crate) closings: Arc<Closings>,
     pub(crate) grants: Grants,
     pub(crate) modes: watch::Sender<Option<ModeNotice>>,
+    /// Who said the mode that the run began in.
+    mode_said: Option<ModeSaid>,
     maintenance: ArcSwap<Maintenance>,
     /// In milliseconds since 1970; 0 for no plan.
     reopening: AtomicU64,
@@ -305,6 +307,7 @@ impl Node {
             closings: Closings::new(),
             grants: Grants::new(node_key.clone(), beginning.grants),
             modes: watch::Sender::new(None),
+            mode_said: beginning.mode_said,
             maintenance: ArcSwap::from_pointee(Maintenance::of_our_own()),
             reopening: AtomicU64::new(beginning.reopening.map_or(0, |at| at.0)),
             last_request: AtomicU64::new(0),
@@ -455,6 +458,23 @@ impl Node {
     #[must_use]
     pub fn modes(&self) -> watch::Receiver<Option<ModeNotice>> {
         self.modes.subscribe()
+    }
+
+    /// Since when the mode is in force, and who said so, where anybody did.
+    #[must_use]
+    pub fn mode_said(&self) -> Option<ModeSaid> {
+        let changed = self.modes.borrow();
+        let changed = changed.as_ref().map(|notice| ModeSaid {
+            at: notice.at,
+            actor: notice.actor.clone(),
+            reason: notice.reason.clone(),
+        });
+        changed.or_else(|| self.mode_said.clone())
+    }
+
+    /// TLS handshakes that run.
+    pub(crate) fn handshakes_running(&self) -> u64 {
+        u64::try_from(self.handshakes.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
     }
 
     /// How many entries are not on the timeline yet.

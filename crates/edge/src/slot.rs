@@ -236,6 +236,9 @@ impl Slot {
             }
             Answer::Shown(response, shown) => (response, shown),
         };
+        let class = shown.facts.class.as_ref();
+        let class = class.map_or("personal", |class| &class.name);
+        self.rows.node.meters.classes.count(class, shown.outcome);
         let ending = self.begin(&shown, response.status(), response.headers());
         response.map(|body| Served {
             body: Content::Shown(body),

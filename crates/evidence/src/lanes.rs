@@ -186,6 +186,18 @@ impl Lanes {
         self.streams().iter().map(|stream| stream.bytes()).sum()
     }
 
+    /// How many bytes are free where they are; `None` where the file system does not tell.
+    #[must_use]
+    pub fn free_bytes(&self) -> Option<u64> {
+        self.disk.free_bytes(&self.folder).ok()
+    }
+
+    /// How much is to be kept.
+    #[must_use]
+    pub const fn keep(&self) -> &Keep {
+        &self.keep
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }

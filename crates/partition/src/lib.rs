@@ -61,7 +61,7 @@ pub use rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern,
 };
-pub use state::{Beginning, GRANTS_MAX, Knowledge, State};
+pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
 pub use upstream::{Spoken, Upstream};
 pub use viewer::Viewer;
 

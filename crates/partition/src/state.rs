@@ -27,6 +27,7 @@ pub struct State {
     boots: u64,
     /// Nothing: no entry has said.
     mode: Option<Mode>,
+    mode_said: Option<ModeSaid>,
     reopening: Option<UnixMillis>,
     epoch: Option<Epoch>,
     rules: Option<RulesDigest>,
@@ -37,6 +38,17 @@ pub struct State {
     is_running: bool,
 }
 
+/// Since when a mode is in force, and who said so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModeSaid {
+    /// Since when.
+    pub at: UnixMillis,
+    /// Who said so.
+    pub actor: String,
+    /// The reason that was given.
+    pub reason: String,
+}
+
 /// What a node begins its run with.
 #[derive(Clone, Debug)]
 pub struct Beginning {
@@ -44,6 +56,8 @@ pub struct Beginning {
     pub boot: u64,
     /// The mode.
     pub mode: Mode,
+    /// Who said so; nobody, when nobody ever has, or it is another than was said last.
+    pub mode_said: Option<ModeSaid>,
     /// When it is planned to open again.
     pub reopening: Option<UnixMillis>,
     /// The epoch.
@@ -82,6 +96,7 @@ impl State {
         Self {
             boots: 0,
             mode: None,
+            mode_said: None,
             reopening: None,
             epoch: None,
             rules: None,
@@ -103,6 +118,10 @@ impl State {
                 ..
             } => {
                 self.boots = self.boots.max(*boot);
+                // Lowered by the node itself, since it did not know enough.
+                if self.mode != Some(*mode) {
+                    self.mode_said = None;
+                }
                 self.mode = Some(*mode);
                 self.raise_epoch(*epoch);
                 self.began = self.began.max(*first);
@@ -111,6 +130,11 @@ impl State {
             What::NodeStopped {} => self.is_running = false,
             What::ModeChanged { to, reopening, .. } => {
                 self.mode = Some(*to);
+                self.mode_said = Some(ModeSaid {
+                    at: entry.latest,
+                    actor: entry.actor.to_string(),
+                    reason: entry.text.clone(),
+                });
                 self.reopening = *reopening;
             }
             What::ReopeningPlanned { at } => self.reopening = *at,
@@ -177,6 +201,7 @@ impl State {
         let mut beginning = Beginning {
             boot: self.boots + 1,
             mode: known,
+            mode_said: self.mode_said,
             reopening: self.reopening,
             epoch: self.epoch.unwrap_or(Epoch(1)),
             first,
@@ -189,6 +214,7 @@ impl State {
             // A mode lower than the last one known may have been taken, purges and revocations made. An
             // epoch of the clock is above all that were counted up.
             beginning.mode = known.min(Mode::Pass);
+            beginning.mode_said = None;
             beginning.epoch = beginning.epoch.next().max(Epoch(now.seconds()));
             beginning.marks.purge(&PurgeTarget::All, Order(first.0 - 1));
             beginning.grants.clear();
@@ -264,6 +290,23 @@ mod tests {
             order: Order(order),
             epoch: Epoch(epoch),
         }
+    }
+
+    #[test]
+    fn who_said_the_mode_is_known_until_it_is_another() {
+        let said = |entries: &[What], knowledge| {
+            let beginning = folded(entries).begin(knowledge, Mode::Open, NOW);
+            beginning.mode_said.map(|said| said.actor)
+        };
+        let by = Some("the node".to_owned());
+        let closing = [started(1, Mode::Open), changed(Mode::Open, Mode::Closed)];
+        assert_eq!(said(&closing[..1], Knowledge::Whole), None);
+        assert_eq!(said(&closing, Knowledge::Whole), by);
+        assert_eq!(said(&closing, Knowledge::Damaged), None);
+        let again = [&closing[..], &[started(2, Mode::Closed)]].concat();
+        assert_eq!(said(&again, Knowledge::Whole), by);
+        let lowered = [&closing[..], &[started(2, Mode::Pass)]].concat();
+        assert_eq!(said(&lowered, Knowledge::Whole), None);
     }
 
     #[test]

@@ -139,6 +139,27 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "Bytes that stored objects take.",
         c.bytes,
     );
+    page.head(
+        "shikiri_class_responses_total",
+        "counter",
+        "Responses that showed something, by class and by where they came from; `personal` is what no \
+         class claims.",
+    );
+    for class in &status.classes {
+        for (outcome, count) in &class.responses {
+            page.line(format_args!(
+                "shikiri_class_responses_total{{class=\"{}\",outcome=\"{outcome}\"}} {count}",
+                escaped(&class.name)
+            ));
+        }
+    }
+    page.one(
+        "shikiri_handshakes_running",
+        "gauge",
+        "TLS handshakes that run.",
+        status.handshakes,
+    );
+    evidence(&mut page, status);
     page.one(
         "shikiri_panics_total",
         "counter",
@@ -160,6 +181,50 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
     );
     process(&mut page);
     page.0
+}
+
+/// How evidence is.
+fn evidence(page: &mut Page, status: &Status) {
+    let (health, c) = (&status.evidence, &status.counts);
+    page.many(
+        "shikiri_evidence_rows_total",
+        "counter",
+        "Rows: of responses that began to be shown, and of those that ended.",
+        "kind",
+        &[("begin", c.rows), ("end", c.ends)],
+    );
+    page.one(
+        "shikiri_evidence_gaps_total",
+        "counter",
+        "Responses that were shown without rows, since there was no space for any.",
+        health.gaps,
+    );
+    page.one(
+        "shikiri_evidence_bytes",
+        "gauge",
+        "Bytes that the files of evidence take.",
+        health.bytes,
+    );
+    if let Some(free) = health.free_bytes {
+        page.one(
+            "shikiri_evidence_free_bytes",
+            "gauge",
+            "Bytes that are free where evidence is.",
+            free,
+        );
+    }
+    page.one(
+        "shikiri_evidence_unsynced_seconds",
+        "gauge",
+        "For how long a loss of power would have lost rows.",
+        Seconds(health.unsynced_ms.saturating_mul(1000)),
+    );
+}
+
+/// A label's value, in quotes.
+fn escaped(value: &str) -> String {
+    let value = value.replace('\\', "\\\\").replace('"', "\\\"");
+    value.replace('\n', "\\n")
 }
 
 /// What Linux says of this process, under the names that Prometheus' own libraries use.

@@ -46,7 +46,7 @@ use tokio::sync::Semaphore;
 use crate::node::Node;
 
 pub use permission::{Actor, By, Scope};
-pub use status::Status;
+pub use status::{ClassStatus, ModeStatus, Status};
 pub use token::{Secret, Token, TokenFault, Tokens};
 
 use permission::{Denied, Door, Needs};

@@ -2,14 +2,16 @@
 //!
 //! Never names a URL, a viewer or a member. Invariant: it is a reading; making it changes nothing.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::Serialize;
 
-use super::Phase;
-use shikiri_record::Mode;
+use shikiri_record::{Mode, Outcome};
 
+use super::Phase;
+use crate::evidence::EvidenceHealth;
 use crate::node::{Counts, Node};
 
 /// A reading of a node.
@@ -29,6 +31,8 @@ pub struct Status {
     pub uptime_s: u64,
     /// The mode in force.
     pub mode: Mode,
+    /// Since when, in milliseconds of the Unix epoch, who said so and why; nothing, when nobody has.
+    pub mode_said: Option<ModeStatus>,
     /// When it is planned to open again, in milliseconds of the Unix epoch.
     pub reopening_ms: Option<u64>,
     /// When the last request came, likewise.
@@ -41,6 +45,14 @@ pub struct Status {
     pub epoch: u64,
     /// Client connections that are open.
     pub connections: u64,
+    /// TLS handshakes that run.
+    pub handshakes: u64,
+    /// When the first certificate ends, in milliseconds of the Unix epoch.
+    pub certificates_end_ms: Option<u64>,
+    /// How evidence is.
+    pub evidence: EvidenceHealth,
+    /// What each class was served, since it began.
+    pub classes: Vec<ClassStatus>,
     /// Of 1: how much of what may be shared was served without asking the origin; nothing when
     /// nothing was asked for.
     pub hit_ratio: Option<f64>,
@@ -48,6 +60,45 @@ pub struct Status {
     pub attention: Vec<String>,
     /// Counts since it began.
     pub counts: Counts,
+}
+
+/// Who said the mode in force.
+#[derive(Clone, Debug, Serialize)]
+pub struct ModeStatus {
+    /// Since when, in milliseconds of the Unix epoch.
+    pub at_ms: u64,
+    /// Who.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What one class was served.
+#[derive(Clone, Debug, Serialize)]
+pub struct ClassStatus {
+    /// Its name; `personal` is what no class claims.
+    pub name: String,
+    /// Of 1: how much was served without asking the origin.
+    pub hit_ratio: Option<f64>,
+    /// Responses by where they came from.
+    pub responses: BTreeMap<&'static str, u64>,
+}
+
+impl ClassStatus {
+    fn of(name: String, counts: &[u64]) -> Self {
+        let responses: BTreeMap<_, _> = Outcome::ALL
+            .iter()
+            .map(|outcome| outcome.name())
+            .zip(counts.iter().copied())
+            .collect();
+        let at = |outcome: Outcome| responses.get(outcome.name()).copied().unwrap_or_default();
+        let served = at(Outcome::Hit) + at(Outcome::Stale) + at(Outcome::Collapsed);
+        Self {
+            hit_ratio: ratio(served, counts.iter().sum()),
+            name,
+            responses,
+        }
+    }
 }
 
 impl Status {
@@ -58,8 +109,11 @@ impl Status {
                 "{unwritten} entries are not on the timeline yet: the disk does not take them"
             ));
         }
+        let (evidence, concerns) = node.evidence_health();
+        attention.extend(concerns);
         let stance = node.stance();
         let counts = node.counts();
+        let classes = node.meters.classes.reading();
         let (now, started) = (node.now(), node.started());
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -69,12 +123,24 @@ impl Status {
             started_ms: started.0,
             uptime_s: now.0.saturating_sub(started.0) / 1000,
             mode: stance.mode,
+            mode_said: node.mode_said().map(|said| ModeStatus {
+                at_ms: said.at.0,
+                by: said.actor,
+                reason: said.reason,
+            }),
             reopening_ms: node.reopening().map(|at| at.0),
             last_request_ms: node.last_request().map(|at| at.0),
             unwritten,
             rules: stance.rules.digest().to_string(),
             epoch: stance.epoch.0,
             connections: node.connections(),
+            handshakes: node.handshakes_running(),
+            certificates_end_ms: node.certificates_end().map(|at| at.0),
+            evidence,
+            classes: classes
+                .into_iter()
+                .map(|(name, counts)| ClassStatus::of(name, &counts))
+                .collect(),
             hit_ratio: hit_ratio(&counts),
             attention,
             counts,
@@ -84,13 +150,16 @@ impl Status {
 
 fn hit_ratio(c: &Counts) -> Option<f64> {
     let served = c.hits + c.stale + c.collapsed;
-    let all = served + c.fills;
+    ratio(served, served + c.fills)
+}
+
+fn ratio(part: u64, whole: u64) -> Option<f64> {
     #[expect(
         clippy::cast_precision_loss,
         reason = "a ratio for people: after 2^53 requests its last digits do not matter"
     )]
-    let ratio = served as f64 / all as f64;
-    (all > 0).then_some(ratio)
+    let ratio = part as f64 / whole as f64;
+    (whole > 0).then_some(ratio)
 }
 
 /// One line for each thing: its name, blanks, its value.
@@ -111,6 +180,14 @@ impl fmt::Display for Status {
         line("uptime", &Uptime(self.uptime_s))?;
         line("mode", &self.mode)?;
         let date = |ms: u64| httpdate::fmt_http_date(UNIX_EPOCH + Duration::from_millis(ms));
+        if let Some(ModeStatus { at_ms, by, reason }) = &self.mode_said {
+            // What people wrote stays on its line.
+            let reason = reason.replace(char::is_control, " ");
+            line(
+                "mode-since",
+                &format_args!("{}, by {by}: {reason}", date(*at_ms)),
+            )?;
+        }
         if let Some(at) = self.reopening_ms {
             line("reopening", &date(at))?;
         }
@@ -120,12 +197,52 @@ impl fmt::Display for Status {
             Some(ratio) => line("hit-ratio", &format_args!("{:.1}%", 100.0 * ratio))?,
             None => line("hit-ratio", &"nothing asked for yet")?,
         }
+        for class in &self.classes {
+            let all: u64 = class.responses.values().sum();
+            let hits = class.hit_ratio.unwrap_or_default() * 100.0;
+            line(
+                &format!("class {}", class.name),
+                &format_args!("{all} responses, {hits:.1}% without the origin"),
+            )?;
+        }
+        line("evidence", &Evidence(&self.evidence))?;
+        if let Some(at) = self.certificates_end_ms {
+            line("certificates-until", &date(at))?;
+        }
         line("connections", &self.connections)?;
+        line("handshakes", &self.handshakes)?;
         for (name, count) in self.counts.named() {
             line(name, &count)?;
         }
         for what in &self.attention {
             line("attention", what)?;
+        }
+        Ok(())
+    }
+}
+
+/// Evidence on one line.
+struct Evidence<'a>(&'a EvidenceHealth);
+
+impl fmt::Display for Evidence<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let EvidenceHealth {
+            bytes,
+            free_bytes,
+            unsynced_ms,
+            gaps,
+        } = self.0;
+        write!(f, "{} MiB", bytes >> 20)?;
+        if let Some(free) = free_bytes {
+            write!(f, ", {} MiB free", free >> 20)?;
+        }
+        write!(
+            f,
+            ", on disk {:.1} s ago",
+            Duration::from_millis(*unsynced_ms).as_secs_f64()
+        )?;
+        if *gaps > 0 {
+            write!(f, ", {gaps} responses without rows")?;
         }
         Ok(())
     }

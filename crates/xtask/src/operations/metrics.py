@@ -19,7 +19,7 @@ for family in families:
             faults.append(f"{key}: twice")
         values[key] = sample.value
         for label, value in sample.labels.items():
-            known = label in ("outcome", "kind", "le", "version", "digest")
+            known = label in ("outcome", "kind", "le", "version", "digest", "mode", "class")
             if not known:
                 faults.append(f"{sample.name}: a label {label}={value}")
         if sample.name.endswith("_count"):
@@ -37,6 +37,10 @@ for name, labels, least in [
     ("shikiri_response_seconds_count", {}, 3),
     ("shikiri_origin_seconds_count", {"kind": "shared"}, 1),
     ("shikiri_origin_seconds_count", {"kind": "pass"}, 1),
+    ("shikiri_class_responses_total", {"class": "assets", "outcome": "hit"}, 1),
+    ("shikiri_class_responses_total", {"class": "personal", "outcome": "pass"}, 1),
+    ("shikiri_evidence_rows_total", {"kind": "end"}, 3),
+    ("shikiri_mode", {"mode": "open"}, 1),
     ("shikiri_ready", {}, 1),
     ("process_resident_memory_bytes", {}, 1),
 ]:

@@ -51,7 +51,8 @@ fn read(page: &str) -> Result<String, Failure> {
         .args(["-c", READER])
         .env("PYTHONPATH", setup::prometheus_path()?)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped());
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     let mut child = python.spawn().doing("starting python3")?;
     let mut input = child
         .stdin
@@ -64,7 +65,8 @@ fn read(page: &str) -> Result<String, Failure> {
     if output.status.success() {
         Ok(said)
     } else {
-        Err(Failure::new(format!("the metrics are wrong: {said}")))
+        let why = String::from_utf8_lossy(&output.stderr);
+        Err(Failure::new(format!("the metrics are wrong: {said}{why}")))
     }
 }
 
