@@ -13,6 +13,7 @@
 //!   ([`Relay`], [`Pass`]).
 
 mod admit;
+mod bounded;
 mod cache_status;
 mod certificate;
 mod classify;
@@ -29,6 +30,7 @@ mod labels;
 mod marks;
 mod mint;
 mod pass;
+mod pins;
 pub mod policy;
 mod reason;
 mod request;
@@ -54,12 +56,16 @@ pub use pass::{
     Hop, Pass, PassRequest, keep_of_interim, keep_request_trailers, keep_response_trailers,
     leave_as_private,
 };
+pub use pins::{
+    Asking, Cookies, MemberId, PinCounts, PinFault, Pins, Said, SeenAs, SessionTurn, Unreadable,
+    Verdict,
+};
 pub use reason::{NotShared, Personal, Refused};
 pub use request::{RequestHead, Scheme};
 pub use respond::{Answer, Conditions};
 pub use rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
-    QueryKey, Rules, Session, SpanMarks, To, TypePattern,
+    PinAction, PinRules, QueryKey, Rules, Session, SpanMarks, To, Trip, TypePattern,
 };
 pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
 pub use upstream::{Spoken, Upstream};

@@ -18,6 +18,7 @@ mod digest;
 mod fault;
 mod limits;
 mod overlap;
+mod pins;
 mod text;
 mod units;
 

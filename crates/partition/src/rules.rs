@@ -21,6 +21,7 @@ pub struct Rules {
     pub(crate) session: Session,
     pub(crate) personal: Vec<Match>,
     pub(crate) classes: Vec<Arc<Class>>,
+    pub(crate) pins: PinRules,
     pub(crate) limits: Limits,
 }
 
@@ -59,6 +60,12 @@ impl Rules {
     #[must_use]
     pub fn class(&self, name: &str) -> Option<&Arc<Class>> {
         self.classes.iter().find(|class| class.name == name)
+    }
+
+    /// How an origin's word about viewers and owners is held against sessions.
+    #[must_use]
+    pub const fn pins(&self) -> &PinRules {
+        &self.pins
     }
 
     /// What a node may use.
@@ -129,6 +136,63 @@ impl Session {
             query: Vec::new(),
             query_public: Vec::new(),
             segments: Vec::new(),
+        }
+    }
+}
+
+/// How an origin's word about viewers and owners is held against sessions, and what follows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PinRules {
+    /// What becomes of an answer that disagrees.
+    pub action: PinAction,
+    /// When the mode trips.
+    pub trip: Option<Trip>,
+    /// Cookies whose value is one session's alone: a session is known by these. Empty: by all that
+    /// identifies a member.
+    pub cookies: Vec<NamePattern>,
+    /// Paths at which a session may begin or change hands. Empty: wherever an unsafe method, a body or
+    /// a token in the URL makes it possible.
+    pub starts: Vec<PathPattern>,
+    /// Whether an owner other than the viewer is a fault.
+    pub judges_owners: bool,
+    /// Whether it is a fault to name a member to a request that shows nobody.
+    pub judges_nobodies: bool,
+    /// Sessions that are remembered.
+    pub sessions_max: usize,
+}
+
+/// What becomes of an answer that disagrees with a pin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PinAction {
+    /// It leaves, and is recorded.
+    Record,
+    /// Nothing of it leaves, and it is recorded.
+    Stop,
+}
+
+/// When pins change the mode by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Trip {
+    /// How many distinct viewers, in sessions and in members, were shown something wrong.
+    pub viewers: usize,
+    /// Within which time.
+    pub within: Duration,
+    /// The mode that the site goes to, unless it shows less already.
+    pub mode: Mode,
+}
+
+impl PinRules {
+    /// When a policy says nothing of pins: whatever an origin says of viewers is judged and recorded.
+    #[must_use]
+    pub const fn unsaid() -> Self {
+        Self {
+            action: PinAction::Record,
+            trip: None,
+            cookies: Vec::new(),
+            starts: Vec::new(),
+            judges_owners: true,
+            judges_nobodies: true,
+            sessions_max: 100_000,
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::key::{AcceptEncoding, Begun, Key};
 use crate::reason::NotShared;
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{
-    Class, HostPattern, Lifetimes, Limits, Match, Origin, OriginHost, QueryKey, Rules, Session, To,
-    TypePattern,
+    Class, HostPattern, Lifetimes, Limits, Match, Origin, OriginHost, PinRules, QueryKey, Rules,
+    Session, To, TypePattern,
 };
 use crate::upstream::{Spoken, Upstream};
 
@@ -50,6 +50,7 @@ pub(crate) fn rules(classes: Vec<Class>) -> Rules {
         session: Session::unspecific(),
         personal: Vec::new(),
         classes: classes.into_iter().map(Arc::new).collect(),
+        pins: PinRules::unsaid(),
         limits: Limits::default(),
     }
 }

@@ -9,9 +9,11 @@
 //! Invariant: a request has a viewer exactly when [`Requester::credentials`](crate::Requester) is
 //! true of it, or it came with a client certificate.
 
-use http::header::COOKIE;
+use std::time::UNIX_EPOCH;
+
+use http::header::{COOKIE, SET_COOKIE};
 use http::{HeaderMap, HeaderName};
-use shikiri_record::{Digest, TagKey, ViewerTag};
+use shikiri_record::{Digest, TagKey, UnixMillis, ViewerTag};
 
 use crate::hop;
 use crate::request::RequestHead;
@@ -65,6 +67,56 @@ impl Viewer {
         let mut credentials: Vec<Credential> = cookies.chain(fields).chain(certificate).collect();
         credentials.sort_unstable();
         (!credentials.is_empty()).then_some(Self { credentials })
+    }
+
+    /// Whoever this will be when its browser has taken these cookies; `None`: nobody.
+    pub(crate) fn after(viewer: Option<&Self>, set: &[SetCookie<'_>]) -> Option<Self> {
+        let mut credentials = viewer.map_or_else(Vec::new, |viewer| viewer.credentials.clone());
+        for cookie in set {
+            credentials.retain(|c| c.place != Place::Cookie || *c.name != *cookie.name);
+            if !cookie.deletes {
+                credentials.push(Credential {
+                    place: Place::Cookie,
+                    name: cookie.name.into(),
+                    value: cookie.value.into(),
+                });
+            }
+        }
+        credentials.sort_unstable();
+        (!credentials.is_empty()).then_some(Self { credentials })
+    }
+
+    /// The viewer as these cookies alone show it, if there is one of them; other credentials count as
+    /// they did.
+    pub(crate) fn narrowed(&self, cookies: &[NamePattern]) -> Self {
+        let is_listed = |credential: &Credential| {
+            let name = std::str::from_utf8(&credential.name);
+            name.is_ok_and(|name| cookies.iter().any(|pattern| pattern.matches(name)))
+        };
+        let is_cookie = |credential: &Credential| credential.place == Place::Cookie;
+        let mut narrowed = self.clone();
+        if self
+            .credentials
+            .iter()
+            .any(|c| is_cookie(c) && is_listed(c))
+        {
+            narrowed
+                .credentials
+                .retain(|c| !is_cookie(c) || is_listed(c));
+        }
+        narrowed
+    }
+
+    /// Whether cookies are among what shows it.
+    pub(crate) fn has_cookies(&self) -> bool {
+        self.credentials.iter().any(|c| c.place == Place::Cookie)
+    }
+
+    /// Whether the request carried this cookie with this value.
+    pub(crate) fn carried(&self, cookie: &SetCookie<'_>) -> bool {
+        self.credentials.iter().any(|c| {
+            c.place == Place::Cookie && *c.name == *cookie.name && *c.value == *cookie.value
+        })
     }
 
     /// The viewer's pseudonym under a key.
@@ -135,6 +187,59 @@ pub(crate) fn cookies(headers: &HeaderMap) -> impl Iterator<Item = Cookie<'_>> {
             }
         })
     })
+}
+
+/// A cookie that a response sets (RFC 6265 4.1).
+pub(crate) struct SetCookie<'a> {
+    pub(crate) name: &'a [u8],
+    pub(crate) value: &'a [u8],
+    /// It takes the cookie away.
+    pub(crate) deletes: bool,
+}
+
+/// The cookies that a response sets, read as browsers do (RFC 6265 5.2).
+pub(crate) fn set_cookies(
+    headers: &HeaderMap,
+    now: UnixMillis,
+) -> impl Iterator<Item = SetCookie<'_>> {
+    headers.get_all(SET_COOKIE).iter().filter_map(move |line| {
+        let mut parts = line
+            .as_bytes()
+            .split(|b| *b == b';')
+            .map(<[u8]>::trim_ascii);
+        let pair = parts.next()?;
+        let equals = pair.iter().position(|b| *b == b'=')?;
+        let (name, value) = (pair[..equals].trim_ascii(), pair[equals + 1..].trim_ascii());
+        let deletes = value.is_empty() || parts.any(|attribute| takes_away(attribute, now));
+        (!name.is_empty()).then_some(SetCookie {
+            name,
+            value,
+            deletes,
+        })
+    })
+}
+
+/// Whether an attribute says that the cookie ends at once.
+fn takes_away(attribute: &[u8], now: UnixMillis) -> bool {
+    let Some((name, value)) = std::str::from_utf8(attribute)
+        .ok()
+        .and_then(|text| text.split_once('='))
+    else {
+        return false;
+    };
+    if name.eq_ignore_ascii_case("max-age") {
+        return value
+            .trim()
+            .parse::<i64>()
+            .is_ok_and(|seconds| seconds <= 0);
+    }
+    // Netscape's form of a date has hyphens between day, month and year.
+    let date = || httpdate::parse_http_date(&value.trim().replace('-', " ")).ok();
+    name.eq_ignore_ascii_case("expires")
+        && date().is_some_and(|at| {
+            let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
+            since.as_secs() <= now.seconds()
+        })
 }
 
 /// Whether a request header carries a credential, and is not `Cookie`.

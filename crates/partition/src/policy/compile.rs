@@ -12,7 +12,7 @@ use super::fault::{At, Faults, Place, PolicyError};
 use super::text::{
     self, ClassText, Document, LifetimeText, MatchText, OriginText, SessionText, Texts,
 };
-use super::{digest, overlap, units};
+use super::{digest, overlap, pins, units};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern, names_html,
@@ -98,6 +98,7 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
         class.digest = digest::class(class, &session, &personal);
     }
     let classes = classes.into_iter().map(Arc::new).collect();
+    let pins = pins::pins(document.pins.as_ref(), &session, faults);
     let digest = RulesDigest(unsealed());
     let mut rules = Rules {
         digest,
@@ -105,6 +106,7 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
         session,
         personal,
         classes,
+        pins,
         limits,
     };
     rules.digest = digest::rules(&rules);
@@ -1023,7 +1025,7 @@ fn reachable(
 /// A pattern, or what is wrong with it and what to write instead.
 pub(crate) type Parsed<T> = Result<T, (String, String)>;
 
-fn take<T>(parsed: Parsed<T>, at: Place, faults: &mut Faults<'_>) -> Option<T> {
+pub(super) fn take<T>(parsed: Parsed<T>, at: Place, faults: &mut Faults<'_>) -> Option<T> {
     match parsed {
         Ok(value) => Some(value),
         Err((what, instead)) => {
@@ -1198,7 +1200,7 @@ fn name_pattern(text: &str) -> Parsed<NamePattern> {
     Ok(NamePattern(text.to_owned()))
 }
 
-fn names(said: Option<&Texts>, faults: &mut Faults<'_>) -> Vec<NamePattern> {
+pub(super) fn names(said: Option<&Texts>, faults: &mut Faults<'_>) -> Vec<NamePattern> {
     let mut names = Vec::new();
     for pattern in said.iter().flat_map(|said| &said.value) {
         names.extend(take(name_pattern(&pattern.value), pattern.at, faults));

@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 use super::limits::LIMITS;
 use super::units::{show_duration, show_size};
 use crate::rules::{
-    Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules,
-    Session, SpanMarks, To,
+    Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PinAction,
+    PinRules, QueryKey, Rules, Session, SpanMarks, To,
 };
 use crate::upstream::Spoken;
 
@@ -76,6 +76,8 @@ impl Rules {
             text.push('\n');
             describe_class(&mut text, class);
         }
+        text.push('\n');
+        describe_pins(&mut text, &self.pins);
         let limits = limits(&self.limits);
         let default = self::limits(&Limits::default());
         let changed: Vec<String> = limits
@@ -183,6 +185,44 @@ fn describe_class(text: &mut String, class: &Class) {
         line(
             text,
             format_args!("  One of static files: shared in mode `static` too."),
+        );
+    }
+}
+
+fn describe_pins(text: &mut String, pins: &PinRules) {
+    let action = match pins.action {
+        PinAction::Record => "is recorded",
+        PinAction::Stop => "is recorded, and nothing of it leaves",
+    };
+    line(
+        text,
+        format_args!(
+            "An answer in which the origin names another viewer than its session's {action}."
+        ),
+    );
+    if let Some(trip) = &pins.trip {
+        line(
+            text,
+            format_args!(
+                "Once {} members were so served within {}, the mode becomes `{}`.",
+                trip.viewers,
+                show_duration(trip.within),
+                trip.mode
+            ),
+        );
+    }
+    if !pins.cookies.is_empty() {
+        let cookies = names(&pins.cookies);
+        line(
+            text,
+            format_args!("A session is known by {cookies}, whose values are one client's alone."),
+        );
+    }
+    if !pins.starts.is_empty() {
+        let starts = list(pins.starts.iter().map(|path| &path.0));
+        line(
+            text,
+            format_args!("Sessions change hands at {starts} alone."),
         );
     }
 }
@@ -327,6 +367,30 @@ pub(super) fn session(session: &Session) -> Vec<(&'static str, String)> {
         ("query", names(&session.query)),
         ("query_public", names(&session.query_public)),
         ("segments", names(&session.segments)),
+    ]
+}
+
+pub(super) fn pins(pins: &PinRules) -> Vec<(&'static str, String)> {
+    let judged = |judges: bool| (if judges { "judge" } else { "ignore" }).to_owned();
+    let trip = pins.trip.as_ref().map_or_else(
+        || "never".to_owned(),
+        |trip| {
+            let within = show_duration(trip.within);
+            format!("{} within {within} to {}", trip.viewers, trip.mode)
+        },
+    );
+    let action = match pins.action {
+        PinAction::Record => "record",
+        PinAction::Stop => "stop",
+    };
+    vec![
+        ("action", action.to_owned()),
+        ("trip", trip),
+        ("cookies", names(&pins.cookies)),
+        ("starts", list(pins.starts.iter().map(|path| &path.0))),
+        ("owners", judged(pins.judges_owners)),
+        ("nobodies", judged(pins.judges_nobodies)),
+        ("sessions_max", pins.sessions_max.to_string()),
     ]
 }
 

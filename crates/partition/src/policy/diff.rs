@@ -73,6 +73,8 @@ pub enum Change {
         /// The names, in the new order.
         order: Vec<String>,
     },
+    /// What is held against an origin's word about viewers.
+    Pins(Difference),
     /// A limit.
     Limit(Difference),
 }
@@ -91,6 +93,7 @@ impl Change {
             | Self::ClassStatic { .. }
             | Self::ClassKept { .. }
             | Self::ClassesReordered { .. }
+            | Self::Pins(_)
             | Self::Limit(_) => false,
         }
     }
@@ -122,6 +125,11 @@ pub fn diff(old: &Rules, new: &Rules) -> Vec<Change> {
     changes.extend(is.difference(&was).cloned().map(Change::PersonalAdded));
     changes.extend(was.difference(&is).cloned().map(Change::PersonalRemoved));
     classes(old, new, &mut changes);
+    let (was, is) = (
+        named(describe::pins(&old.pins)),
+        named(describe::pins(&new.pins)),
+    );
+    changes.extend(differences(&was, &is).into_iter().map(Change::Pins));
     let (was, is) = (
         named(describe::limits(&old.limits)),
         named(describe::limits(&new.limits)),
@@ -310,6 +318,7 @@ impl fmt::Display for Change {
                     order.join(", ")
                 )
             }
+            Self::Pins(difference) => write!(f, "pins: {difference}"),
             Self::Limit(difference) => write!(f, "limit: {difference}"),
         }
     }

@@ -8,8 +8,8 @@ use shikiri_record::{Canonical, ClassDigest, Digest, RulesDigest};
 use super::limits::LIMITS;
 use super::units;
 use crate::rules::{
-    Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, QueryKey, Rules, Session,
-    To,
+    Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, PinAction, PinRules,
+    QueryKey, Rules, Session, To,
 };
 use crate::upstream::Spoken;
 
@@ -80,8 +80,31 @@ pub(super) fn rules(rules: &Rules) -> RulesDigest {
             .bytes(class.digest.0.as_bytes())
             .number(u64::from(class.is_static));
     });
+    pins(&mut canonical, &rules.pins);
     limits(&mut canonical, &rules.limits);
     RulesDigest(canonical.digest())
+}
+
+fn pins(canonical: &mut Canonical, pins: &PinRules) {
+    canonical.number(match pins.action {
+        PinAction::Record => 0,
+        PinAction::Stop => 1,
+    });
+    canonical.number(u64::from(pins.trip.is_some()));
+    if let Some(trip) = &pins.trip {
+        canonical
+            .number(count(trip.viewers))
+            .text(&units::show_duration(trip.within))
+            .text(trip.mode.name());
+    }
+    names(canonical, &pins.cookies);
+    canonical.list(&pins.starts, |c, path| {
+        c.text(&path.0);
+    });
+    canonical
+        .number(u64::from(pins.judges_owners))
+        .number(u64::from(pins.judges_nobodies))
+        .number(count(pins.sessions_max));
 }
 
 fn limits(canonical: &mut Canonical, limits: &Limits) {

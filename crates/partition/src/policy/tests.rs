@@ -1086,6 +1086,9 @@ fn rules_are_described_in_sentences() {
          The origin is asked with: scheme, host and path; the parameters `page` (the origin does not see others); the content codings that the client takes; the header `accept-language`.\n  \
          Fresh for as long as the origin states, at most 1h; 10s when it states none. Served up to 10s longer while it is refreshed. Served up to 10m longer when the origin fails.\n\
          \n\
+         An answer in which the origin names another viewer than its session's is recorded.\n\
+         A session is known by `sid`, whose values are one client's alone.\n\
+         \n\
          Limits other than the default: `requests_max` 7.\n"
     );
     assert!(
@@ -1252,3 +1255,83 @@ const OPTIONS: &[&str] = &[
     "[limits]\nrequests_max = 7\n",
     "[builtin]\nassets = false\n",
 ];
+
+#[test]
+fn pins_say_what_is_held_against_an_origin_s_word() {
+    use crate::rules::{NamePattern, PathPattern, PinAction, PinRules, Trip};
+    use shikiri_record::Mode;
+    let unsaid = rules("");
+    assert_eq!(*unsaid.pins(), PinRules::unsaid());
+    // One cookie that identifies a member is one session's alone; of several, who knows.
+    let sid = vec![NamePattern("sid".into())];
+    assert_eq!(rules("[session]\ncookies = [\"sid\"]").pins().cookies, sid);
+    let several = "[session]\ncookies = [\"sid\", \"messages\"]\n";
+    assert_eq!(rules(several).pins().cookies, []);
+    let said = rules(&format!(
+        "{several}[pins]\naction = \"stop\"\ncookies = [\"sid\"]\nstarts = [\"/login\"]\nowners = \"ignore\"\n\
+         nobodies = \"ignore\"\nsessions_max = 1000\ntrip = {{ viewers = 3, within = \"60s\", mode = \"pass\" }}\n"
+    ));
+    let expected = PinRules {
+        action: PinAction::Stop,
+        trip: Some(Trip {
+            viewers: 3,
+            within: Duration::from_secs(60),
+            mode: Mode::Pass,
+        }),
+        cookies: sid,
+        starts: vec![PathPattern("/login".into())],
+        judges_owners: false,
+        judges_nobodies: false,
+        sessions_max: 1000,
+    };
+    assert_eq!(*said.pins(), expected);
+    // It is no part of what is stored.
+    assert_eq!(said.classes()[0].digest, rules(several).classes()[0].digest);
+    assert_ne!(said.digest(), rules(several).digest());
+    let changes = diff(&rules(several), &said);
+    let pins = changes.iter().filter(|c| matches!(c, Change::Pins(_)));
+    assert_eq!(pins.count(), 7);
+    assert!(changes.iter().all(|change| !change.objects_die()));
+    let described = said.describe();
+    for part in ["nothing of it leaves", "3 members", "`pass`", "`/login`"] {
+        assert!(described.contains(part), "{part} in {described}");
+    }
+}
+
+#[test]
+fn pins_that_cannot_be() {
+    check(
+        "[pins]\naction = \"close\"",
+        &[(6, 10, "cannot be `close`")],
+    );
+    check("[pins]\nowners = true", &[(6, 10, "not a text")]);
+    check("[pins]\nnobodies = \"no\"", &[(6, 12, "cannot be `no`")]);
+    check("[pins]\nstarts = []", &[(6, 10, "lists none")]);
+    check(
+        "[pins]\nstarts = [\"login\"]",
+        &[(6, 11, "starts with neither")],
+    );
+    check("[pins]\nsessions_max = 1", &[(6, 16, "from 100 to")]);
+    check("[pins]\ntrips = 3", &[(6, 1, "Did you mean `trip`")]);
+    check(
+        "[pins]\ncookies = [\"_ga\"]",
+        &[(6, 12, "does not say that it identifies")],
+    );
+    check(
+        "[session]\ncookies = [\"sid\"]\n[pins]\ncookies = [\"other\"]",
+        &[(8, 12, "does not say that it identifies")],
+    );
+    let trip = |text: &str, expected| check(&format!("[pins]\ntrip = {{ {text} }}"), expected);
+    trip(
+        "viewers = 1, within = \"1m\", mode = \"pass\"",
+        &[(6, 20, "from 2 to 1000")],
+    );
+    trip(
+        "viewers = 3, within = \"2h\", mode = \"open\"",
+        &[(6, 32, "from 1s to 1h"), (6, 45, "`open` is no mode")],
+    );
+    trip(
+        "viewers = 3",
+        &[(6, 8, "has no `within`"), (6, 8, "has no `mode`")],
+    );
+}

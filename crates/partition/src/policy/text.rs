@@ -28,6 +28,7 @@ pub(super) struct Document {
     pub(super) origins: Vec<OriginText>,
     pub(super) personal: Vec<MatchText>,
     pub(super) classes: Vec<ClassText>,
+    pub(super) pins: Option<PinsText>,
     /// Whether the built-in class `assets` is wanted; on when nothing is said.
     pub(super) assets: Option<bool>,
     pub(super) limits: Vec<(&'static Limit, At<u64>)>,
@@ -98,6 +99,25 @@ pub(super) struct VolatileText {
     pub(super) to: Option<At<String>>,
 }
 
+#[derive(Debug)]
+pub(super) struct PinsText {
+    pub(super) action: Option<At<String>>,
+    pub(super) trip: Option<TripText>,
+    pub(super) cookies: Option<Texts>,
+    pub(super) starts: Option<Texts>,
+    pub(super) owners: Option<At<String>>,
+    pub(super) nobodies: Option<At<String>>,
+    pub(super) sessions_max: Option<At<u64>>,
+}
+
+#[derive(Debug)]
+pub(super) struct TripText {
+    pub(super) at: Place,
+    pub(super) viewers: Option<At<u64>>,
+    pub(super) within: Option<At<Duration>>,
+    pub(super) mode: Option<At<String>>,
+}
+
 /// Reads a policy's text.
 pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     let mut document = Document::default();
@@ -127,7 +147,7 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
         return document;
     }
     let known = [
-        "version", "session", "origin", "personal", "class", "builtin", "limits",
+        "version", "session", "origin", "personal", "class", "pins", "builtin", "limits",
     ];
     let top = Section::of_table("the policy", table.get_ref(), Some(0), &known, faults);
     match top.whole_number("version", faults) {
@@ -168,6 +188,9 @@ pub(super) fn read(text: &str, faults: &mut Faults<'_>) -> Document {
     for section in top.tables("class", CLASS_KEYS, faults) {
         document.classes.push(class(&section, faults));
     }
+    document.pins = top
+        .table("pins", PIN_KEYS, faults)
+        .map(|section| pins(&section, faults));
     if let Some(section) = top.table("builtin", &["assets"], faults) {
         document.assets = section.truth("assets", faults).map(|said| said.value);
     }
@@ -222,6 +245,16 @@ const CLASS_KEYS: &[&str] = &[
     "volatile",
     "object_bytes_max",
     "static",
+];
+
+const PIN_KEYS: &[&str] = &[
+    "action",
+    "trip",
+    "cookies",
+    "starts",
+    "owners",
+    "nobodies",
+    "sessions_max",
 ];
 
 const LIFETIME_KEYS: &[&str] = &["default", "max", "stale_while_revalidate", "stale_if_error"];
@@ -281,6 +314,25 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
             .collect(),
         object_bytes_max: section.size("object_bytes_max", faults),
         is_static: section.truth("static", faults),
+    }
+}
+
+fn pins(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> PinsText {
+    PinsText {
+        action: section.text("action", faults),
+        trip: section
+            .table("trip", &["viewers", "within", "mode"], faults)
+            .map(|inner| TripText {
+                at: inner.at,
+                viewers: inner.whole_number("viewers", faults),
+                within: inner.duration("within", faults),
+                mode: inner.text("mode", faults),
+            }),
+        cookies: section.texts("cookies", faults),
+        starts: section.texts("starts", faults),
+        owners: section.text("owners", faults),
+        nobodies: section.text("nobodies", faults),
+        sessions_max: section.whole_number("sessions_max", faults),
     }
 }
 
