@@ -279,6 +279,38 @@ impl Node {
             Recorded::At(at)
         };
         drop(changing);
+        self.tell_mode(from, to, reopening, said);
+        Ok(ModeTaken {
+            from,
+            to,
+            recorded,
+            stored: self.store.objects(),
+            closed: None,
+        })
+    }
+
+    /// Takes a mode unless the one in force is as low already: what a node does by itself never shares
+    /// more.
+    pub(crate) fn lower_mode(&self, to: Mode, said: &Said) {
+        let changing = self.changing();
+        let from = self.stance().mode;
+        if from <= to {
+            return;
+        }
+        self.put_mode(to, None);
+        let reopening = None;
+        let what = What::ModeChanged {
+            from,
+            to,
+            reopening,
+        };
+        self.note(what, said);
+        drop(changing);
+        self.tell_mode(from, to, reopening, said);
+    }
+
+    /// Tells the world of a mode that was taken.
+    fn tell_mode(&self, from: Mode, to: Mode, reopening: Option<UnixMillis>, said: &Said) {
         tracing::info!(%from, %to, actor = %said.actor, reason = said.text, "the mode changed");
         self.modes.send_replace(Some(ModeNotice {
             from,
@@ -288,13 +320,6 @@ impl Node {
             reopening,
             at: self.now(),
         }));
-        Ok(ModeTaken {
-            from,
-            to,
-            recorded,
-            stored: self.store.objects(),
-            closed: None,
-        })
     }
 
     /// The mode, and after that what follows from it.

@@ -15,16 +15,20 @@ use std::task::{Context, Poll, Waker, ready};
 
 use shikiri_evidence::{Full, Reservation, Stream, row_bytes};
 use shikiri_record::{
-    BEGIN_BYTES_MAX, Begin, END_BYTES, End, Gap, STANCE_BYTES, StanceRow, UnixMillis,
+    BEGIN_BYTES_MAX, Begin, END_BYTES, End, Gap, LINK_BYTES_MAX, Link, STANCE_BYTES, StanceRow,
+    UnixMillis,
 };
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::runtime::Handle;
 
 use crate::node::Stance;
 
-/// What the rows of one response take at most: the stance that they are under, begin and end.
-const RESPONSE_BYTES_MAX: usize =
-    row_bytes(STANCE_BYTES) + row_bytes(BEGIN_BYTES_MAX) + row_bytes(END_BYTES);
+/// What the rows of one response take at most: the stance that they are under, begin, a session that
+/// begins or ends with it, and end.
+const RESPONSE_BYTES_MAX: usize = row_bytes(STANCE_BYTES)
+    + row_bytes(BEGIN_BYTES_MAX)
+    + row_bytes(LINK_BYTES_MAX)
+    + row_bytes(END_BYTES);
 
 /// A lane.
 #[derive(Debug)]
@@ -116,6 +120,16 @@ impl Lane {
         drop(writer);
         self.flush_soon();
         sequence
+    }
+
+    /// Appends a link row.
+    pub(crate) fn link(self: &Arc<Self>, space: &mut Reservation, at: UnixMillis, link: Link) {
+        let mut writer = lock(&self.writer);
+        writer.row.clear();
+        link.encode(&mut writer.row);
+        space.append(at, &writer.row);
+        drop(writer);
+        self.flush_soon();
     }
 
     /// Appends an end row.

@@ -38,6 +38,7 @@ mod meet;
 mod meter;
 pub mod node;
 mod origin;
+mod pin;
 pub mod proxy_protocol;
 mod purge;
 mod remembered;

@@ -23,6 +23,7 @@ use crate::lane::Lane;
 use crate::maintenance::Maintenance;
 use crate::meter::Meters;
 use crate::origin::{OriginFault, Pool};
+use crate::pin;
 use crate::purge::Purges;
 use crate::remembered::Remembered;
 use crate::store::Store;
@@ -136,6 +137,7 @@ pub struct Node {
     pub(crate) flights: Arc<Flights>,
     pub(crate) remembered: Remembered,
     pub(crate) purges: Purges,
+    pub(crate) pins: pin::Table,
     pub(crate) counters: Counters,
     pub(crate) meters: Meters,
     started: UnixMillis,
@@ -217,6 +219,14 @@ pub struct Counts {
     pub abandoned: u64,
     /// Shown the maintenance page.
     pub closed: u64,
+    /// Answers in which an origin named somebody who did not fit.
+    pub pin_faults: u64,
+    /// Those of which nothing left.
+    pub pin_stops: u64,
+    /// Answers that did not fit, for which something lost or forgotten may be the reason.
+    pub pin_unsure: u64,
+    /// Sessions whose viewer is known now.
+    pub pinned: u64,
     /// Objects stored now.
     pub objects: u64,
     /// Bytes that they take.
@@ -230,7 +240,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 21] {
+    pub const fn named(&self) -> [(&'static str, u64); 25] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -250,6 +260,10 @@ impl Counts {
             ("own", self.own),
             ("abandoned", self.abandoned),
             ("closed", self.closed),
+            ("pin-faults", self.pin_faults),
+            ("pin-stops", self.pin_stops),
+            ("pin-unsure", self.pin_unsure),
+            ("pinned", self.pinned),
             ("objects", self.objects),
             ("bytes", self.bytes),
             ("filling", self.filling),
@@ -315,6 +329,7 @@ impl Node {
             flights: Arc::new(Flights::new(world.random())),
             remembered: Remembered::new(world.random()),
             purges: Purges::new(beginning.marks, beginning.first, node_key),
+            pins: pin::Table::new(|| world.random()),
             counters: Counters::default(),
             meters: Meters::default(),
             started: world.now(),
@@ -556,6 +571,7 @@ impl Node {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let wide = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
         let c = &self.counters;
+        let pins = self.pins.counts();
         Counts {
             requests: read(&c.requests),
             hits: read(&c.hits),
@@ -574,6 +590,10 @@ impl Node {
             own: read(&c.own),
             abandoned: read(&c.abandoned),
             closed: read(&c.closed),
+            pin_faults: pins.faults.iter().sum(),
+            pin_stops: self.pins.stopped(),
+            pin_unsure: pins.unsure,
+            pinned: pins.sessions,
             objects: wide(self.store.objects()),
             bytes: self.store.bytes(),
             running: wide(self.requests.load(Ordering::Relaxed)),

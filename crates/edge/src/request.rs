@@ -13,7 +13,8 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use http_body::Body;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
-    Personal, Refused, RequestHead, Reuse, Scheme, Sharing, Standing, Under, invalidated_by,
+    Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing, Under,
+    invalidated_by,
 };
 use shikiri_record::Outcome;
 use tokio::sync::oneshot;
@@ -28,6 +29,7 @@ use crate::gate::{self, Through};
 use crate::incoming::Incoming;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
+use crate::pin::{self, Named};
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot};
 use crate::store::Object;
 
@@ -115,6 +117,15 @@ fn refusal(node: &Node, why: Refused) -> Response<Own> {
     answer::refused(why, node.now())
 }
 
+/// The answer in place of one that names somebody who does not fit.
+fn wrong_viewer(node: &Node, fault: PinFault) -> Answer {
+    Answer::Own(answer::failed(
+        StatusCode::BAD_GATEWAY,
+        fault.name(),
+        node.now(),
+    ))
+}
+
 /// A request as it was heard.
 struct Heard<'a> {
     worker: &'a Arc<Worker>,
@@ -136,6 +147,7 @@ struct Asked<'a> {
     stance: &'a Arc<Stance>,
     slot: &'a Slot,
     scheme: Scheme,
+    has_body: bool,
     parts: Parts,
     /// What its rows will say of it.
     facts: Facts,
@@ -180,6 +192,7 @@ impl Heard<'_> {
                 self.through.grant,
             ),
             scheme: head.scheme,
+            has_body: self.has_body,
             worker: self.worker,
             connection: self.connection,
             turn: self.turn,
@@ -195,21 +208,7 @@ impl Heard<'_> {
     }
 
     fn head(&self) -> Result<RequestHead<'_>, Refused> {
-        let parts = &self.parts;
-        let mut head = RequestHead::parse(
-            self.scheme(),
-            parts.version,
-            &parts.method,
-            &parts.uri,
-            &parts.headers,
-        )?;
-        head.has_body |= self.has_body;
-        head.certificate = self
-            .connection
-            .hop()
-            .certificate
-            .map(ClientCertificate::fingerprint);
-        Ok(head)
+        read_head(&self.parts, self.scheme(), self.has_body, self.connection)
     }
 
     /// The scheme that the viewer used: a trusted hop before us may know better.
@@ -585,9 +584,14 @@ impl Asked<'_> {
             Led::Copy(relayed) => {
                 count(&node.counters.led);
                 let origin = relayed.status;
-                self.relayed(relayed, &status(origin, false), "first-copy")
+                let shown = self.shown(Outcome::Relay, "first-copy");
+                self.relayed(relayed, &status(origin, false), shown)
             }
             Led::Refused { why, relayed } => {
+                let named = match &relayed {
+                    Some(of) => pin::judge_shared(node, &self.stance.rules, &of.headers),
+                    None => Ok(Named::default()),
+                };
                 let failed = !why.prohibits()
                     && relayed
                         .as_ref()
@@ -597,13 +601,18 @@ impl Asked<'_> {
                 }
                 match relayed {
                     Some(relayed) if !carries(&sharing) && !self.would_lose_cookie(&relayed) => {
+                        let named = match named {
+                            Ok(named) => named,
+                            Err(fault) => return wrong_viewer(node, fault),
+                        };
                         count(&node.counters.relays);
                         let detail = Some(why.name().to_owned());
                         let status = CacheStatus {
                             detail,
                             ..status(relayed.status, false)
                         };
-                        self.relayed(relayed, &status, why.name())
+                        let shown = self.shown(Outcome::Relay, why.name()).naming(named);
+                        self.relayed(relayed, &status, shown)
                     }
                     _ => {
                         self.pass(sharing.into_pass(Personal::Refused(why)), None)
@@ -625,10 +634,10 @@ impl Asked<'_> {
     }
 
     /// A response to a shared fetch that is for this requester alone.
-    fn relayed(&self, relayed: Relayed, status: &CacheStatus, why: &'static str) -> Answer {
+    fn relayed(&self, relayed: Relayed, status: &CacheStatus, shown: Shown) -> Answer {
         let mut headers = relayed.headers;
         fill::relayed_head(&mut headers, self.worker.node());
-        let shown = self.shown(Outcome::Relay, why).of_fill(relayed.fill);
+        let shown = shown.of_fill(relayed.fill);
         self.finish(relayed.status, headers, relayed.body, status, shown)
     }
 
@@ -651,17 +660,23 @@ impl Asked<'_> {
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
+        let pinned = match read_head(&self.parts, self.scheme, self.has_body, connection) {
+            Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
+            Err(why) => return refuse(node, why),
+        };
         let request = match pass.outbound(self.parts, &stance.rules, &hop, node.constants()) {
             Ok(request) => request,
             Err(why) => return refuse(node, why),
         };
         let began = Instant::now();
         let interims = slot.interims(turn, &facts, why);
+        let interims = interims.filter(|_| pinned.lets_interims());
         let passed = origin::pass(worker, connection, interims, request, body).await;
         node.meters.origin_pass.add(began.elapsed());
         let mut response = match passed {
             Ok(response) => response,
             Err(fault) => {
+                pinned.failed(&fault);
                 if let Some(why) = turn.refused() {
                     return refuse(node, why);
                 }
@@ -672,6 +687,11 @@ impl Asked<'_> {
         if let Some(parts) = again {
             invalidate(node, stance, hop.scheme, &parts, &response);
         }
+        // Pins: whom the origin names must fit, before anything of it leaves.
+        let named = match pinned.judge(response.status, &response.headers).await {
+            Ok(named) => named,
+            Err(fault) => return wrong_viewer(node, fault),
+        };
         shikiri_partition::leave_as_private(&mut response.headers, &answer::date(node.now()));
         let status = CacheStatus {
             forwarded: Some(forwarded),
@@ -685,8 +705,29 @@ impl Asked<'_> {
         answer
             .headers_mut()
             .insert("cache-status", status.render(trusted));
-        Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why))
+        Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why).naming(named))
     }
+}
+
+/// A request's head, with what its connection says of its sender.
+fn read_head<'a>(
+    parts: &'a Parts,
+    scheme: Scheme,
+    has_body: bool,
+    connection: &Connection,
+) -> Result<RequestHead<'a>, Refused> {
+    let Parts {
+        version,
+        method,
+        uri,
+        headers,
+        ..
+    } = parts;
+    let mut head = RequestHead::parse(scheme, *version, method, uri, headers)?;
+    head.has_body |= has_body;
+    let certificate = connection.hop().certificate;
+    head.certificate = certificate.map(ClientCertificate::fingerprint);
+    Ok(head)
 }
 
 /// Counts `Max-Forwards` down, and answers as the last recipient when it has run out

@@ -20,9 +20,9 @@ use http::header::SET_COOKIE;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use shikiri_evidence::Reservation;
-use shikiri_partition::{Class, Refused, RequestHead, Session, Viewer};
+use shikiri_partition::{Class, PinFault, Refused, RequestHead, Session, Viewer};
 use shikiri_record::{
-    AddressTag, Begin, CookieTag, End, Ended, FillId, GrantId, MemberTag, Mode, Outcome,
+    AddressTag, Begin, CookieTag, End, Ended, FillId, GrantId, Link, Mode, Outcome,
     ROW_COOKIES_MAX, TagKey, TargetTag, UnixMillis, ViewerTag,
 };
 use tokio::sync::mpsc;
@@ -32,6 +32,7 @@ use crate::connection::{Connection, Exposed, Turn};
 use crate::evidence::OnFull;
 use crate::lane::{Lane, Owed};
 use crate::node::{Node, RequestPermit, Stance, Worker, count};
+use crate::pin::Named;
 
 /// What a request tells evidence, in tags.
 #[derive(Clone)]
@@ -80,21 +81,27 @@ pub(crate) struct Shown {
     /// The reason's name; empty where the outcome says all.
     pub(crate) reason: &'static str,
     pub(crate) fill: Option<FillId>,
-    pub(crate) page: Option<Box<str>>,
-    pub(crate) viewer_member: Option<MemberTag>,
-    pub(crate) owner: Option<MemberTag>,
+    /// What the origin says of whom it serves.
+    pub(crate) named: Named,
 }
 
 impl Shown {
-    pub(crate) const fn new(facts: Facts, outcome: Outcome, reason: &'static str) -> Self {
+    pub(crate) fn new(facts: Facts, outcome: Outcome, reason: &'static str) -> Self {
         Self {
             facts,
             outcome,
             reason,
             fill: None,
-            page: None,
-            viewer_member: None,
-            owner: None,
+            named: Named::default(),
+        }
+    }
+
+    /// With whom the origin names. Where that does not fit, it is the reason.
+    pub(crate) fn naming(self, named: Named) -> Self {
+        Self {
+            reason: named.fault.map_or(self.reason, PinFault::name),
+            named,
+            ..self
         }
     }
 
@@ -299,12 +306,12 @@ impl Rows {
             status: status.as_u16(),
             method: facts.method,
             class: facts.class.as_ref().map_or("personal", |class| &class.name),
-            page: shown.page.as_deref(),
+            page: shown.named.page.as_deref(),
             target: facts.target,
             address: self.address,
             viewer: facts.viewer,
-            viewer_member: shown.viewer_member,
-            owner: shown.owner,
+            viewer_member: shown.named.viewer,
+            owner: shown.named.owner,
             fill: shown.fill,
             grant: facts.grant,
             cookies,
@@ -314,6 +321,15 @@ impl Rows {
             .lane
             .begin(space, self.node.now(), &self.stance, &begin);
         self.owed.owe(sequence);
+        if let Some((event, viewer)) = shown.named.link {
+            let link = Link {
+                event,
+                viewer,
+                member: shown.named.viewer,
+                begin: Some(sequence),
+            };
+            self.lane.link(space, self.node.now(), link);
+        }
         sequence
     }
 

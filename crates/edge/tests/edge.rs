@@ -3,6 +3,7 @@
 mod attacks;
 mod evidence;
 mod http2;
+mod pins;
 mod world;
 
 use std::time::Duration;

@@ -23,10 +23,10 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-use shikiri_record::{CookieTag, MemberTag, Mode, Order, TagKey, UnixMillis, ViewerTag};
+use shikiri_record::{CookieTag, MemberTag, Order, TagKey, UnixMillis, ViewerTag};
 
 use crate::bounded::Bounded;
-use crate::rules::PinRules;
+use crate::rules::{PinRules, Trip};
 
 pub use asking::{Asking, Cookies};
 pub use said::{MemberId, Said, SeenAs, SessionTurn, Unreadable};
@@ -395,8 +395,8 @@ impl Pins {
         fault
     }
 
-    /// Counts a fault; says the mode to which the site must go when this one makes several distinct
-    /// viewers within the time. Only members whose session is known count, each session and each member
+    /// Counts a fault; says so when this one makes several distinct viewers within the time, and the mode
+    /// trips. Only members whose session is known count, each session and each member
     /// once: whoever has one account, or none, counts as one, or not at all.
     pub fn faulted(
         &mut self,
@@ -404,7 +404,7 @@ impl Pins {
         asking: &Asking,
         fault: PinFault,
         now: UnixMillis,
-    ) -> Option<Mode> {
+    ) -> Option<Trip> {
         let place = PinFault::ALL.iter().position(|kind| *kind == fault);
         self.counts.faults[place.expect("all are listed")] += 1;
         let trip = pins.trip.as_ref()?;
@@ -433,7 +433,7 @@ impl Pins {
         if trips {
             self.shown.clear();
         }
-        trips.then_some(trip.mode)
+        trips.then_some(*trip)
     }
 
     /// Whether a session is somebody's, and not this member's.

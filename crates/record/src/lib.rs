@@ -25,8 +25,8 @@ pub use instant::UnixMillis;
 pub use mode::Mode;
 pub use policy_text::PolicyText;
 pub use row::{
-    BEGIN_BYTES_MAX, Begin, END_BYTES, End, Ended, Gap, Link, LinkEvent, Outcome, ROW_COOKIES_MAX,
-    ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, STANCE_BYTES, StanceRow,
+    BEGIN_BYTES_MAX, Begin, END_BYTES, End, Ended, Gap, LINK_BYTES_MAX, Link, LinkEvent, Outcome,
+    ROW_COOKIES_MAX, ROW_TEXT_BYTES_MAX, ROW_VERSION, Row, RowFault, STANCE_BYTES, StanceRow,
 };
 pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};
 pub use timeline::{

@@ -31,6 +31,9 @@ pub const BEGIN_BYTES_MAX: usize =
 /// The length of an end row.
 pub const END_BYTES: usize = 2 + 8 + 1 + 8;
 
+/// The most that a link row's bytes take.
+pub const LINK_BYTES_MAX: usize = 2 + 1 + 16 + 1 + 16 + 8;
+
 /// The length of a stance row.
 pub const STANCE_BYTES: usize = 2 + 1 + 32 + 8 + 8;
 
@@ -429,7 +432,7 @@ impl End {
 }
 
 impl Link {
-    /// Adds the row's bytes.
+    /// Adds the row's bytes: at most [`LINK_BYTES_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) {
         let event = match self.event {
             LinkEvent::Started => 1,

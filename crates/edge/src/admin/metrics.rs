@@ -104,6 +104,30 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         c.invalidations_dropped,
     );
     page.one(
+        "shikiri_pin_faults_total",
+        "counter",
+        "Answers in which the origin named a viewer or owner who did not fit.",
+        c.pin_faults,
+    );
+    page.one(
+        "shikiri_pin_stops_total",
+        "counter",
+        "Those of which nothing left.",
+        c.pin_stops,
+    );
+    page.one(
+        "shikiri_pin_unsure_total",
+        "counter",
+        "Answers that did not fit, for which something lost or forgotten may be the reason.",
+        c.pin_unsure,
+    );
+    page.one(
+        "shikiri_pinned_sessions",
+        "gauge",
+        "Sessions whose viewer is known.",
+        c.pinned,
+    );
+    page.one(
         "shikiri_requests_running",
         "gauge",
         "Requests being answered.",

@@ -99,6 +99,11 @@ impl OriginFault {
         }
     }
 
+    /// Whether the origin may have got the request, or a part of it.
+    pub(crate) const fn may_have_been_asked(&self) -> bool {
+        !matches!(self, Self::Unreachable(..) | Self::ConnectTime(..))
+    }
+
     /// The reason's name.
     #[must_use]
     pub const fn name(&self) -> &'static str {

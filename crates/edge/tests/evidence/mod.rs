@@ -7,7 +7,8 @@ use std::sync::Arc;
 use shikiri_edge::{OnFull, Transport};
 use shikiri_evidence::{Item, MemoryDisk, Reader};
 use shikiri_record::{
-    AddressTag, Begin, CookieTag, Ended, Gap, Mode, Outcome, Row, StanceRow, TagKey, TargetTag,
+    AddressTag, Begin, CookieTag, Ended, Gap, Link, LinkEvent, MemberTag, Mode, Outcome, Row,
+    StanceRow, TagKey, TargetTag,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -25,6 +26,7 @@ struct Said {
     /// Each response: its begin row, with the stance that it points to, and how it ended with how many
     /// bytes.
     responses: Vec<Response>,
+    links: Vec<Link>,
     gaps: Vec<Gap>,
 }
 
@@ -78,7 +80,7 @@ fn said(disk: &MemoryDisk) -> Said {
                 response.end = Some((end.ended, end.bytes));
             }
             Row::Gap(gap) => said.gaps.push(gap),
-            Row::Link(_) => {}
+            Row::Link(link) => said.links.push(link),
         }
     }
     said
@@ -246,6 +248,50 @@ async fn a_row_tells_whose_whom_and_what_by_tags_alone() {
             }
         });
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_row_tells_whom_the_origin_named_and_a_login_links_them() {
+    const SESSIONS: &str = "version = 1\n[session]\ncookies = [\"sid\"]\n";
+    let node = TestNode::new(SESSIONS, |asked| {
+        let lines = match asked.split(' ').nth(1).unwrap_or_default() {
+            "/login" => {
+                "Shikiri-Viewer: alice\r\nShikiri-Session: start\r\nSet-Cookie: sid=1-0123456789ab"
+            }
+            "/logout" => "Shikiri-Viewer: alice\r\nShikiri-Session: end",
+            "/mixed" => "Shikiri-Viewer: bob",
+            _ => "Shikiri-Viewer: alice\r\nShikiri-Owner: bob; as=staff\r\nShikiri-Page: orders",
+        };
+        reply(
+            &format!("200 OK\r\nContent-Type: text/html\r\n{lines}"),
+            "x",
+        )
+    });
+    let cookie = "Cookie: sid=1-0123456789ab\r\n";
+    node.get("/login", "").await;
+    for path in ["/orders", "/mixed", "/logout"] {
+        node.get(path, cookie).await;
+    }
+    let said = said(&node.disk);
+    let [login, orders, mixed, _] = &said.responses[..] else {
+        panic!("four responses")
+    };
+    let member = |id: &str| Some(MemberTag::of(&key(), &[id.as_bytes()]));
+    assert_eq!(login.begin.viewer_member, member("alice"));
+    assert_eq!(orders.begin.viewer_member, member("alice"));
+    assert_eq!(orders.begin.owner, member("bob"));
+    assert_eq!(mixed.begin.viewer_member, member("bob"));
+    assert_eq!(mixed.words, "pass wrong-viewer personal GET 200");
+    let viewer = orders.begin.viewer.expect("it has a cookie");
+    let [started, ended] = &said.links[..] else {
+        panic!("two links")
+    };
+    assert_eq!(
+        (started.event, started.viewer, started.member),
+        (LinkEvent::Started, viewer, member("alice"))
+    );
+    assert_eq!((ended.event, ended.viewer), (LinkEvent::Ended, viewer));
+    assert!(started.begin.is_some());
 }
 
 #[tokio::test(start_paused = true)]

@@ -6,12 +6,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use shikiri_edge::chronicle::Found;
 use shikiri_edge::{
-    Config, Evidence, Node, OnFull, Said, Transport, Wire, Worker, World, serve_connection,
+    Chronicle, Config, Evidence, Kept, Node, OnFull, Said, Transport, Wire, Worker, World,
+    chronicle, serve_connection,
 };
-use shikiri_evidence::MemoryDisk;
-use shikiri_partition::{Origin, Rules, policy};
-use shikiri_record::{PolicyText, PurgeTarget, UnixMillis};
+use shikiri_evidence::{BootId, Disk, MemoryDisk};
+use shikiri_partition::{Beginning, Origin, Rules, policy};
+use shikiri_record::{NodeKey, PolicyText, PurgeTarget, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -198,8 +200,11 @@ pub(crate) struct TestNode {
     /// Where its evidence is.
     pub(crate) disk: MemoryDisk,
     seen: Arc<Mutex<Vec<Seen>>>,
+    timeline: MemoryDisk,
     pub(crate) stop: watch::Sender<bool>,
 }
+
+const TIMELINE: &str = "/timeline";
 
 /// The rules of a policy; an empty text is the built-in policy.
 pub(crate) fn rules(text: &str) -> Rules {
@@ -256,10 +261,25 @@ impl TestNode {
     ) -> Self {
         let disk = MemoryDisk::new(1 << 30);
         let evidence = Evidence::in_memory(&disk, on_full);
-        let node = Node::new(config, rules, world, evidence);
+        let timeline = MemoryDisk::new(1 << 30);
+        let (place, now) = (("edge", BootId([0; 16])), world.now());
+        let open = Chronicle::open(
+            Arc::new(timeline.clone()),
+            TIMELINE.as_ref(),
+            place,
+            false,
+            now,
+        );
+        let kept = Kept {
+            beginning: Beginning::anew(),
+            chronicle: open.unwrap().chronicle,
+            node_key: NodeKey::new([0; 32]),
+        };
+        let node = Node::begin(config, rules, world, evidence, kept);
         let worker = Worker::new(Arc::clone(&node)).unwrap();
         Self {
             disk,
+            timeline,
             node,
             worker,
             seen,
@@ -303,6 +323,17 @@ impl TestNode {
     /// How many requests the origin has read.
     pub(crate) fn asked(&self) -> usize {
         self.seen.lock().unwrap().len()
+    }
+
+    /// What its timeline says, an entry a line: what, and why.
+    pub(crate) fn timeline(&self) -> Vec<String> {
+        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
+        let found = chronicle::read(&disk, TIMELINE.as_ref()).unwrap();
+        let shown = found.into_iter().map(|found| match found {
+            Found::Entry(placed) => format!("{}: {}", placed.entry.what, placed.entry.text),
+            Found::Damage(what) => panic!("{what}"),
+        });
+        shown.collect()
     }
 
     /// Purges URIs; how many objects that freed.

@@ -123,6 +123,23 @@ impl Asking {
         self.may_start && self.session.is_some()
     }
 
+    /// Who asks, as far as it shows.
+    #[must_use]
+    pub const fn viewer(&self) -> Option<&Viewer> {
+        self.viewer.as_ref()
+    }
+
+    /// Who will ask next, once the client has taken the cookies of its answer.
+    #[must_use]
+    pub fn next_viewer(
+        &self,
+        rules: &Rules,
+        headers: &HeaderMap,
+        now: UnixMillis,
+    ) -> Option<Viewer> {
+        Viewer::after(self.viewer.as_ref(), &session_cookies(rules, headers, now))
+    }
+
     /// What the cookies of its answer make of its session.
     pub fn cookies(
         &self,
@@ -131,10 +148,8 @@ impl Asking {
         key: &TagKey,
         now: UnixMillis,
     ) -> Cookies {
-        let (session, pins) = (rules.session(), rules.pins());
-        let set: Vec<SetCookie<'_>> = viewer::set_cookies(headers, now)
-            .filter(|cookie| is_of_a_session(cookie.name, session, &pins.cookies))
-            .collect();
+        let pins = rules.pins();
+        let set = session_cookies(rules, headers, now);
         let becomes = Viewer::after(self.viewer.as_ref(), &set)
             .filter(|_| set.iter().any(|cookie| !cookie.deletes))
             .map(|viewer| pinned(&viewer, pins, &self.authority, key));
@@ -177,6 +192,18 @@ fn pinned(viewer: &Viewer, pins: &PinRules, authority: &str, key: &TagKey) -> Vi
         return tag;
     }
     ViewerTag::of(key, &[&tag.0, authority.as_bytes()])
+}
+
+/// The cookies that a response sets and by which a session is known.
+fn session_cookies<'a>(
+    rules: &Rules,
+    headers: &'a HeaderMap,
+    now: UnixMillis,
+) -> Vec<SetCookie<'a>> {
+    let (session, pinned) = (rules.session(), &rules.pins().cookies);
+    viewer::set_cookies(headers, now)
+        .filter(|cookie| is_of_a_session(cookie.name, session, pinned))
+        .collect()
 }
 
 fn is_of_a_session(name: &[u8], session: &Session, pinned: &[NamePattern]) -> bool {

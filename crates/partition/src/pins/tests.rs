@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 use proptest::prelude::*;
+use shikiri_record::Mode;
 
 use super::*;
 use crate::request::{RequestHead, Scheme};
@@ -126,7 +127,7 @@ impl World {
             .judge(&self.rules.pins, &asking, &said, since, (at, self.now))
     }
 
-    fn fault(&mut self, name: &str, fault: PinFault) -> Option<Mode> {
+    fn fault(&mut self, name: &str, fault: PinFault) -> Option<Trip> {
         let asking = self.asked[name].clone();
         self.pins
             .faulted(&self.rules.pins, &asking, fault, self.now)
@@ -433,7 +434,7 @@ fn only_distinct_members_trip_the_mode() {
     }
     assert_eq!(shown("x", "a", &mut world), None);
     assert_eq!(shown("x", "a", &mut world), None);
-    assert_eq!(shown("y", "b", &mut world), Some(Mode::Pass));
+    assert_eq!(shown("y", "b", &mut world), Some(trip));
     // It begins anew; and what is long ago does not count.
     assert_eq!(shown("y", "b", &mut world), None);
     assert_eq!(shown("z", "c", &mut world), None);
