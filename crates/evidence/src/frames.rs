@@ -204,7 +204,8 @@ impl Frames {
         self.walked += bytes;
         self.offset += wide(bytes);
         self.chain = chain;
-        self.sequence += 1;
+        // A header may say anything.
+        self.sequence = self.sequence.wrapping_add(1);
         self.rows += 1;
         self.last_at = Some(at);
         Ok(Step::Row {

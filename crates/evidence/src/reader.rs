@@ -487,7 +487,7 @@ impl Reader {
     fn leave(&mut self, segment: &Segment, chain: Option<Chain>) {
         let last_at = segment.frames.last_at();
         self.expected = Some(Expected {
-            number: segment.number + 1,
+            number: segment.number.saturating_add(1),
             sequence: segment.frames.sequence(),
             chain,
             last_at: last_at.or_else(|| self.expected.and_then(|expected| expected.last_at)),

@@ -967,7 +967,7 @@ impl Left {
             // Set aside and not begun; or its making was broken off.
             Err(_) if frames::written_to(&*file, 0)? == 0 => return disk.remove(path),
             Err(why) => {
-                self.number = number + 1;
+                self.number = after(number, 1)?;
                 self.mended.push(Mended::Left {
                     path: path.to_path_buf(),
                     why,
@@ -979,9 +979,9 @@ impl Left {
             Some(sealed) => sealed,
             None => self.recover(disk, path, &file, &header, now)?,
         };
-        self.number = number + 1;
+        self.number = after(number, 1)?;
         self.chain = chain;
-        self.sequence = header.first.saturating_add(seal.rows);
+        self.sequence = after(header.first, seal.rows)?;
         self.sealed.push_back(Sealed {
             path: path.to_path_buf(),
             number,
@@ -1042,6 +1042,13 @@ impl Left {
         });
         Ok((seal, chain))
     }
+}
+
+/// A number after others, with room for all that one stream can ever need after it: files may say
+/// anything.
+fn after(number: u64, more: u64) -> io::Result<u64> {
+    let after = number.checked_add(more).filter(|after| *after < 1 << 62);
+    after.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "its numbers are too high"))
 }
 
 fn torn_path(path: &Path) -> PathBuf {
