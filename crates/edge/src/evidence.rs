@@ -273,9 +273,6 @@ impl Node {
 
     /// Looks after the evidence once. [`Keeper`] does it all the time; a simulator does it by hand.
     pub fn tend_evidence(&self, told: &Told) {
-        for event in self.evidence().lanes.maintain(self.now()) {
-            told(&event);
-        }
         let mut lanes = self.lanes().lock().unwrap_or_else(PoisonError::into_inner);
         lanes.retain(|lane| match lane.upgrade() {
             Some(lane) => {
@@ -284,5 +281,9 @@ impl Node {
             }
             None => false,
         });
+        drop(lanes);
+        for event in self.evidence().lanes.maintain(self.now()) {
+            told(&event);
+        }
     }
 }

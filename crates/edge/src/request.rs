@@ -7,7 +7,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
@@ -42,16 +41,17 @@ pub(crate) async fn serve(
 ) -> Response<Served> {
     let node = worker.node();
     node.note_request();
+    let is_head = request.method() == Method::HEAD;
+    let early = |why| headed(refusal(node, why), is_head);
     // Listen: what the guard refused never becomes a request.
     if let Some(why) = turn.refused() {
-        return Served::own(node, refusal(node, why), turn, None);
+        return Served::own(node, early(why), turn, None);
     }
     // Stance: one value, read once.
     let stance = node.stance();
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
-        return Served::own(node, refusal(node, Refused::Busy), turn, None);
+        return Served::own(node, early(Refused::Busy), turn, None);
     };
-    let is_head = request.method() == Method::HEAD;
     let (mut parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
     let token = gate::take_token(&mut parts.headers);
@@ -69,7 +69,7 @@ pub(crate) async fn serve(
     // Slot: no evidence, no bytes.
     let slot = match Slot::of(worker, connection, &stance) {
         Ok(slot) => slot,
-        Err(why) => return Served::own(node, refusal(node, why), turn, Some(permit)),
+        Err(why) => return Served::own(node, early(why), turn, Some(permit)),
     };
     if let Some(answer) = max_forwards(&mut parts, node) {
         return slot.serve(answer, turn, permit, exposed);
@@ -98,13 +98,11 @@ pub(crate) async fn serve(
 
 /// A page of the node's own; `HEAD` has no body.
 fn headed(page: Response<Own>, is_head: bool) -> Response<Own> {
-    page.map(|body| {
-        if is_head {
-            Own::new(Bytes::new())
-        } else {
-            body
-        }
-    })
+    if is_head {
+        page.map(Own::head_alone)
+    } else {
+        page
+    }
 }
 
 fn refuse(node: &Node, why: Refused) -> Answer {

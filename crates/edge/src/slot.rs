@@ -121,6 +121,12 @@ impl Own {
     pub(crate) const fn new(words: Bytes) -> Self {
         Self(words)
     }
+
+    /// The same without its body: the answer to `HEAD`.
+    pub(crate) fn head_alone(self) -> Self {
+        drop(self);
+        Self(Bytes::new())
+    }
 }
 
 /// An answer on its way to be served.
@@ -146,7 +152,7 @@ impl Answer {
     /// The same without its body: the answer to `HEAD`.
     pub(crate) fn head_alone(self) -> Self {
         match self {
-            Self::Own(response) => Self::Own(response.map(|_| Own(Bytes::new()))),
+            Self::Own(response) => Self::Own(response.map(Own::head_alone)),
             Self::Shown(response, shown) => Self::Shown(response.map(|_| OutBody::empty()), shown),
         }
     }

@@ -464,3 +464,19 @@ async fn pages_are_shared_by_the_same_rules() {
     );
     assert_eq!(node.asked(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_refused_head_request_has_no_body_either() {
+    let node = TestNode::new("", |_| reply("200 OK", "x"));
+    let client = Client::of(&node).await;
+    // The first row that cannot be written cuts its connection; then there is no room for others.
+    node.disk.fail_writes_after(Some(0));
+    assert!(node.get("/", "").await.cut);
+    let mut head = get("/", "");
+    *head.method_mut() = Method::HEAD;
+    let refused = client.ask(head).await;
+    assert_eq!(
+        (refused.status, refused.body.as_str(), refused.cut),
+        (503, "", false)
+    );
+}
