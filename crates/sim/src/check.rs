@@ -45,9 +45,6 @@ fn requests(client: &Client) -> Vec<(u64, &Request)> {
 /// What a client got in answer to each of its requests, in order.
 fn answers(client: &Client, got: &Got) -> Result<Vec<Option<Response>>, String> {
     if client.protocol == Protocol::Http2 {
-        if let Some(why) = &got.broken {
-            return Err(format!("the connection ended badly: {why}"));
-        }
         let of = |(_, request): &(u64, &Request)| match got.streams.get(&request.id) {
             Some(stream) => stream.response(),
             None => Ok(None),
@@ -68,8 +65,12 @@ fn answers(client: &Client, got: &Got) -> Result<Vec<Option<Response>>, String> 
 pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
     let mut exchanges = Vec::new();
     for (n, (client, got)) in schedule.clients.iter().zip(&seen.clients).enumerate() {
-        let answers =
-            answers(client, got).map_err(|why| finding("framing", format!("client {n}: {why}")))?;
+        let fault = |why| finding("framing", format!("client {n}: {why}"));
+        // Without evidence a connection is cut.
+        if let Some(why) = got.broken.as_ref().filter(|_| !schedule.disk_fails()) {
+            return Err(fault(format!("the connection ended badly: {why}")));
+        }
+        let answers = answers(client, got).map_err(fault)?;
         for ((at, request), response) in requests(client).into_iter().zip(answers) {
             exchanges.push(Exchange {
                 client: n,
@@ -80,7 +81,8 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
         }
     }
     exchanged(schedule, &exchanges, &seen.asked)?;
-    everybody_is_answered(schedule, &exchanges, &seen.clients)
+    everybody_is_answered(schedule, &exchanges, &seen.clients)?;
+    what_was_shown_is_written_down(schedule, &exchanges, seen)
 }
 
 /// Judges what was exchanged, whenever it came.
@@ -286,7 +288,7 @@ impl<'a> Judge<'a> {
                     What::Jump(by_ms) => jumped_ms += by_ms,
                     // A clock that jumps takes everything with it once that is noticed.
                     What::Sweep if std::mem::take(&mut jumped_ms) != 0 => all_since = control.at,
-                    What::Sweep => {}
+                    What::Sweep | What::DiskFails(_) => {}
                 }
             }
             // On one connection requests are served in turn: one that was sent before a change may
@@ -446,6 +448,42 @@ fn everybody_is_answered(
                 unanswered.request.id
             );
             return Err(finding("patience", what));
+        }
+    }
+    Ok(())
+}
+
+/// (h) Every answer in which a client saw something of an origin has its begin row, and every request
+/// became a row, a gap, the edge's own words or nobody's.
+fn what_was_shown_is_written_down(
+    schedule: &Schedule,
+    exchanges: &[Exchange<'_>],
+    seen: &Seen,
+) -> Result<(), Finding> {
+    let (c, rows) = (&seen.counts, &seen.rows);
+    let counted = c.rows + c.gaps + c.own + c.abandoned + c.running;
+    if c.requests != counted || c.rows != rows.begun() || c.gaps != rows.gaps {
+        return Err(finding("evidence", format!("{c:?} and {rows:?}")));
+    }
+    if rows.gaps > 0 && !schedule.disk_fails() {
+        return Err(finding("evidence", format!("gaps with space: {rows:?}")));
+    }
+    let mut shown: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    for exchange in exchanges {
+        let Some(response) = &exchange.response else {
+            continue;
+        };
+        let request = exchange.request;
+        // A target with a secret in it is another in each run.
+        let is_fixed = !request.target.contains('@');
+        if is_fixed && (!stamps(&response.head).is_empty() || !stamps(&response.body).is_empty()) {
+            *shown.entry((request.host, &request.target)).or_default() += 1;
+        }
+    }
+    for ((host, target), times) in shown {
+        if rows.of(host, target) + rows.gaps < times {
+            let what = format!("{host}{target} was shown {times} times: {rows:?}");
+            return Err(finding("evidence", what));
         }
     }
     Ok(())

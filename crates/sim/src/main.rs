@@ -14,6 +14,7 @@ mod http2;
 mod origin;
 mod policy;
 mod rng;
+mod rows;
 mod schedule;
 mod secret;
 mod show;

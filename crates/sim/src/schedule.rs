@@ -26,6 +26,8 @@ pub(crate) struct Schedule {
     pub(crate) fault_percent: u64,
     /// How often, in percent, an origin forbids sharing where it usually does not.
     pub(crate) veto_percent: u64,
+    /// Without space for evidence requests pass, rather than being refused.
+    pub(crate) passes_when_full: bool,
 }
 
 /// What a client speaks.
@@ -132,6 +134,8 @@ pub(crate) enum What {
     Sweep,
     /// The clock on the wall jumps, by so many milliseconds.
     Jump(i64),
+    /// Evidence can be written no more, or again.
+    DiskFails(bool),
 }
 
 /// A time in which an origin takes no connections.
@@ -229,11 +233,6 @@ impl Schedule {
                     .map(|(at, what)| Control { at, what }),
             );
         }
-        controls.sort_by_key(|control| control.at);
-        // Instants of their own: what came first is never a question.
-        for n in 1..controls.len() {
-            controls[n].at = controls[n].at.max(controls[n - 1].at + 32);
-        }
         let mut outages = Vec::new();
         if rng.percent(15) {
             let from = instant(maker.time(&mut rng), 0);
@@ -244,17 +243,40 @@ impl Schedule {
                 hangs: rng.percent(30),
             });
         }
+        let workers = 1 + rng.index(2);
+        let origin_pipe_bytes = rng.pick(&[256, 2048, 65_536]);
+        let (fault_percent, veto_percent) = (rng.pick(&[0, 0, 5, 25]), rng.pick(&[0, 0, 5, 25]));
+        if rng.percent(15) {
+            let at = instant(maker.time(&mut rng), 0);
+            let mended = at + 32 + rng.below(20_000);
+            controls.extend([(at, true), (mended, false)].map(|(at, fails)| Control {
+                at,
+                what: What::DiskFails(fails),
+            }));
+        }
+        controls.sort_by_key(|control| control.at);
+        // Instants of their own: what came first is never a question.
+        for n in 1..controls.len() {
+            controls[n].at = controls[n].at.max(controls[n - 1].at + 32);
+        }
         Self {
             seed,
             policies,
             clients,
             controls,
             outages,
-            workers: 1 + rng.index(2),
-            origin_pipe_bytes: rng.pick(&[256, 2048, 65_536]),
-            fault_percent: rng.pick(&[0, 0, 5, 25]),
-            veto_percent: rng.pick(&[0, 0, 5, 25]),
+            workers,
+            origin_pipe_bytes,
+            fault_percent,
+            veto_percent,
+            passes_when_full: rng.percent(50),
         }
+    }
+
+    /// Whether evidence cannot be written at some time.
+    pub(crate) fn disk_fails(&self) -> bool {
+        let mut all = self.controls.iter();
+        all.any(|control| matches!(control.what, What::DiskFails(true)))
     }
 
     /// When the last thing is done that this schedule says.

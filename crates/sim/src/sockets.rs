@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Evidence, Node, OnFull, Transport, Worker, World, serve_connection};
+use shikiri_edge::{Node, Transport, Worker, World, serve_connection};
 use shikiri_evidence::MemoryDisk;
 use shikiri_record::UnixMillis;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -27,7 +27,7 @@ use crate::rng::mix;
 use crate::schedule::{Action, Control, Request, Schedule, Step};
 use crate::secret::Secrets;
 use crate::wire::{self, Response};
-use crate::world::{Clock, Wall, body, config, operate, rules};
+use crate::world::{Clock, Wall, body, config, evidence, operate, rules};
 
 /// How long anything may take here. Nothing in these schedules waits on purpose.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -135,12 +135,12 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         origins: [addresses[0], addresses[1]],
     });
     let rules = rules(schedule);
-    let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
+    let disk = MemoryDisk::new(1 << 30);
     let node = Node::new(
         config(),
         rules[0].clone(),
         Arc::clone(&world) as Arc<dyn World>,
-        evidence,
+        evidence(schedule, &disk),
     );
     let worker = Worker::new(Arc::clone(&node)).expect("a disk in memory has room");
     let workers = [Arc::clone(&worker)];
@@ -162,7 +162,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         now.store(at, Ordering::Relaxed);
         match next {
             Next::Control(control) => {
-                operate(&control.what, &node, &workers, &rules, &world.wall);
+                operate(&control.what, &node, &workers, &rules, &world.wall, &disk);
             }
             Next::Step(client, step) => match &step.action {
                 Action::Abort => drop(connections.remove(&client)),

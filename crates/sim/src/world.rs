@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shikiri_edge::evidence::Told;
 use shikiri_edge::transport::{ServedNames, Tls};
 use shikiri_edge::world::{Connecting, Wire};
 use shikiri_edge::{
@@ -22,6 +23,7 @@ use tokio::time::Instant;
 use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
 use crate::rng::mix;
+use crate::rows::Rows;
 use crate::schedule::{Action, Client, Outage, Protocol, Schedule, What, framed, rendered};
 use crate::secret::{Secrets, Who, certificate};
 
@@ -93,6 +95,7 @@ pub(crate) struct Seen {
     pub(crate) clients: Vec<Got>,
     pub(crate) asked: Vec<Asked>,
     pub(crate) counts: Counts,
+    pub(crate) rows: Rows,
     pub(crate) origin_connections: u32,
 }
 
@@ -215,12 +218,12 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         pipe_bytes: schedule.origin_pipe_bytes,
     });
     let rules = rules(schedule);
-    let evidence = Evidence::in_memory(&MemoryDisk::new(1 << 30), OnFull::Refuse);
+    let disk = MemoryDisk::new(1 << 30);
     let node = Node::new(
         config(),
         rules[0].clone(),
         Arc::clone(&world) as Arc<dyn World>,
-        evidence,
+        evidence(schedule, &disk),
     );
     let workers: Vec<Arc<Worker>> = (0..schedule.workers)
         .map(|_| Worker::new(Arc::clone(&node)).expect("a disk in memory has room"))
@@ -251,15 +254,32 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
-        operate(&control.what, &node, &workers, &rules, &world.wall);
+        operate(&control.what, &node, &workers, &rules, &world.wall, &disk);
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
+    node.tend_evidence(&nobody());
     Seen {
+        rows: Rows::read(&disk),
         clients: logs.iter().map(|log| lock(log).clone()).collect(),
         asked: origins.asked(),
         counts: node.counts(),
         origin_connections: origins.connections(),
     }
+}
+
+/// Evidence on a disk in memory, as a schedule wants it.
+pub(crate) fn evidence(schedule: &Schedule, disk: &MemoryDisk) -> Evidence {
+    let on_full = if schedule.passes_when_full {
+        OnFull::Pass
+    } else {
+        OnFull::Refuse
+    };
+    Evidence::in_memory(disk, on_full)
+}
+
+/// What happens to evidence is told to nobody: it is read afterwards.
+pub(crate) fn nobody() -> Told {
+    Box::new(|_| {})
 }
 
 /// Does what an operator does.
@@ -269,9 +289,15 @@ pub(crate) fn operate(
     workers: &[Arc<Worker>],
     rules: &[Rules],
     wall: &Wall,
+    disk: &MemoryDisk,
 ) {
     let said = Said::by_node("the schedule says so");
     match what {
+        What::DiskFails(fails) => {
+            disk.fail_writes_after(fails.then_some(0));
+            // As the thread does that looks after the evidence.
+            node.tend_evidence(&nobody());
+        }
         What::Jump(by_ms) => wall.jump(*by_ms),
         What::Purge(wanted) => {
             let targets = node.stance().rules.purge_targets(wanted);
