@@ -5,7 +5,7 @@
 //!
 //! Never asks anybody: a place stands for what the node knows.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -55,8 +55,17 @@ impl Maintenance {
     /// Never: the page and the zone are our own.
     #[must_use]
     pub fn of_our_own() -> Self {
-        let zone = zone("Asia/Tokyo").expect("the zone is in our own database");
-        Self::new(Page::of_our_own(), zone, RETRY_AFTER, Exceptions::default())
+        static OWN: OnceLock<(Page, TimeZone)> = OnceLock::new();
+        let (page, zone) = OWN.get_or_init(|| {
+            let zone = zone("Asia/Tokyo").expect("the zone is in our own database");
+            (Page::of_our_own(), zone)
+        });
+        Self::new(
+            page.clone(),
+            zone.clone(),
+            RETRY_AFTER,
+            Exceptions::default(),
+        )
     }
 
     /// The page for a plan, as it is at `now`: a time that is over is planned no more.

@@ -3,6 +3,7 @@
 mod attacks;
 mod evidence;
 mod http2;
+mod modes;
 mod pins;
 mod world;
 

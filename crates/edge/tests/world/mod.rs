@@ -2,19 +2,24 @@
 //! bytes and read bytes, and time that stands still until nothing else can happen.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
-use shikiri_edge::chronicle::Found;
+use shikiri_edge::chronicle::{self, Chronicle, Found};
 use shikiri_edge::{
-    Chronicle, Config, Evidence, Kept, Node, OnFull, Said, Transport, Wire, Worker, World,
-    chronicle, serve_connection,
+    Config, Downstream, Evidence, Kept, Node, OnFull, Said, Transport, Wire, Worker, World,
+    serve_connection,
 };
 use shikiri_evidence::{BootId, Disk, MemoryDisk};
-use shikiri_partition::{Beginning, Origin, Rules, policy};
-use shikiri_record::{NodeKey, PolicyText, PurgeTarget, UnixMillis};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use shikiri_partition::{Origin, Rules, policy};
+use shikiri_record::{Entry, Mode, NodeKey, PolicyText, PurgeTarget, UnixMillis};
+use tokio::io::{
+    AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex,
+};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -199,12 +204,11 @@ pub(crate) struct TestNode {
     pub(crate) worker: Arc<Worker>,
     /// Where its evidence is.
     pub(crate) disk: MemoryDisk,
+    /// Where its timeline is.
+    pub(crate) timeline: MemoryDisk,
     seen: Arc<Mutex<Vec<Seen>>>,
-    timeline: MemoryDisk,
     pub(crate) stop: watch::Sender<bool>,
 }
-
-const TIMELINE: &str = "/timeline";
 
 /// The rules of a policy; an empty text is the built-in policy.
 pub(crate) fn rules(text: &str) -> Rules {
@@ -262,19 +266,7 @@ impl TestNode {
         let disk = MemoryDisk::new(1 << 30);
         let evidence = Evidence::in_memory(&disk, on_full);
         let timeline = MemoryDisk::new(1 << 30);
-        let (place, now) = (("edge", BootId([0; 16])), world.now());
-        let open = Chronicle::open(
-            Arc::new(timeline.clone()),
-            TIMELINE.as_ref(),
-            place,
-            false,
-            now,
-        );
-        let kept = Kept {
-            beginning: Beginning::anew(),
-            chronicle: open.unwrap().chronicle,
-            node_key: NodeKey::new([0; 32]),
-        };
+        let kept = kept(&timeline, world.now());
         let node = Node::begin(config, rules, world, evidence, kept);
         let worker = Worker::new(Arc::clone(&node)).unwrap();
         Self {
@@ -289,18 +281,45 @@ impl TestNode {
 
     /// A client connection.
     pub(crate) fn client(&self) -> Client {
+        self.client_with(64 << 10)
+    }
+
+    /// A client connection that holds so many bytes on their way.
+    pub(crate) fn client_with(&self, pipe_bytes: usize) -> Client {
+        let (wire, reset) = self.pipe(Transport::plain(CLIENT), pipe_bytes);
         Client {
-            wire: self.wire(Transport::plain(CLIENT)),
+            wire,
+            reset,
             buffer: Vec::new(),
         }
     }
 
     /// The client's end of a connection, whatever is spoken on it.
     pub(crate) fn wire(&self, transport: Transport) -> DuplexStream {
-        let (ours, theirs) = duplex(64 << 10);
+        self.pipe(transport, 64 << 10).0
+    }
+
+    fn pipe(&self, transport: Transport, bytes: usize) -> (DuplexStream, Arc<AtomicBool>) {
+        let (ours, theirs) = duplex(bytes);
+        let reset = Arc::new(AtomicBool::new(false));
+        let theirs = Pipe {
+            io: theirs,
+            reset: Arc::clone(&reset),
+        };
         let (worker, stop) = (Arc::clone(&self.worker), self.stop.subscribe());
         tokio::spawn(async move { serve_connection(&worker, theirs, transport, stop).await });
-        ours
+        (ours, reset)
+    }
+
+    /// What is on its timeline.
+    pub(crate) fn entries(&self) -> Vec<Entry> {
+        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
+        let found = chronicle::read(&disk, Path::new(TIMELINE)).unwrap();
+        let entries = found.into_iter().map(|found| match found {
+            Found::Entry(placed) => placed.entry,
+            Found::Damage(what) => panic!("{what}"),
+        });
+        entries.collect()
     }
 
     /// One request on a connection of its own.
@@ -327,12 +346,8 @@ impl TestNode {
 
     /// What its timeline says, an entry a line: what, and why.
     pub(crate) fn timeline(&self) -> Vec<String> {
-        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
-        let found = chronicle::read(&disk, TIMELINE.as_ref()).unwrap();
-        let shown = found.into_iter().map(|found| match found {
-            Found::Entry(placed) => format!("{}: {}", placed.entry.what, placed.entry.text),
-            Found::Damage(what) => panic!("{what}"),
-        });
+        let entries = self.entries().into_iter();
+        let shown = entries.map(|entry| format!("{}: {}", entry.what, entry.text));
         shown.collect()
     }
 
@@ -370,9 +385,65 @@ pub(crate) fn get(path: &str, lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{lines}\r\n")
 }
 
+const TIMELINE: &str = "/timeline";
+
+/// What a node goes on with that finds this timeline.
+pub(crate) fn kept(timeline: &MemoryDisk, now: UnixMillis) -> Kept {
+    let disk = Arc::new(timeline.clone());
+    let run = ("edge", BootId([0; 16]));
+    let opened = Chronicle::open(disk, Path::new(TIMELINE), run, false, now).unwrap();
+    Kept {
+        beginning: opened.state.begin(opened.knowledge, Mode::Open, now),
+        chronicle: opened.chronicle,
+        node_key: NodeKey::new([7; 32]),
+    }
+}
+
+/// The node's end of a pipe, which knows whether it was reset.
+struct Pipe {
+    io: DuplexStream,
+    reset: Arc<AtomicBool>,
+}
+
+impl Downstream for Pipe {
+    fn reset(&mut self) {
+        self.reset.store(true, Ordering::SeqCst);
+    }
+}
+
+impl AsyncRead for Pipe {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        out: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, out)
+    }
+}
+
+impl AsyncWrite for Pipe {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
+
 /// A client's end of a connection.
 pub(crate) struct Client {
     wire: DuplexStream,
+    /// Whether the node has reset it.
+    pub(crate) reset: Arc<AtomicBool>,
     buffer: Vec<u8>,
 }
 
@@ -483,7 +554,7 @@ impl Client {
         let length: Option<usize> = answer.field("content-length").map(|l| l.parse().unwrap());
         while length.is_none_or(|length| self.buffer.len() < length) {
             if !self.more().await {
-                answer.cut = length.is_some();
+                answer.cut = length.is_some() || self.reset.load(Ordering::SeqCst);
                 break;
             }
         }
