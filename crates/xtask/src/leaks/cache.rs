@@ -1,6 +1,6 @@
 //! The caches that scripts are run against.
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -40,6 +40,11 @@ pub(crate) trait Cache: Sync {
 pub(crate) trait Running {
     fn address(&self) -> SocketAddr;
 
+    /// Where it speaks TLS, for a script that needs it.
+    fn tls_address(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Puts another policy in force, with all that is stored left as it is.
     ///
     /// # Errors
@@ -78,6 +83,27 @@ lifetime = { default = "1h", max = "1h", stale_while_revalidate = "1h", stale_if
 remember_pass_time = "1ms"
 "#;
 
+/// Where it listens for a script that needs TLS.
+const LISTENS: &str = r#"version = 1
+
+[[listen]]
+address = "http://127.0.0.1:0"
+
+[[listen]]
+address = "https://127.0.0.1:0"
+
+[[tls]]
+hosts = ["red.test"]
+cert = "red.pem"
+key = "red.key"
+
+[[tls]]
+hosts = ["blue.test"]
+cert = "blue.pem"
+key = "blue.key"
+client_ca = "ca.pem"
+"#;
+
 /// A policy that says nothing: what holds without one.
 const NOTHING: &str = "version = 1\n";
 
@@ -100,6 +126,7 @@ impl Ours {
 struct Process {
     child: Child,
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     folder: PathBuf,
     binary: PathBuf,
     texts: Ours,
@@ -123,15 +150,16 @@ impl Cache for Ours {
         let text = self.text(script, policy)?;
         let mut command = Command::new(&self.binary);
         command
-            .args([
-                "edge",
-                "--origin",
-                &format!("http://{origin}"),
-                "--listen",
-                "127.0.0.1:0",
-            ])
+            .args(["edge", "--origin", &format!("http://{origin}")])
             .args(["--log", "warn", "--data"])
             .arg(folder.join("data"));
+        if script.tls {
+            super::tls::write_files(&folder).map_err(|e| e.to_string())?;
+            std::fs::write(folder.join("edge.toml"), LISTENS).map_err(|e| e.to_string())?;
+            command.arg("--config").arg(folder.join("edge.toml"));
+        } else {
+            command.args(["--listen", "127.0.0.1:0"]);
+        }
         // Without a file where the script needs none: that is what `default` means.
         let reloads = super::script::reloads(&script.steps);
         if policy != "default" || !reloads.is_empty() {
@@ -153,25 +181,23 @@ impl Cache for Ours {
         let output = child.stdout.take().expect("its output is piped");
         let (ready, is_ready) = mpsc::channel();
         thread::spawn(move || {
-            let mut output = BufReader::new(output);
-            let mut line = String::new();
-            if output.read_line(&mut line).is_ok() && ready.send(line).is_ok() {
+            for line in BufReader::new(output).lines().map_while(Result::ok) {
                 // What else it says is not ours, but must not block it.
-                std::io::copy(&mut output.by_ref(), &mut std::io::sink()).ok();
+                ready.send(line).ok();
             }
         });
-        let line = is_ready
-            .recv_timeout(Duration::from_secs(20))
-            .unwrap_or_default();
-        let address = line
-            .trim()
-            .strip_prefix("listening on http://")
-            .and_then(|a| a.parse().ok());
-        let Some(address) = address else {
+        let listens = |scheme: &str| {
+            let line = is_ready.recv_timeout(Duration::from_secs(20)).ok()?;
+            let address = line.strip_prefix("listening on ")?.strip_prefix(scheme)?;
+            address.strip_prefix("://")?.trim().parse().ok()
+        };
+        let address = listens("http");
+        let tls_address = script.tls.then(|| listens("https")).flatten();
+        let (Some(address), true) = (address, tls_address.is_some() == script.tls) else {
             child.kill().ok();
             child.wait().ok();
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
-            return Err(format!("the edge does not listen: {line}{log}"));
+            return Err(format!("the edge does not listen: {log}"));
         };
         let texts = Self {
             binary: self.binary.clone(),
@@ -179,6 +205,7 @@ impl Cache for Ours {
         Ok(Box::new(Process {
             child,
             address,
+            tls_address,
             folder,
             binary: self.binary.clone(),
             texts,
@@ -189,6 +216,10 @@ impl Cache for Ours {
 impl Running for Process {
     fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String> {

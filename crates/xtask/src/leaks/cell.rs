@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +11,7 @@ use super::client::{Connections, Delivered, Viewers};
 use super::judge::{Leak, judge};
 use super::origin::{Origin, REFERENCE, Seen};
 use super::script::{Ask, Control, Identity, Reload, Script, Step};
+use super::tls::{Bridge, Through};
 use super::token;
 
 /// In which way a script's requests come.
@@ -110,6 +112,11 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
             return void("what answered has not asked this origin".to_owned());
         }
     }
+    let bridge = match script.tls.then(Bridge::start).transpose() {
+        Ok(bridge) => bridge,
+        Err(why) => return void(why),
+    };
+    let bridge = bridge.as_ref().map(|bridge| bridge.address);
     let mut delivered = Vec::new();
     let mut declined = None;
     for control in script
@@ -148,9 +155,10 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
         origin: &origin,
         way,
         too_old: 0,
+        bridge,
         connections: nodes
             .iter()
-            .map(|node| Connections::new(node.address(), &viewers))
+            .map(|node| Connections::new(node.address(), through(bridge, &**node), &viewers))
             .collect(),
         last_connection: String::new(),
         delivered,
@@ -246,10 +254,10 @@ fn control_hits(
     control: &Control,
     origin: &Origin,
     viewers: &Viewers,
-    cache: std::net::SocketAddr,
+    cache: SocketAddr,
     delivered: &mut Vec<Delivered>,
 ) -> Result<(), String> {
-    let mut connections = Connections::new(cache, viewers);
+    let mut connections = Connections::new(cache, None, viewers);
     let asked_before = origin.last_number();
     for n in 1..=CONTROLS {
         let ask = Ask {
@@ -284,6 +292,8 @@ struct Play<'a> {
     origin: &'a Origin,
     way: Way,
     too_old: u64,
+    /// The bridge to TLS, where steps need one.
+    bridge: Option<SocketAddr>,
     /// For each node.
     connections: Vec<Connections<'a>>,
     last_connection: String,
@@ -346,7 +356,7 @@ impl Play<'_> {
         let (viewers, too_old) = (self.viewers, self.too_old);
         let (begun, mut exchanges) = (Instant::now(), Vec::new());
         let reloaded = thread::scope(|scope| {
-            let running = begin(scope, asks, nodes, viewers, too_old);
+            let running = begin(scope, asks, nodes, self.bridge, viewers, too_old);
             thread::sleep(reload.offset.saturating_sub(begun.elapsed()));
             let reloaded = self.reload(reload, nodes);
             exchanges = ended(running);
@@ -365,7 +375,7 @@ impl Play<'_> {
         for ask in asks {
             let name = if ask.same_connection {
                 self.last_connection.clone()
-            } else if ask.raw.is_some() || ask.abort.is_some() {
+            } else if ask.is_alone() {
                 // It leaves its connection in a state that no one shares.
                 format!("{} alone", ask.viewer)
             } else if self.way == Way::SameConnection {
@@ -382,16 +392,25 @@ impl Play<'_> {
     /// Requests at once: each on a connection of its own or, on one connection, pipelined.
     fn overlap(&mut self, asks: &[&Ask], nodes: &Nodes) {
         let node = asks.first().map_or(0, |ask| ask.node);
-        let alone = |ask: &&Ask| ask.raw.is_some() || ask.abort.is_some() || ask.node != node;
+        let handshake = asks.first().and_then(|ask| ask.handshake.as_ref());
+        let alone =
+            |ask: &&Ask| ask.is_alone() || ask.node != node || ask.handshake.as_ref() != handshake;
         if self.way == Way::SameConnection && !asks.iter().any(alone) {
             self.delivered
                 .extend(self.connections[node].ask("shared", asks, self.too_old));
             return;
         }
         let (viewers, too_old) = (self.viewers, self.too_old);
-        let exchanges = thread::scope(|scope| ended(begin(scope, asks, nodes, viewers, too_old)));
+        let exchanges =
+            thread::scope(|scope| ended(begin(scope, asks, nodes, self.bridge, viewers, too_old)));
         self.delivered.extend(exchanges);
     }
+}
+
+/// How a cache is reached over TLS; a cache that has none is spoken to in cleartext.
+fn through(bridge: Option<SocketAddr>, node: &dyn Running) -> Option<Through> {
+    let (bridge, cache) = bridge.zip(node.tls_address())?;
+    Some(Through { bridge, cache })
 }
 
 /// A client of a group that is under way.
@@ -402,6 +421,7 @@ fn begin<'scope, 'env>(
     scope: &'scope thread::Scope<'scope, 'env>,
     asks: &[&'env Ask],
     nodes: &Nodes,
+    bridge: Option<SocketAddr>,
     viewers: &'env Viewers,
     too_old: u64,
 ) -> Vec<Client<'scope>> {
@@ -409,11 +429,12 @@ fn begin<'scope, 'env>(
     let mut running = Vec::new();
     for (n, &ask) in asks.iter().enumerate() {
         let n = u32::try_from(n).expect("a script has few steps");
-        let address = nodes[ask.node].address();
+        let node = &*nodes[ask.node];
+        let (address, through) = (node.address(), through(bridge, node));
         let starts = begun + ask.offset.unwrap_or(STAGGER * n);
         running.push(scope.spawn(move || {
             thread::sleep(starts.saturating_duration_since(Instant::now()));
-            Connections::new(address, viewers).ask("own", &[ask], too_old)
+            Connections::new(address, through, viewers).ask("own", &[ask], too_old)
         }));
     }
     running

@@ -5,7 +5,8 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::script::{Ask, Identity, Script};
+use super::script::{Ask, Handshake, Identity, Script};
+use super::tls::Through;
 use super::token::{self, token};
 use super::wire::Incoming;
 
@@ -68,18 +69,32 @@ impl Viewers {
         if let Some(raw) = &ask.raw {
             return self.fill(viewer, raw).into_bytes();
         }
-        let fill = |text: &str| self.fill(viewer, text);
         let host = ask.host.as_deref().unwrap_or(HOST);
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: {host}\r\n",
             ask.method,
-            fill(&ask.target)
+            self.fill(viewer, &ask.target)
         );
-        let has = |name: &str| {
-            ask.headers
-                .iter()
-                .any(|(n, _)| n.eq_ignore_ascii_case(name))
-        };
+        for (name, value) in self.fields(ask) {
+            head.push_str(&format!("{name}: {value}\r\n"));
+        }
+        let body = ask.body.as_deref().map(|body| self.fill(viewer, body));
+        if let Some(body) = &body
+            && !ask.http2
+            && !has(ask, "transfer-encoding")
+            && !has(ask, "content-length")
+        {
+            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
+        }
+        head.push_str("\r\n");
+        head.push_str(body.as_deref().unwrap_or_default());
+        head.into_bytes()
+    }
+
+    /// The viewer's credentials, and what the step says.
+    fn fields(&self, ask: &Ask) -> Vec<(String, String)> {
+        let viewer = ask.viewer.as_str();
+        let mut fields = Vec::new();
         if !ask.without_credentials && self.members.iter().any(|m| m == viewer) {
             let credential = self.credential(viewer);
             for identity in &self.identities {
@@ -92,24 +107,53 @@ impl Viewers {
                     | Identity::Address
                     | Identity::Connection => continue,
                 };
-                if !has(name) {
-                    head.push_str(&format!("{name}: {value}\r\n"));
+                if !has(ask, name) {
+                    fields.push((name.to_owned(), value));
                 }
             }
         }
         for (name, value) in &ask.headers {
-            head.push_str(&format!("{name}: {}\r\n", fill(value)));
+            fields.push((name.clone(), self.fill(viewer, value)));
         }
-        let body = ask.body.as_deref().map(fill);
-        if let Some(body) = &body
-            && !has("transfer-encoding")
-            && !has("content-length")
-        {
-            head.push_str(&format!("Content-Length: {}\r\n", body.len()));
-        }
-        head.push_str("\r\n");
-        head.push_str(body.as_deref().unwrap_or_default());
-        head.into_bytes()
+        fields
+    }
+
+    /// A request as HTTP/2 has it; what the step says of a pseudo-field goes before what it would be.
+    fn http2_fields(&self, ask: &Ask) -> Vec<(String, String)> {
+        let host = ask.host.as_deref().unwrap_or(HOST);
+        let target = self.fill(&ask.viewer, &ask.target);
+        let pseudo = [
+            (":method", ask.method.as_str()),
+            (":scheme", "https"),
+            (":authority", host),
+            (":path", &target),
+        ];
+        let (said, others): (Vec<_>, Vec<_>) = self
+            .fields(ask)
+            .into_iter()
+            .partition(|(name, _)| name.starts_with(':'));
+        let pseudo = pseudo.map(|(name, value)| {
+            let said = said.iter().find(|(said, _)| said == name);
+            let value = said.map_or(value, |(_, value)| value);
+            (name.to_owned(), value.to_owned())
+        });
+        let lower = |(name, value): (String, String)| (name.to_ascii_lowercase(), value);
+        pseudo
+            .into_iter()
+            .chain(others.into_iter().map(lower))
+            .collect()
+    }
+
+    /// The line with which a connection through the bridge to TLS begins.
+    fn opening(&self, through: Through, ask: &Ask, handshake: &Handshake) -> Vec<u8> {
+        let host = ask.host.as_deref().unwrap_or(HOST);
+        let (http2, body) = if ask.http2 {
+            let body = ask.body.as_deref().unwrap_or_default();
+            (self.http2_fields(ask), self.fill(&ask.viewer, body))
+        } else {
+            (Vec::new(), String::new())
+        };
+        through.opening(&ask.viewer, host, handshake, &http2, &body)
     }
 
     /// The tenants that a request could be taken to ask.
@@ -133,6 +177,11 @@ impl Viewers {
         }
         hosts.iter().map(|host| token::tenant(host)).collect()
     }
+}
+
+fn has(ask: &Ask, name: &str) -> bool {
+    let mut names = ask.headers.iter().map(|(name, _)| name);
+    names.any(|n| n.eq_ignore_ascii_case(name))
 }
 
 /// What a viewer sent, and what it was given.
@@ -167,7 +216,7 @@ impl Delivered {
             status: None,
             fault: None,
             too_old: ask.only_new.then_some(too_old),
-            may_fail: ask.raw.is_some() || ask.abort.is_some(),
+            may_fail: ask.is_alone() || ask.may_be_refused,
         }
     }
 }
@@ -176,6 +225,7 @@ impl Delivered {
 pub(crate) struct Client {
     incoming: Incoming,
     used: bool,
+    is_bridged: bool,
 }
 
 impl Client {
@@ -188,6 +238,7 @@ impl Client {
         Ok(Self {
             incoming: Incoming::new(socket.into()),
             used: false,
+            is_bridged: false,
         })
     }
 
@@ -197,7 +248,10 @@ impl Client {
         asks: &[&Ask],
         exchanges: &mut [Delivered],
     ) -> io::Result<bool> {
-        let sent: Vec<u8> = exchanges.iter().flat_map(|e| e.sent.clone()).collect();
+        // The bridge to TLS sends frames itself, and has been told which.
+        let by_us = |ask: &Ask| !(self.is_bridged && ask.http2);
+        let written = asks.iter().zip(&*exchanges).filter(|(ask, _)| by_us(ask));
+        let sent: Vec<u8> = written.flat_map(|(_, e)| e.sent.clone()).collect();
         self.incoming.stream().write_all(&sent)?;
         self.used = true;
         for (ask, exchange) in asks.iter().zip(exchanges) {
@@ -226,7 +280,7 @@ impl Client {
             exchange.received = incoming.everything();
             return Ok(false);
         }
-        if ask.raw.is_some() {
+        if ask.raw.is_some() || ask.http2 {
             let last = Instant::now() + PATIENCE;
             loop {
                 incoming.until((Instant::now() + SILENCE).min(last));
@@ -285,14 +339,17 @@ fn blame(exchanges: &mut [Delivered], why: &str) {
 /// Connections to a cache, by name: kept between requests, as clients do.
 pub(crate) struct Connections<'a> {
     cache: SocketAddr,
+    /// The way to it over TLS.
+    through: Option<Through>,
     viewers: &'a Viewers,
     open: BTreeMap<String, Client>,
 }
 
 impl<'a> Connections<'a> {
-    pub(crate) fn new(cache: SocketAddr, viewers: &'a Viewers) -> Self {
+    pub(crate) fn new(cache: SocketAddr, through: Option<Through>, viewers: &'a Viewers) -> Self {
         Self {
             cache,
+            through,
             viewers,
             open: BTreeMap::new(),
         }
@@ -312,12 +369,34 @@ impl<'a> Connections<'a> {
             .get(first)
             .copied()
             .unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        // Of connections over TLS, each is what its handshake says.
+        let over_tls = self
+            .through
+            .zip(asks.first().and_then(|ask| ask.handshake.as_ref()));
+        let name = match (over_tls, asks.first()) {
+            (Some((_, handshake)), Some(ask)) => {
+                let host = ask.host.as_deref().unwrap_or(HOST);
+                format!("{name} {host} {handshake:?}")
+            }
+            _ => name.to_owned(),
+        };
+        let name = name.as_str();
+        let connect = || match (over_tls, asks.first()) {
+            (Some((through, handshake)), Some(ask)) => {
+                let mut client = Client::connect(through.bridge, from)?;
+                let opening = self.viewers.opening(through, ask, handshake);
+                client.incoming.stream().write_all(&opening)?;
+                client.is_bridged = true;
+                Ok(client)
+            }
+            _ => Client::connect(self.cache, from),
+        };
         // A connection that was kept may have been closed meanwhile: then, and only then, once more.
         for last in [false, true] {
             let mut exchanges: Vec<Delivered> = fresh();
             let client = match self.open.remove(name).filter(|_| !last) {
                 Some(client) => Ok(client),
-                None => Client::connect(self.cache, from),
+                None => connect(),
             };
             let mut client = match client {
                 Ok(client) => client,

@@ -112,12 +112,14 @@ impl Column<'_> {
             // The accident's own rule, where the script has it in this cache's language.
             "hurried" => {
                 let owns = under(&|policy| own(script, policy, self.peer).is_some());
-                if owns.is_empty() {
+                // The configurations themselves listen in cleartext alone.
+                if owns.is_empty() && !script.tls {
                     vec!["careless".to_owned()]
                 } else {
                     owns
                 }
             }
+            _ if script.tls => Vec::new(),
             _ => vec!["careless".to_owned()],
         }
     }

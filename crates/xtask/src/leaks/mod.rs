@@ -21,6 +21,7 @@ mod script;
 #[cfg(test)]
 mod tests;
 mod theirs;
+mod tls;
 mod token;
 mod wire;
 
@@ -33,6 +34,7 @@ use std::time::Instant;
 
 pub(crate) use cache::CARELESS;
 pub(crate) use origin::Origin;
+pub(crate) use tls::write_files as write_certificates;
 
 use cache::{Cache, Ours};
 use cell::{Outcome, Verdict, Way};

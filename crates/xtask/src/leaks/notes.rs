@@ -248,6 +248,14 @@ pub(crate) const NOTES: &[Note] = &[
                `i01-day-2-right-policy-old-objects`.",
     },
     Note {
+        cases: &["m25-server-name-and-host", "m36-session-of-another-tenant"],
+        cells: &["haproxy hurried"],
+        shows: Shows::Leak,
+        says: "`verify required` holds for the handshake of that server name, and nothing else: a connection for one \
+               name may ask for another host unless a rule compares them, and a session begun at a name that wants no \
+               certificate is resumed at the one that does. Without either trick it refuses, as the script checks first.",
+    },
+    Note {
         cases: &["m43-address-as-identity"],
         cells: &["haproxy packaged", "haproxy hurried"],
         shows: Shows::Safe,

@@ -481,7 +481,9 @@ impl Writing<'_> {
                 .unwrap_or_default(),
             "echo method" => request.method.clone(),
             _ => {
-                if let Some(field) = name.strip_prefix("echo header ") {
+                if let Some(viewer) = name.strip_prefix("for ") {
+                    token(viewer, nonce, self.number)
+                } else if let Some(field) = name.strip_prefix("echo header ") {
                     request.head.field(field).unwrap_or_default().to_owned()
                 } else if let Some(seconds) = name.strip_prefix("now") {
                     http_date(seconds.parse().ok()?)

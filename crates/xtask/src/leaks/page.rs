@@ -187,7 +187,9 @@ fn caches(matrix: &Matrix<'_>) -> String {
          *hurried* is what operators wrote before the published accidents, and the accident's own rule \
          where a script has it in the program's language; *expert* is the best practice of the vendor's \
          own documentation that still shares what is public. Where a script loads the right policy, \
-         the expert's text is loaded, as operators do it, without a purge.\n\n",
+         the expert's text is loaded, as operators do it, without a purge. \
+         Where a script needs TLS, those take part for which it has a text with TLS, in the hurried \
+         operator's column: Varnish and Squid as Debian packages them speak none.\n\n",
     );
     text
 }

@@ -20,6 +20,9 @@ pub(crate) struct Script {
     pub(crate) cure: String,
     /// How many caches stand side by side in front of the origin.
     pub(crate) nodes: usize,
+    /// The cache speaks TLS too, for `red.test` and for `blue.test`, which wants a client certificate;
+    /// the steps come that way.
+    pub(crate) tls: bool,
     /// Who has credentials; everybody else in the steps is anonymous.
     pub(crate) members: Vec<String>,
     /// How the origin recognises whom it serves, in the order in which it looks.
@@ -164,10 +167,36 @@ pub(crate) struct Ask {
     /// The client leaves after this long without reading to the end.
     pub(crate) abort: Option<Duration>,
     pub(crate) without_credentials: bool,
+    /// Over TLS.
+    pub(crate) handshake: Option<Handshake>,
+    /// As frames of HTTP/2, whatever is in it; what comes back is not read as a message.
+    pub(crate) http2: bool,
+    /// It is no fault of the set-up when nothing comes back.
+    pub(crate) may_be_refused: bool,
     /// On the connection of the request before.
     pub(crate) same_connection: bool,
     /// What was issued before the last `reload` or `phase` must not come.
     pub(crate) only_new: bool,
+}
+
+/// How a client begins a connection with TLS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Handshake {
+    /// The request's host, when none is given.
+    pub(crate) server_name: Option<String>,
+    /// It shows a client certificate.
+    pub(crate) certificate: bool,
+    /// At most TLS 1.2.
+    pub(crate) tls12: bool,
+    /// It offers the session that this viewer had last, at whichever server name.
+    pub(crate) resumes: bool,
+}
+
+impl Ask {
+    /// Whether it leaves its connection in a state that no one shares.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.raw.is_some() || self.abort.is_some() || self.http2
+    }
 }
 
 /// A line with what stands under it.
@@ -198,6 +227,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
         legality: String::new(),
         cure: String::new(),
         nodes: 1,
+        tls: false,
         members: vec!["alice".to_owned(), "bob".to_owned()],
         identities: Vec::new(),
         under: vec!["default".to_owned(), "careless".to_owned()],
@@ -243,6 +273,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
                     );
                 }
             },
+            "tls" if rest.is_empty() => script.tls = true,
             "members" => script.members = words(rest),
             "under" => script.under = words(rest),
             "identity" => script.identities.push(identity(line, rest)?),
@@ -269,6 +300,13 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
     if let Some((what, _)) = missing.iter().find(|(_, missing)| *missing) {
         return Err(format!("{name}: no `{what}`"));
     }
+    for ask in asks(&mut script.steps) {
+        if script.tls {
+            ask.handshake.get_or_insert_default();
+        } else if ask.handshake.is_some() || ask.http2 {
+            return Err(format!("line {}: this needs the line `tls`", ask.line));
+        }
+    }
     for wanted in script.under.iter().chain(reloads(&script.steps).iter()) {
         let known = matches!(wanted.as_str(), "default" | "careless")
             || script.policies.iter().any(|p| p.name == *wanted);
@@ -291,6 +329,20 @@ pub(crate) fn reloads(steps: &[Step]) -> Vec<String> {
         }
     }
     names
+}
+
+/// All requests of some steps.
+fn asks(steps: &mut [Step]) -> Vec<&mut Ask> {
+    let mut found = Vec::new();
+    for step in steps {
+        match step {
+            Step::Ask(ask) => found.push(ask),
+            Step::Overlap(asks, _) => found.extend(asks),
+            Step::Repeat(_, inner) => found.extend(asks(inner)),
+            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
+        }
+    }
+    found
 }
 
 fn fault<T>(line: &Line, what: String) -> Faulty<T> {
@@ -671,6 +723,18 @@ fn ask(line: &Line, nodes: usize) -> Faulty<Ask> {
             ("header", rest) => ask.headers.push(field(child, rest)?),
             ("body", rest) => ask.body = Some(text_of(child, rest)?),
             ("raw-body", "") => ask.body = Some(raw_of(child)?),
+            ("raw-header", "") => ask.headers.push(match raw_of(child)?.split_once(": ") {
+                Some((name, value)) => (name.to_owned(), value.to_owned()),
+                None => return fault(child, "write `name: value`".into()),
+            }),
+            ("server-name", name) if !name.is_empty() => {
+                ask.handshake.get_or_insert_default().server_name = Some(name.to_owned());
+            }
+            ("certificate", "") => ask.handshake.get_or_insert_default().certificate = true,
+            ("tls-1.2", "") => ask.handshake.get_or_insert_default().tls12 = true,
+            ("resumes", "") => ask.handshake.get_or_insert_default().resumes = true,
+            ("http2", "") => ask.http2 = true,
+            ("may-be-refused", "") => ask.may_be_refused = true,
             ("abort", rest) => {
                 ask.abort = Some(time(child, rest.strip_prefix("after ").unwrap_or(rest))?);
             }

@@ -36,6 +36,9 @@ enum Small {
     Pooling,
     /// The same, and gives the connection back when its client has left.
     Leaving,
+    /// The same, and takes for a body whatever comes with a request, as who turns HTTP/2 into HTTP/1
+    /// without a look at it.
+    Downgrading,
     /// Writes two requests on one connection, and gives each the other's answer.
     Swapping,
     /// Does not read the body of a request that it answers from what it has.
@@ -103,6 +106,12 @@ impl Small {
             if !(matches!(self, Self::Undrained) && is_stored()) {
                 incoming.exactly(head.length().unwrap_or(0))?;
             }
+            if matches!(self, Self::Downgrading) && head.first.starts_with("POST") {
+                incoming.until(Instant::now() + Duration::from_millis(60));
+                while let Ok(true) = incoming.more() {}
+                let rest = incoming.rest();
+                incoming.exactly(rest)?;
+            }
             let request = String::from_utf8_lossy(&incoming.taken()).into_owned();
             let extra = format!("\r\nX-Forwarded-For: {from}\r\n");
             let request = request.replacen("\r\n", &extra, 1);
@@ -155,14 +164,14 @@ impl Small {
             None => {}
         }
         let answer = match self {
-            Self::Pooling | Self::Leaving => {
+            Self::Pooling | Self::Leaving | Self::Downgrading => {
                 let mut pooled = kept.pooled.lock().unwrap();
                 let mut upstream = match pooled.take() {
                     Some(upstream) => upstream,
                     None => Incoming::new(TcpStream::connect(origin)?),
                 };
                 upstream.stream().write_all(request.as_bytes())?;
-                let answer = if matches!(self, Self::Pooling) {
+                let answer = if !matches!(self, Self::Leaving) {
                     upstream.until(Instant::now() + Duration::from_secs(1));
                     next_answer(&mut upstream)?
                 } else {
@@ -222,6 +231,7 @@ impl Small {
             | Self::Collapsing
             | Self::Pooling
             | Self::Leaving
+            | Self::Downgrading
             | Self::Swapping
             | Self::Undrained => anonymous && public,
             Self::Absent => false,
@@ -544,6 +554,10 @@ fn faults_in_scripts_are_named() {
         ),
         ("mechanism 5", "line 6: `5` is not `M` and a number"),
         (
+            "origin\n  route GET /\ncontrol GET /\nsteps\n  bob GET /\n    certificate",
+            "line 10: this needs the line `tls`",
+        ),
+        (
             "steps\n  overlap\n    reload default\n    +1ms reload careless",
             "line 9: one reload is enough",
         ),
@@ -575,7 +589,7 @@ fn every_case_leaks_somewhere() {
 }
 
 /// The cases whose mechanism is a fault of connections, each with a cache that has the fault.
-const OF_CONNECTIONS: [(Small, &[&str]); 4] = [
+const OF_CONNECTIONS: [(Small, &[&str]); 5] = [
     (
         Small::Pooling,
         &[
@@ -590,6 +604,7 @@ const OF_CONNECTIONS: [(Small, &[&str]); 4] = [
         &["i16-answer-left-on-a-connection", "m34-client-leaves"],
     ),
     (Small::Swapping, &["i22-lawson-under-load"]),
+    (Small::Downgrading, &["m33-http2-downgrade"]),
     (Small::Undrained, &["m33-undrained-body-and-upgrade"]),
 ];
 
@@ -662,7 +677,7 @@ fn the_name_of_a_case_is_its_number() {
             script.numbers
         );
     }
-    assert!(scripts.len() >= 70, "only {} cases", scripts.len());
+    assert!(scripts.len() >= 73, "only {} cases", scripts.len());
 }
 
 #[test]

@@ -79,6 +79,10 @@ impl Running for Process {
         self.running.address()
     }
 
+    fn tls_address(&self) -> Option<SocketAddr> {
+        self.running.tls_address()
+    }
+
     fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String> {
         let text = self.theirs.text(script, policy);
         let reloaded = self.running.reload(&text);

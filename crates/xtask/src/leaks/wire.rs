@@ -73,6 +73,12 @@ impl Incoming {
         std::mem::replace(&mut self.buffer, rest)
     }
 
+    /// How many bytes have come that were not taken.
+    #[cfg(test)]
+    pub(crate) fn rest(&self) -> usize {
+        self.buffer.len() - self.at
+    }
+
     /// Waits a few milliseconds, and says whether nothing has come that was not taken.
     #[cfg(test)]
     pub(crate) fn is_silent(&mut self) -> io::Result<bool> {

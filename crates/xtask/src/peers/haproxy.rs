@@ -5,9 +5,10 @@
 //!
 //! Invariant: a reload is over when the worker of before has ended.
 
+use std::path::PathBuf;
 use std::process::Command;
 
-use super::{Peer, place::Place};
+use super::{Peer, files, place::Place};
 use crate::process::{Failure, output};
 
 pub(super) const HAPROXY: Peer = Peer {
@@ -37,8 +38,17 @@ defaults
 
 ";
 
+/// A text's first lines are its configuration, the others files that it names.
+fn write(place: &Place, configuration: &str) -> Result<PathBuf, Failure> {
+    for (name, content) in files(configuration, "haproxy.cfg") {
+        let frame = if name == "haproxy.cfg" { FRAME } else { "" };
+        place.write(name, &format!("{frame}{content}"))?;
+    }
+    Ok(place.folder.join("haproxy.cfg"))
+}
+
 fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
-    let text = place.write("haproxy.cfg", &format!("{FRAME}{configuration}"))?;
+    let text = write(place, configuration)?;
     let mut command = place.command(HAPROXY.program)?;
     // A master with its worker, in the foreground.
     command.args(["-W", "-db", "-f"]).arg(text);
@@ -46,7 +56,7 @@ fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
 }
 
 fn reload(place: &Place, configuration: &str) -> Result<(), Failure> {
-    let text = place.write("haproxy.cfg", &format!("{FRAME}{configuration}"))?;
+    let text = write(place, configuration)?;
     output(place.command(HAPROXY.program)?.args(["-c", "-f"]).arg(text))?;
     place.replace_children("USR2")
 }

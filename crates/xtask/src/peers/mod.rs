@@ -48,7 +48,8 @@ pub(crate) const CONFIGURATIONS: [&str; 3] = ["packaged", "hurried", "expert"];
 ///
 /// A configuration is text in the program's own language. In it stand `@LISTEN@` and `@ORIGIN@` for
 /// ADDRESS:PORT, `@PORT@` and `@ORIGIN_PORT@` for the ports alone, `@FOLDER@` for a folder that is
-/// the program's own, and `@PACKAGES@` for where the packages lie.
+/// the program's own, and `@PACKAGES@` for where the packages lie; in one that speaks TLS too,
+/// `@TLS_LISTEN@`, `@TLS_PORT@` and `@CERTIFICATES@`.
 pub(crate) struct Peer {
     /// Its name in tables and scripts.
     pub(crate) name: &'static str,
@@ -109,6 +110,9 @@ impl Peer {
         configuration: &str,
     ) -> Result<Running, Failure> {
         let mut place = Place::new(self, free_address()?, origin)?;
+        if configuration.contains("@TLS_") {
+            place.speak_tls(free_address()?)?;
+        }
         let mut command = (self.prepare)(&place, configuration)?;
         let child = command
             .stdin(Stdio::null())
@@ -164,6 +168,11 @@ impl Running {
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.place.listen
+    }
+
+    /// Where it speaks TLS, if its text says so.
+    pub(crate) fn tls_address(&self) -> Option<SocketAddr> {
+        self.place.tls_listen
     }
 
     /// Puts another configuration in force, as its operators do it: nothing that is stored is

@@ -15,16 +15,22 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::{Peer, make_folder};
+use crate::leaks::write_certificates;
 use crate::process::{Doing, Failure, children, output, root};
 use crate::setup;
 
 /// The ids of `nobody` and `nogroup` on Debian and all that descend from it.
 const NOBODY: u32 = 65534;
 
+/// Below its folder.
+const CERTIFICATES: &str = "certificates";
+
 /// Where one peer runs.
 pub(super) struct Place {
     pub(super) folder: PathBuf,
     pub(super) listen: SocketAddr,
+    /// Where it speaks TLS, if its text says so.
+    pub(super) tls_listen: Option<SocketAddr>,
     origin: SocketAddr,
     packages: PathBuf,
     /// The id of its first process, once it was started.
@@ -48,6 +54,7 @@ impl Place {
         let place = Self {
             folder,
             listen,
+            tls_listen: None,
             origin,
             packages: packages_of(peer.program)?,
             process: 0,
@@ -56,6 +63,23 @@ impl Place {
         };
         place.give_away(&place.folder)?;
         Ok(place)
+    }
+
+    /// It speaks TLS too, at this address, and has certificates.
+    pub(super) fn speak_tls(&mut self, listen: SocketAddr) -> Result<(), Failure> {
+        self.tls_listen = Some(listen);
+        let folder = self.make(CERTIFICATES)?;
+        write_certificates(&folder).doing("writing certificates")?;
+        for folder in [folder.clone(), folder.join("both")] {
+            self.give_away(&folder)?;
+            for entry in fs::read_dir(&folder)
+                .doing("looking at certificates")?
+                .flatten()
+            {
+                self.give_away(&entry.path())?;
+            }
+        }
+        Ok(())
     }
 
     /// A folder below the peer's own.
@@ -74,8 +98,15 @@ impl Place {
     }
 
     fn filled(&self, text: &str) -> String {
+        let tls = self.tls_listen.unwrap_or(self.listen);
         text.replace("@LISTEN@", &self.listen.to_string())
             .replace("@PORT@", &self.listen.port().to_string())
+            .replace("@TLS_LISTEN@", &tls.to_string())
+            .replace("@TLS_PORT@", &tls.port().to_string())
+            .replace(
+                "@CERTIFICATES@",
+                &self.folder.join(CERTIFICATES).to_string_lossy(),
+            )
             .replace("@ORIGIN@", &self.origin.to_string())
             .replace("@ORIGIN_PORT@", &self.origin.port().to_string())
             .replace("@GENERATION@", &self.generation.to_string())
