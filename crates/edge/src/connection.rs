@@ -6,8 +6,8 @@
 //! [`crate::http1`] and [`crate::http2`].
 
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use http::Version;
 use shikiri_partition::{Hop, Refused};
@@ -21,6 +21,7 @@ use crate::lane::{Held, Owed};
 use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
 use crate::transport::{Protocol, Transport};
+use crate::tunnel::Tunnel;
 use crate::{guard, http1, http2};
 
 /// What the requests of one client connection have in common.
@@ -32,6 +33,8 @@ pub(crate) struct Connection {
     owed: Arc<Owed>,
     exposure: Arc<Exposure>,
     shears: Shears,
+    /// What follows when HTTP has ended on it.
+    tunnel: Mutex<Option<Tunnel>>,
 }
 
 /// What a connection has carried that came from an origin or the store, and not by a preview grant.
@@ -76,6 +79,7 @@ impl Connection {
             address_tag: node.evidence().address_tag(transport.client),
             owed: Arc::default(),
             transport,
+            tunnel: Mutex::default(),
             passes: ViewerPool::default(),
             exposure: Arc::default(),
             shears: Shears::default(),
@@ -152,6 +156,17 @@ impl Connection {
         &self.owed
     }
 
+    /// Has a tunnel follow on what HTTP leaves.
+    pub(crate) fn open(&self, tunnel: Tunnel) {
+        *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
+    }
+
+    /// The tunnel that follows, if one does.
+    pub(crate) fn take_tunnel(&self) -> Option<Tunnel> {
+        let mut tunnel = self.tunnel.lock().unwrap_or_else(PoisonError::into_inner);
+        tunnel.take()
+    }
+
     /// Origin connections that belong to this client connection.
     pub(crate) const fn passes(&self) -> &ViewerPool {
         &self.passes
@@ -180,6 +195,14 @@ impl Turn {
         match self {
             Self::Guarded(turn) => turn.refused(),
             Self::Stream(stream) => stream.refused,
+        }
+    }
+
+    /// The request has switched protocols. Only HTTP/1 can.
+    pub(crate) fn switch(&self) {
+        match self {
+            Self::Guarded(turn) => turn.switch(),
+            Self::Stream(_) => {}
         }
     }
 

@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::HeaderValue;
 use http::header::CONNECTION;
+use http::{HeaderValue, StatusCode};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -44,7 +44,7 @@ pub(crate) async fn serve<IO>(
         // On the heap while it runs, so that an idle connection does not keep room for one.
         Box::pin(async move {
             let mut response = request::serve(&worker, &connection, turn, request).await;
-            if *leaving.borrow() {
+            if *leaving.borrow() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
@@ -56,7 +56,8 @@ pub(crate) async fn serve<IO>(
         .auto_date_header(false)
         .max_headers(limits.head_fields_max)
         .max_buf_size(limits.head_bytes_max.max(8192) + 8192)
-        .serve_connection(TokioIo::new(guarded), service);
+        .serve_connection(TokioIo::new(guarded), service)
+        .with_upgrades();
     let mut serving = pin!(serving);
     let mut told = stop.clone();
     let ended = tokio::select! {
@@ -75,5 +76,9 @@ pub(crate) async fn serve<IO>(
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a client connection ended");
+        return;
+    }
+    if let Some(tunnel) = connection.take_tunnel() {
+        tunnel.run(limits.tunnel_idle_time_max).await;
     }
 }

@@ -48,6 +48,7 @@ mod sockets;
 mod store;
 pub mod tls;
 pub mod transport;
+mod tunnel;
 pub mod world;
 
 pub use chain::Chain;

@@ -145,6 +145,7 @@ pub struct Node {
     began: (u64, Order),
     connections: Arc<AtomicUsize>,
     requests: AtomicUsize,
+    tunnels: AtomicUsize,
     /// TLS handshakes that run.
     pub(crate) handshakes: AtomicUsize,
     tenants: OnceLock<Arc<Tenants>>,
@@ -336,6 +337,7 @@ impl Node {
             began: (beginning.boot, beginning.first),
             connections: Arc::default(),
             requests: AtomicUsize::new(0),
+            tunnels: AtomicUsize::new(0),
             handshakes: AtomicUsize::new(0),
             tenants: OnceLock::new(),
             origin_trust: OriginTrust::default(),
@@ -532,6 +534,13 @@ impl Node {
         (before < limits.requests_max).then_some(permit)
     }
 
+    /// Counts a tunnel in, unless there are too many.
+    pub(crate) fn admit_tunnel(self: &Arc<Self>, limits: &Limits) -> Option<TunnelPermit> {
+        let before = self.tunnels.fetch_add(1, Ordering::Relaxed);
+        let permit = TunnelPermit(Arc::clone(self));
+        (before < limits.tunnels_max).then_some(permit)
+    }
+
     /// Sets aside memory for a fill's body, unless running fills take too much already.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64, limits: &Limits) -> Option<FillPermit> {
         let mut permit = FillPermit {
@@ -648,6 +657,15 @@ pub(crate) struct RequestPermit(Arc<Node>);
 impl Drop for RequestPermit {
     fn drop(&mut self) {
         self.0.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A tunnel; counts it out when dropped.
+pub(crate) struct TunnelPermit(Arc<Node>);
+
+impl Drop for TunnelPermit {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -7,9 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{CACHE_CONTROL, COOKIE, MAX_FORWARDS, SET_COOKIE, VIA};
+use http::header::{CACHE_CONTROL, CONNECTION, COOKIE, MAX_FORWARDS, SET_COOKIE, UPGRADE, VIA};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, request::Parts};
 use http_body::Body;
+use hyper::upgrade::OnUpgrade;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
     Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing, Under,
@@ -31,6 +32,7 @@ use crate::origin::{self, OriginFault};
 use crate::pin::{self, Named};
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot};
 use crate::store::Object;
+use crate::tunnel::Switched;
 
 /// Answers a request.
 pub(crate) async fn serve(
@@ -72,7 +74,7 @@ pub(crate) async fn serve(
         Err(why) => return Served::own(node, early(why), turn, Some(permit)),
     };
     if let Some(answer) = max_forwards(&mut parts, node) {
-        return slot.serve(answer, turn, permit, exposed);
+        return slot.serve(answer, connection, turn, permit, exposed);
     }
     let heard = Heard {
         worker,
@@ -93,7 +95,7 @@ pub(crate) async fn serve(
     if is_head {
         answer = answer.head_alone();
     }
-    slot.serve(answer, turn, permit, exposed)
+    slot.serve(answer, connection, turn, permit, exposed)
 }
 
 /// A page of the node's own; `HEAD` has no body.
@@ -653,18 +655,31 @@ impl Asked<'_> {
         let unsafe_method = !self.parts.method.is_safe();
         // An unsafe method's head is needed again when the answer is there.
         let again = unsafe_method.then(|| self.parts.clone());
+        let mut parts = self.parts;
         let mut hop = self.connection.hop();
         hop.scheme = self.scheme;
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
-        let pinned = match read_head(&self.parts, self.scheme, self.has_body, connection) {
+        let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
             Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
             Err(why) => return refuse(node, why),
         };
-        let request = match pass.outbound(self.parts, &stance.rules, &hop, node.constants()) {
+        let client = parts.extensions.remove::<OnUpgrade>();
+        let request = match pass.outbound(parts, &stance.rules, &hop, node.constants()) {
             Ok(request) => request,
             Err(why) => return refuse(node, why),
+        };
+        let switch = match (request.upgrade(), client) {
+            (None, _) => None,
+            (Some(protocol), Some(client)) => {
+                let Some(permit) = node.admit_tunnel(stance.rules.limits()) else {
+                    return refuse(node, Refused::Busy);
+                };
+                Some((protocol.clone(), client, permit))
+            }
+            // The library reads it as no such request: two readings are one too many.
+            (Some(_), None) => return refuse(node, Refused::MalformedHead),
         };
         let began = Instant::now();
         let interims = slot.interims(turn, &facts, why);
@@ -683,7 +698,13 @@ impl Asked<'_> {
             }
         };
         if let Some(parts) = again {
-            invalidate(node, stance, hop.scheme, &parts, &response);
+            invalidate(
+                node,
+                stance,
+                hop.scheme,
+                &parts,
+                (response.status, &response.headers),
+            );
         }
         // Pins: whom the origin names must fit, before anything of it leaves.
         let named = match pinned.judge(response.status, &response.headers).await {
@@ -697,12 +718,31 @@ impl Asked<'_> {
             detail: Some(why.to_owned()),
             ..CacheStatus::default()
         };
-        let mut answer = Response::new(OutBody::origin(response.body));
+        response
+            .headers
+            .insert("cache-status", status.render(trusted));
+        let body = match (response.body, switch) {
+            (origin::Passed::Body(body), _) => body,
+            (origin::Passed::Switched(origin), Some((protocol, client, permit))) => {
+                let mut answer = Response::new(());
+                *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+                *answer.headers_mut() = response.headers;
+                let upgrade = HeaderValue::from_static("upgrade");
+                answer.headers_mut().insert(CONNECTION, upgrade);
+                answer.headers_mut().insert(UPGRADE, protocol);
+                let ends = Switched {
+                    client,
+                    origin,
+                    permit,
+                };
+                let shown = Shown::new(facts, Outcome::Tunnel, why).naming(named);
+                return Answer::Switched(answer, shown, ends);
+            }
+            (origin::Passed::Switched(_), None) => unreachable!("it was asked for"),
+        };
+        let mut answer = Response::new(OutBody::origin(body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
-        answer
-            .headers_mut()
-            .insert("cache-status", status.render(trusted));
         Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why).naming(named))
     }
 }
@@ -773,7 +813,7 @@ fn invalidate(
     stance: &Stance,
     scheme: Scheme,
     parts: &Parts,
-    response: &origin::Response,
+    (status, headers): (StatusCode, &HeaderMap),
 ) {
     let Ok(head) = RequestHead::parse(
         scheme,
@@ -784,7 +824,7 @@ fn invalidate(
     ) else {
         return;
     };
-    for invalidation in invalidated_by(&stance.rules, &head, response.status, &response.headers) {
+    for invalidation in invalidated_by(&stance.rules, &head, status, headers) {
         if node.may_invalidate(stance.rules.limits()) {
             node.purges.invalidate(&invalidation);
         } else {

@@ -33,6 +33,7 @@ use crate::evidence::OnFull;
 use crate::lane::{Lane, Owed};
 use crate::node::{Node, RequestPermit, Stance, Worker, count};
 use crate::pin::Named;
+use crate::tunnel::{Switched, Tunnel};
 
 /// What a request tells evidence, in tags.
 #[derive(Clone)]
@@ -130,15 +131,13 @@ impl Own {
 }
 
 /// An answer on its way to be served.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are the large one, and none is kept"
-)]
 pub(crate) enum Answer {
     /// The node's own words.
     Own(Response<Own>),
     /// Something of an origin or of the store.
     Shown(Response<OutBody>, Shown),
+    /// The head with which an origin switches protocols, and what comes after it.
+    Switched(Response<()>, Shown, Switched),
 }
 
 impl Answer {
@@ -146,6 +145,7 @@ impl Answer {
         match self {
             Self::Own(response) => response.headers_mut(),
             Self::Shown(response, _) => response.headers_mut(),
+            Self::Switched(response, ..) => response.headers_mut(),
         }
     }
 
@@ -154,6 +154,8 @@ impl Answer {
         match self {
             Self::Own(response) => Self::Own(response.map(Own::head_alone)),
             Self::Shown(response, shown) => Self::Shown(response.map(|_| OutBody::empty()), shown),
+            // Its request was a GET.
+            switched @ Self::Switched(..) => switched,
         }
     }
 }
@@ -238,6 +240,7 @@ impl Slot {
     pub(crate) fn serve(
         mut self,
         answer: Answer,
+        connection: &Connection,
         turn: Turn,
         permit: RequestPermit,
         exposed: Exposed,
@@ -248,17 +251,32 @@ impl Slot {
                 return Served::own(&self.rows.node, response, turn, Some(permit));
             }
             Answer::Shown(response, shown) => (response, shown),
+            Answer::Switched(response, shown, ends) => {
+                self.count_class(&shown);
+                let ending = self.begin(&shown, response.status(), response.headers());
+                turn.switch();
+                let kept = Kept {
+                    ending,
+                    _held: (turn, permit, exposed),
+                };
+                connection.open(Tunnel { ends, kept });
+                return response.map(|()| Served::nothing());
+            }
         };
-        let class = shown.facts.class.as_ref();
-        let class = class.map_or("personal", |class| &class.name);
-        self.rows.node.meters.classes.count(class, shown.outcome);
+        self.count_class(&shown);
         let ending = self.begin(&shown, response.status(), response.headers());
         response.map(|body| Served {
             body: Content::Shown(body),
             ending,
             exposed: Some(exposed),
-            _held: (turn, Some(permit)),
+            _held: Some((turn, Some(permit))),
         })
+    }
+
+    fn count_class(&self, shown: &Shown) {
+        let class = shown.facts.class.as_ref();
+        let class = class.map_or("personal", |class| &class.name);
+        self.rows.node.meters.classes.count(class, shown.outcome);
     }
 
     /// Appends the begin row; what is returned appends the end row.
@@ -446,7 +464,7 @@ pub(crate) struct Served {
     /// What a closing cuts, until its last byte has left.
     exposed: Option<Exposed>,
     // Held until the last byte has left: a response being sent is a request being answered.
-    _held: (Turn, Option<RequestPermit>),
+    _held: Option<(Turn, Option<RequestPermit>)>,
 }
 
 enum Content {
@@ -467,8 +485,40 @@ impl Served {
             body: Content::Own(words),
             ending: None,
             exposed: None,
-            _held: (turn, permit),
+            _held: Some((turn, permit)),
         })
+    }
+
+    /// What follows the head of a switch of protocols, for HTTP.
+    const fn nothing() -> Self {
+        Self {
+            body: Content::Own(Bytes::new()),
+            ending: None,
+            exposed: None,
+            _held: None,
+        }
+    }
+}
+
+/// What a tunnel holds until its last byte has left, as [`Served`] does for other answers.
+pub(crate) struct Kept {
+    ending: Option<Ending>,
+    _held: (Turn, RequestPermit, Exposed),
+}
+
+impl Kept {
+    /// The client has taken so many bytes in all.
+    pub(crate) const fn took(&mut self, bytes: u64) {
+        if let Some(ending) = &mut self.ending {
+            ending.bytes = bytes;
+        }
+    }
+
+    /// How it ended.
+    pub(crate) fn ends(&mut self, ended: Ended) {
+        if let Some(ending) = &mut self.ending {
+            ending.ends(ended);
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod evidence;
 mod http2;
 mod modes;
 mod pins;
+mod tunnel;
 mod world;
 
 use std::time::Duration;

@@ -99,6 +99,10 @@ impl Rules {
         let Some(origin) = self.origin_for(head.host()) else {
             return Classified::Refused(Refused::UnknownHost);
         };
+        // What it would be answered with from the store is not what it asks for.
+        if !origin.upgrades.is_empty() && head.wants_upgrade() {
+            return Classified::Personal(Pass::new(Personal::Switches));
+        }
         let requester = requester(&self.session, head);
         let class = match self.claim(head, requester) {
             Ok(class) => class,

@@ -145,6 +145,8 @@ pub enum Personal {
     Method,
     /// It has a body.
     HasBody,
+    /// It asks to switch protocols (RFC 9110 7.8), with an origin that may.
+    Switches,
     /// It carries credentials, and the class is for the anonymous.
     Credentials,
     /// Its path can be read in more than one way.
@@ -188,6 +190,7 @@ impl Personal {
             Self::Declared => "declared-personal",
             Self::Method => "method",
             Self::HasBody => "has-body",
+            Self::Switches => "switches-protocol",
             Self::Credentials => "credentials",
             Self::AmbiguousPath => "ambiguous-path",
             Self::AmbiguousQuery => "ambiguous-query",
@@ -251,6 +254,7 @@ impl fmt::Display for Personal {
             Self::Declared => f.write_str("policy declares it personal"),
             Self::Method => f.write_str("only GET and HEAD can be shared"),
             Self::HasBody => f.write_str("it has a body"),
+            Self::Switches => f.write_str("it asks to switch protocols"),
             Self::Credentials => {
                 f.write_str("it carries credentials, and the class is for the anonymous")
             }

@@ -377,6 +377,10 @@ pub struct Limits {
     /// HTTP/2 frames that carry nothing (resets, pings, settings, priorities, empty data), from one
     /// client in a second.
     pub h2_control_frames_max: u32,
+    /// Tunnels at once, after protocols were switched.
+    pub tunnels_max: usize,
+    /// How long nothing may come from either side of a tunnel.
+    pub tunnel_idle_time_max: Duration,
 }
 
 impl Default for Limits {
@@ -407,6 +411,8 @@ impl Default for Limits {
             h2_streams_max: 100,
             h2_window_bytes_max: 256 << 10,
             h2_control_frames_max: 500,
+            tunnels_max: 1_000,
+            tunnel_idle_time_max: Duration::from_secs(300),
         }
     }
 }

@@ -5,8 +5,9 @@
 //!
 //! Invariant: a connection has at most one refusal, since nothing is read after it.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::task::{Context, Poll, Waker};
 
 use shikiri_partition::Refused;
 
@@ -18,6 +19,19 @@ pub struct Findings {
     taken: AtomicU64,
     /// Requests that the service has done with, answer and all.
     answered: AtomicU64,
+    /// The last request has switched protocols.
+    switched: AtomicBool,
+    /// Whoever waits to know.
+    waits: Mutex<Option<Waker>>,
+}
+
+/// What became of a request that might have switched protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Decided {
+    /// It did: what the client sends is no request any more.
+    Switched,
+    /// It was answered like any other.
+    Answered,
 }
 
 impl Findings {
@@ -51,6 +65,27 @@ impl Findings {
         self.refusal.get_or_init(|| (number, why));
     }
 
+    /// What became of the last of so many requests. Wakes who asks when it is known.
+    pub(super) fn decided(&self, handed_on: u64, cx: &mut Context<'_>) -> Poll<Decided> {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.switched.load(Ordering::Acquire) {
+            return Poll::Ready(Decided::Switched);
+        }
+        if self.has_answered(handed_on) {
+            return Poll::Ready(Decided::Answered);
+        }
+        *waits = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    fn wake(&self) {
+        let mut waits = self.waits.lock().unwrap_or_else(PoisonError::into_inner);
+        let waits = waits.take();
+        if let Some(waker) = waits {
+            waker.wake();
+        }
+    }
+
     /// Whether so many requests have all been answered.
     pub(super) fn has_answered(&self, handed_on: u64) -> bool {
         self.answered.load(Ordering::Acquire) >= handed_on
@@ -71,6 +106,12 @@ impl Turn {
         self.number
     }
 
+    /// This request has switched protocols: nothing that follows it is a request.
+    pub fn switch(&self) {
+        self.findings.switched.store(true, Ordering::Release);
+        self.findings.wake();
+    }
+
     /// Why this request is refused, if it is.
     ///
     /// A refusal of the head is known from the start: what the service sees then is a stand-in and
@@ -85,5 +126,6 @@ impl Turn {
 impl Drop for Turn {
     fn drop(&mut self) {
         self.findings.answered.fetch_add(1, Ordering::Release);
+        self.findings.wake();
     }
 }

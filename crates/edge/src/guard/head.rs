@@ -40,6 +40,8 @@ pub(super) struct Head {
     pub(super) bytes: usize,
     /// How its body ends.
     pub(super) framing: BodyFraming,
+    /// Whether it asks to switch protocols (RFC 9110 7.8), or may be taken so.
+    pub(super) may_switch: bool,
 }
 
 /// A request head that is being read.
@@ -82,6 +84,7 @@ impl HeadScan {
                 return Ok(Some(Head {
                     bytes,
                     framing: told.framing()?,
+                    may_switch: told.names_upgrade,
                 }));
             }
         }
@@ -204,6 +207,7 @@ struct Told {
     has_host: bool,
     length: Option<u64>,
     is_chunked: bool,
+    names_upgrade: bool,
 }
 
 impl Told {
@@ -213,13 +217,17 @@ impl Told {
             has_host: false,
             length: None,
             is_chunked: false,
+            names_upgrade: false,
         }
     }
 
     /// Takes in one field.
     fn take(&mut self, name: &[u8], value: &[u8], bounds: &Bounds) -> Result<(), Refused> {
         match Framing::of(name) {
-            None => Ok(()),
+            None => {
+                self.names_upgrade |= name.eq_ignore_ascii_case(b"upgrade");
+                Ok(())
+            }
             Some((framing, Spelling::Lookalike)) => Err(framing.refusal()),
             Some((Framing::Host, Spelling::Exact)) => {
                 if self.has_host || !is_host(value) {

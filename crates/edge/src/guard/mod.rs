@@ -13,6 +13,9 @@
 //! - After either, no byte of the client reaches hyper again: nobody knows where a next request
 //!   would begin (RFC 9112 6.3).
 //!
+//! - What follows a request that may switch protocols is held until the origin has answered it: after a
+//!   101 it passes unread, else it is read as the next request.
+//!
 //! Never: changes a byte that it passes, decides who is served, or holds back a sound request.
 //!
 //! Invariant: what hyper reads is a sequence of requests that frame themselves in one way only, and
@@ -35,6 +38,7 @@ use shikiri_partition::{Limits, Refused};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use findings::Decided;
 pub use findings::{Findings, Turn};
 pub use frames::{Flood, Framed, Scan};
 pub(crate) use head::refusal_of_parsed;
@@ -100,6 +104,8 @@ pub struct Guarded<IO> {
     writing: Option<(Effort, Instant)>,
     write_timer: Timer,
     lingering_since: Option<Instant>,
+    /// The client has left HTTP: bytes pass as they come.
+    is_transparent: bool,
 }
 
 /// Why nothing more is read.
@@ -138,6 +144,7 @@ impl<IO> Guarded<IO> {
             writing: None,
             write_timer: Timer::new(),
             lingering_since: None,
+            is_transparent: false,
         }
     }
 
@@ -361,6 +368,22 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Guarded<IO> {
         loop {
             if this.hand_on(out) {
                 return Poll::Ready(Ok(()));
+            }
+            if this.is_transparent {
+                return Pin::new(&mut this.io).poll_read(cx, out);
+            }
+            if this.ended.is_none() && this.reader.is_undecided() {
+                match ready!(this.findings.decided(this.reader.heads(), cx)) {
+                    Decided::Switched => {
+                        this.is_transparent = true;
+                        this.passed = this.held.len();
+                    }
+                    Decided::Answered => {
+                        this.reader.goes_on();
+                        this.check_held();
+                    }
+                }
+                continue;
             }
             match this.ended {
                 None => {}

@@ -57,6 +57,8 @@ enum At {
     Length(u64),
     Chunks(ChunkScan),
     Trailers(FieldScan),
+    /// After a request that may switch protocols: what follows is read as a request only if it does not.
+    Undecided,
 }
 
 impl Reader {
@@ -90,6 +92,7 @@ impl Reader {
                 Ok(Some(head)) => {
                     self.heads += 1;
                     self.at = match head.framing {
+                        BodyFraming::Length(0) if head.may_switch => At::Undecided,
                         BodyFraming::Length(0) => At::Start {
                             skipped_line: false,
                         },
@@ -99,6 +102,7 @@ impl Reader {
                     Step::Pass(head.bytes)
                 }
             },
+            At::Undecided => Step::More,
             At::Length(left) => {
                 let taken = (*left).min(bytes.len() as u64);
                 *left -= taken;
@@ -134,10 +138,22 @@ impl Reader {
         }
     }
 
+    /// Whether what follows is held until it is known what it is.
+    pub(super) const fn is_undecided(&self) -> bool {
+        matches!(self.at, At::Undecided)
+    }
+
+    /// The protocol was not switched: what follows is a request.
+    pub(super) fn goes_on(&mut self) {
+        self.at = At::Start {
+            skipped_line: false,
+        };
+    }
+
     /// What is awaited now.
     pub(super) const fn awaits(&self) -> Awaits {
         match self.at {
-            At::Start { .. } => Awaits::Request,
+            At::Start { .. } | At::Undecided => Awaits::Request,
             At::Head(_) => Awaits::Head,
             At::Length(_) | At::Chunks(_) | At::Trailers(_) => Awaits::Body,
         }

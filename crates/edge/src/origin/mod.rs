@@ -23,11 +23,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, EXPECT, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
 use hyper::client::conn::http1::SendRequest;
+use hyper::upgrade::Upgraded;
 use shikiri_partition::{Limits, Outbound, PassRequest, Upstream, keep_of_interim};
 use tokio::time::timeout;
 
@@ -37,6 +38,7 @@ use crate::incoming::Incoming;
 use crate::node::{Node, Worker};
 use crate::slot::Interims;
 use crate::tls::TrustFault;
+use crate::tunnel::HAND_OVER_TIME_MAX;
 
 pub(crate) use body::OriginBody;
 use body::{OutgoingBody, received};
@@ -68,8 +70,8 @@ pub enum OriginFault {
     /// It sent no response head in time.
     #[error("the origin {0} sent no response head in {1:?}")]
     FirstByteTime(String, Duration),
-    /// It switched protocols, which nobody had asked for.
-    #[error("the origin {0} switched protocols unasked")]
+    /// It switched protocols, which nobody had asked for, or to another than was asked for.
+    #[error("the origin {0} switched to a protocol that was not asked for")]
     Upgraded(String),
     /// Its body broke off before any of it was passed on.
     #[error("the origin's body broke off: {0}")]
@@ -123,13 +125,35 @@ impl OriginFault {
 }
 
 /// A response from an origin, its body still on the way.
-pub(crate) struct Response {
+pub(crate) struct Response<B = OriginBody> {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     /// Whether the end of the body was declared (RFC 9112 6.3): without that, a cut cannot be told
     /// from an end.
     pub(crate) length_known: bool,
-    pub(crate) body: OriginBody,
+    pub(crate) body: B,
+}
+
+/// What follows a response head to a pass.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are the large one, and none is kept"
+)]
+pub(crate) enum Passed {
+    Body(OriginBody),
+    /// The origin has switched to the protocol that was asked for.
+    Switched(Upgraded),
+}
+
+impl<B> Response<B> {
+    fn map<C>(self, body: impl FnOnce(B) -> C) -> Response<C> {
+        Response {
+            status: self.status,
+            headers: self.headers,
+            length_known: self.length_known,
+            body: body(self.body),
+        }
+    }
 }
 
 /// Sends a shared fetch.
@@ -168,9 +192,10 @@ pub(crate) async fn pass(
     interims: Option<Interims>,
     request: PassRequest,
     body: Option<Incoming>,
-) -> Result<Response, OriginFault> {
+) -> Result<Response<Passed>, OriginFault> {
     let limits = worker.limits();
     let place = Arc::clone(request.upstream());
+    let switches_to = request.upgrade().cloned();
     let credentials = request.credentials();
     let names_its_sender = request.names_its_sender();
     let (method, target, mut headers) = request.into_parts();
@@ -181,7 +206,7 @@ pub(crate) async fn pass(
         // Said, since the library sends no body of unknown length after some methods unless it is.
         headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
     }
-    let reusable = names_its_sender && !has_body;
+    let reusable = names_its_sender && !has_body && switches_to.is_none();
     let tied = headers
         .get_all(AUTHORIZATION)
         .iter()
@@ -195,7 +220,9 @@ pub(crate) async fn pass(
         )
     } else {
         // The origin is told, and closes first: it is the one that can afford to wait for stragglers.
-        headers.append(CONNECTION, HeaderValue::from_static("close"));
+        if switches_to.is_none() {
+            headers.append(CONNECTION, HeaderValue::from_static("close"));
+        }
         Home::Nowhere
     };
 
@@ -222,9 +249,13 @@ pub(crate) async fn pass(
         progress,
         interims,
     };
+    if let Some(protocol) = switches_to {
+        return sending.switch(worker.node(), request, &protocol).await;
+    }
     let idle =
         |sending: &Sending| connection.checkout(worker, &sending.place, credentials, &limits);
-    sending.send(worker, request, idle).await
+    let response = sending.send(worker, request, idle).await?;
+    Ok(response.map(Passed::Body))
 }
 
 /// A request on its way to an origin.
@@ -295,6 +326,42 @@ impl Sending {
                 Err(Failed::NotSent(back, _)) => request = *back,
             }
         }
+    }
+
+    /// Asks to switch protocols, on a connection of its own, which is used for nothing else.
+    async fn switch(
+        self,
+        node: &Node,
+        request: Request<OutgoingBody>,
+        protocol: &HeaderValue,
+    ) -> Result<Response<Passed>, OriginFault> {
+        let mut conn = connect(node, &self.place, true, &self.limits).await?;
+        conn.signs = Arc::clone(&self.signs);
+        let answered = self.answer(&mut conn, request).await;
+        let mut response = answered.map_err(|failed| match failed {
+            Failed::Origin(fault) => fault,
+            Failed::NotSent(_, cause) => OriginFault::NoResponse(self.place.to_string(), cause),
+        })?;
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            let response = received(conn, response, &self.home, &self.limits);
+            return Ok(response.map(Passed::Body));
+        }
+        let wrong = || OriginFault::Upgraded(self.place.to_string());
+        let mut named = response.headers().get_all(UPGRADE).iter();
+        let same = |name: &HeaderValue| name.as_bytes().eq_ignore_ascii_case(protocol.as_bytes());
+        if !named.next().is_some_and(same) || named.next().is_some() {
+            return Err(wrong());
+        }
+        let switching = hyper::upgrade::on(&mut response);
+        let Ok(Ok(switched)) = timeout(HAND_OVER_TIME_MAX, switching).await else {
+            return Err(wrong());
+        };
+        Ok(Response {
+            status: response.status(),
+            headers: std::mem::take(response.headers_mut()),
+            length_known: true,
+            body: Passed::Switched(switched),
+        })
     }
 
     /// One request and its response head. A request of which any byte was written is never sent again.

@@ -87,7 +87,7 @@ fn said(disk: &MemoryDisk) -> Said {
 }
 
 /// The last response, in words, and how it ended.
-fn last(node: &TestNode) -> (String, Option<(Ended, u64)>) {
+pub(crate) fn last(node: &TestNode) -> (String, Option<(Ended, u64)>) {
     let said = said(&node.disk);
     let last = said.responses.last().expect("a response was shown");
     (last.words.clone(), last.end)
@@ -100,7 +100,8 @@ fn balanced(node: &TestNode) {
     assert_eq!(c.requests, c.rows + c.gaps + c.own + c.abandoned, "{c:?}");
     assert_eq!(c.rows, c.ends, "{c:?}");
     let said = said(&node.disk);
-    let finals = said.responses.iter().filter(|r| r.begin.status >= 200);
+    let is_final = |r: &&Response| r.begin.status >= 200 || r.begin.outcome == Outcome::Tunnel;
+    let finals = said.responses.iter().filter(is_final);
     assert_eq!(
         u64::try_from(finals.count()).unwrap(),
         c.rows,

@@ -220,6 +220,15 @@ pub(crate) fn rules(text: &str) -> Rules {
     policy::compile(text.as_ref(), Some(origin)).unwrap_or_else(|errors| panic!("{errors:?}"))
 }
 
+/// The rules of a policy that names its origins itself.
+pub(crate) fn rules_of(text: &str) -> Rules {
+    let text = PolicyText {
+        source: "test".into(),
+        text: text.into(),
+    };
+    policy::compile(Some(&text), None).unwrap_or_else(|errors| panic!("{errors:?}"))
+}
+
 impl TestNode {
     pub(crate) fn new(
         policy: &str,
@@ -575,6 +584,19 @@ fn find(text: &[u8], what: &[u8]) -> Option<usize> {
 }
 
 impl Client {
+    /// Sends no more.
+    pub(crate) async fn half_close(&mut self) {
+        self.wire.shutdown().await.unwrap();
+    }
+
+    /// Everything until the connection ends, which it does within this time.
+    pub(crate) async fn rest_within(&mut self, time: Duration) -> String {
+        let mut rest = std::mem::take(&mut self.buffer);
+        let reading = self.wire.read_to_end(&mut rest);
+        drop(timeout(time, reading).await.expect("it ends in time"));
+        String::from_utf8_lossy(&rest).into_owned()
+    }
+
     /// The next response head, interim or not.
     pub(crate) async fn interim(&mut self) -> String {
         loop {

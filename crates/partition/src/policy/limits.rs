@@ -95,6 +95,8 @@ pub(super) const LIMITS: &[Limit] = &[
     // The least that the protocol lets a window begin with, and the most that it lets it grow to.
     limit!(h2_window_bytes_max, Bytes, 64 * KIB, 1024 * MIB),
     limit!(h2_control_frames_max, Count, 10, 1_000_000),
+    limit!(tunnels_max, Count, 1, 1_000_000),
+    limit!(tunnel_idle_time_max, Time, 100, 24 * HOUR),
 ];
 
 #[cfg(test)]
