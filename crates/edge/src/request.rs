@@ -30,7 +30,7 @@ use crate::incoming::Incoming;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
 use crate::pin::{self, Named};
-use crate::slot::{Answer, Facts, Own, Served, Shown, Slot};
+use crate::slot::{Answer, Facts, Own, Served, Shown, Slot, Unanswered};
 use crate::store::Object;
 use crate::tunnel::Switched;
 
@@ -58,7 +58,9 @@ pub(crate) async fn serve(
     let has_body = !body.is_end_stream();
     let token = gate::take_token(&mut parts.headers);
     if gate::is_for_preview(&parts) {
+        let unanswered = Unanswered::of(node);
         let page = gate::preview(node, &parts.method, body).await;
+        unanswered.answered();
         return Served::own(node, headed(page, is_head), turn, Some(permit));
     }
     // Gate: before anything is looked up, and with nothing waited for since the stance.

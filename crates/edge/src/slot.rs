@@ -166,7 +166,37 @@ pub(crate) struct Slot {
     rows: Rows,
     /// Space for its rows; without, it shows what is personal to its viewer alone, and is a gap.
     space: Option<Reservation>,
-    is_spent: bool,
+    unanswered: Unanswered,
+}
+
+/// A request that was read and has no answer yet. When it is given up, it is counted as that.
+#[must_use]
+pub(crate) struct Unanswered {
+    node: Arc<Node>,
+    is_answered: bool,
+}
+
+impl Unanswered {
+    pub(crate) fn of(node: &Arc<Node>) -> Self {
+        Self {
+            node: Arc::clone(node),
+            is_answered: false,
+        }
+    }
+
+    /// There is an answer, which is counted as what it is.
+    pub(crate) fn answered(mut self) {
+        self.is_answered = true;
+    }
+}
+
+impl Drop for Unanswered {
+    fn drop(&mut self) {
+        if !self.is_answered {
+            // Whoever asked had gone before there was an answer.
+            count(&self.node.counters.abandoned);
+        }
+    }
 }
 
 /// Where the rows of one request go, and what they all say.
@@ -207,7 +237,7 @@ impl Slot {
         Ok(Self {
             rows,
             space,
-            is_spent: false,
+            unanswered: Unanswered::of(node),
         })
     }
 
@@ -238,22 +268,27 @@ impl Slot {
 
     /// Serves an answer: what shows something after its begin row.
     pub(crate) fn serve(
-        mut self,
+        self,
         answer: Answer,
         connection: &Connection,
         turn: Turn,
         permit: RequestPermit,
         exposed: Exposed,
     ) -> Response<Served> {
-        self.is_spent = true;
+        let Self {
+            rows,
+            space,
+            unanswered,
+        } = self;
+        unanswered.answered();
         let (response, shown) = match answer {
             Answer::Own(response) => {
-                return Served::own(&self.rows.node, response, turn, Some(permit));
+                return Served::own(&rows.node, response, turn, Some(permit));
             }
             Answer::Shown(response, shown) => (response, shown),
             Answer::Switched(response, shown, ends) => {
-                self.count_class(&shown);
-                let ending = self.begin(&shown, response.status(), response.headers());
+                rows.count_class(&shown);
+                let ending = rows.open(space, &shown, response.status(), response.headers());
                 turn.switch();
                 let kept = Kept {
                     ending,
@@ -263,8 +298,8 @@ impl Slot {
                 return response.map(|()| Served::nothing());
             }
         };
-        self.count_class(&shown);
-        let ending = self.begin(&shown, response.status(), response.headers());
+        rows.count_class(&shown);
+        let ending = rows.open(space, &shown, response.status(), response.headers());
         response.map(|body| Served {
             body: Content::Shown(body),
             ending,
@@ -272,47 +307,44 @@ impl Slot {
             _held: Some((turn, Some(permit))),
         })
     }
+}
 
+impl Rows {
     fn count_class(&self, shown: &Shown) {
         let class = shown.facts.class.as_ref();
         let class = class.map_or("personal", |class| &class.name);
-        self.rows.node.meters.classes.count(class, shown.outcome);
+        self.node.meters.classes.count(class, shown.outcome);
     }
 
-    /// Appends the begin row; what is returned appends the end row.
-    fn begin(mut self, shown: &Shown, status: StatusCode, headers: &HeaderMap) -> Option<Ending> {
-        let counters = &self.rows.node.counters;
-        let Some(mut space) = self.space.take() else {
+    /// Appends the begin row, if there is space; what is returned appends the end row.
+    fn open(
+        self,
+        space: Option<Reservation>,
+        shown: &Shown,
+        status: StatusCode,
+        headers: &HeaderMap,
+    ) -> Option<Ending> {
+        let counters = &self.node.counters;
+        let Some(mut space) = space else {
             assert!(
                 matches!(shown.outcome, Outcome::Pass | Outcome::Tunnel),
                 "without a row only what is personal to its viewer is shown"
             );
             count(&counters.gaps);
-            self.rows.lane.count_gap(self.rows.began);
+            self.lane.count_gap(self.began);
             return None;
         };
         count(&counters.rows);
-        let begin = self.rows.begin(&mut space, shown, status, headers);
+        let begin = self.begin(&mut space, shown, status, headers);
         Some(Ending {
-            rows: self.rows.clone(),
+            rows: self,
             space,
             begin,
             bytes: 0,
             ended: None,
         })
     }
-}
 
-impl Drop for Slot {
-    fn drop(&mut self) {
-        if !self.is_spent {
-            // Whoever asked had gone before there was an answer.
-            count(&self.rows.node.counters.abandoned);
-        }
-    }
-}
-
-impl Rows {
     /// Appends a begin row. Nothing is written to the connection from now on before that row is.
     fn begin(
         &self,

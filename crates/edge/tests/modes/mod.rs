@@ -354,12 +354,9 @@ async fn a_preview_that_is_false_over_or_revoked_opens_nothing() {
     node.close().await;
     let token = node.preview(Mode::Static, 600 * S);
     let text = token.reveal();
-    let last = text.chars().last().unwrap();
-    let forged = format!(
-        "{}{}",
-        &text[..text.len() - 1],
-        if last == '0' { '1' } else { '0' }
-    );
+    let mut forged = text.clone();
+    let last = forged.pop().unwrap();
+    forged.push(if last == '0' { '1' } else { '0' });
     for lines in [
         format!("Shikiri-Preview: {forged}\r\n"),
         "Shikiri-Preview: x\r\n".into(),
