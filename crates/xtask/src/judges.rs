@@ -286,7 +286,8 @@ otherwise the run fails. It fails too if one of them finds anything in our edge.
 
 What they cannot see is why the [re-enactments](re-enactments.md) exist. Both ask as one client. WCVS takes a
 page for leaked when its own first request is answered as a hit; it never asks as a second member, never two
-at once, and finds no leak in a cache that says nothing of hits and is fast.
+at once, and finds no leak in a cache that says nothing of hits and is fast. Of the hurried nginx it sees that
+the member's account is cached, and calls it no finding; the re-enactments show it to the next who asks.
 
 ## To run them
 
