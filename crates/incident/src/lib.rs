@@ -2,7 +2,7 @@
 //!
 //! A site whose cache showed members' pages to others has a timeline (what was done and said, corrected
 //! as more was found out) and logs (of our edge or of any other cache). From the timeline come the
-//! [windows](windows) in which a leak was possible; from the logs comes, for each response out of a store,
+//! [`windows`] in which a leak was possible; from the logs comes, for each response out of a store,
 //! whose bytes they were.
 //!
 //! There is no I/O, no clock, no randomness and no member's name here: time is an argument, persons are
