@@ -244,6 +244,9 @@ impl<IO> Held<IO> {
         }
         self.waits_since = Some(failures);
         lock(&self.lane.waiting).push(cx.waker().clone());
+        // What was owed may have failed to be written before anybody waited for it: it is tried again for
+        // this connection's own sake, and not when somebody else happens to be answered.
+        self.lane.flush_soon();
         // Written while it was registered, by whoever else looks after the stream.
         if before <= self.lane.stream.written() {
             return Poll::Ready(Ok(()));

@@ -20,6 +20,11 @@
 //!    as cookies, `Authorization`, `X-User`, in bodies and as parameters or segments that no policy
 //!    here calls public.
 //!
+//! 4. **An evidence disk that fails.** Rows of all who are answered by one thread are written together, so
+//!    whether A's rows were written in the same turn decides when B's connection, which owes rows too, is
+//!    cut. It can only cut, and show nothing. **Not kept equal yet, and not compared**: a schedule in which
+//!    the disk fails is judged by all checkers but the comparison. To be closed, or bounded, next.
+//!
 //! A mode that trips by itself does not exist yet; when it does, it comes here.
 
 use crate::rng::hash;
