@@ -83,12 +83,19 @@ lifetime = { default = "1h", max = "1h", stale_while_revalidate = "1h", stale_if
 remember_pass_time = "1ms"
 "#;
 
-/// Where it listens for a script that needs TLS.
-const LISTENS: &str = r#"version = 1
+/// What a node of a cell is. Many run at once, and none serves much, so little room is set aside for
+/// evidence.
+const NODE: &str = r#"version = 1
+
+[evidence]
+segment_size = "1 MiB"
 
 [[listen]]
 address = "http://127.0.0.1:0"
+"#;
 
+/// For a script that needs TLS.
+const WITH_TLS: &str = r#"
 [[listen]]
 address = "https://127.0.0.1:0"
 
@@ -153,13 +160,13 @@ impl Cache for Ours {
             .args(["edge", "--origin", &format!("http://{origin}")])
             .args(["--log", "warn", "--data"])
             .arg(folder.join("data"));
+        let mut node = NODE.to_owned();
         if script.tls {
             super::tls::write_files(&folder).map_err(|e| e.to_string())?;
-            std::fs::write(folder.join("edge.toml"), LISTENS).map_err(|e| e.to_string())?;
-            command.arg("--config").arg(folder.join("edge.toml"));
-        } else {
-            command.args(["--listen", "127.0.0.1:0"]);
+            node.push_str(WITH_TLS);
         }
+        std::fs::write(folder.join("edge.toml"), node).map_err(|e| e.to_string())?;
+        command.arg("--config").arg(folder.join("edge.toml"));
         // Without a file where the script needs none: that is what `default` means.
         let reloads = super::script::reloads(&script.steps);
         if policy != "default" || !reloads.is_empty() {
