@@ -7,7 +7,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 
 /// What a closing has cut.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,7 +22,9 @@ pub struct Cut {
 #[derive(Debug)]
 pub(crate) struct Closings {
     inner: Mutex<Inner>,
-    told: watch::Sender<u64>,
+    /// Wakes those who are enrolled in the order in which they wait. (A watch channel wakes them in an order
+    /// of its own, and no run of the simulator could be repeated.)
+    told: Notify,
     done: Notify,
 }
 
@@ -41,7 +43,7 @@ impl Closings {
     pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self {
             inner: Mutex::default(),
-            told: watch::Sender::new(0),
+            told: Notify::new(),
             done: Notify::new(),
         })
     }
@@ -57,7 +59,6 @@ impl Closings {
         inner.enrolled += 1;
         Enrolled {
             seen: inner.number,
-            told: self.told.subscribe(),
             closings: Arc::clone(self),
         }
     }
@@ -68,7 +69,8 @@ impl Closings {
         inner.number += 1;
         inner.behind = inner.enrolled;
         inner.cut = Cut::default();
-        self.told.send_replace(inner.number);
+        drop(inner);
+        self.told.notify_waiters();
     }
 
     /// Waits until all who were enrolled at the last closing have done what it asks.
@@ -106,18 +108,21 @@ impl Closings {
 #[derive(Debug)]
 pub(crate) struct Enrolled {
     closings: Arc<Closings>,
-    told: watch::Receiver<u64>,
     /// The last closing that it has seen.
     seen: u64,
 }
 
 impl Enrolled {
     /// Waits for a closing that this connection has not yet seen.
-    pub(crate) async fn closed(&mut self) {
-        let seen = self.seen;
-        if self.told.wait_for(|number| *number > seen).await.is_err() {
-            // The node is gone, and with it whoever could close it.
-            std::future::pending::<()>().await;
+    pub(crate) async fn closed(&self) {
+        loop {
+            let mut told = std::pin::pin!(self.closings.told.notified());
+            // Listen first, look then: nothing that is told in between is missed.
+            told.as_mut().enable();
+            if self.closings.inner().number > self.seen {
+                return;
+            }
+            told.await;
         }
     }
 
@@ -151,7 +156,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn who_closes_waits_for_all_who_were_there() {
         let closings = Closings::new();
-        let (mut one, mut other) = (closings.enrol(), closings.enrol());
+        let (mut one, other) = (closings.enrol(), closings.enrol());
         closings.close();
         let later = closings.enrol();
         one.closed().await;

@@ -106,6 +106,10 @@ impl Connection {
         if !self.exposure.ever.load(Ordering::SeqCst) {
             return None;
         }
+        #[cfg(feature = "seeded-faults")]
+        if shikiri_partition::fault::is(shikiri_partition::fault::Fault::ClosingCutsNothing) {
+            return None;
+        }
         self.shears.cut();
         Some(Cut {
             connections: 1,

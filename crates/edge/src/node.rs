@@ -622,6 +622,8 @@ pub(crate) fn may_share(node: &Node, key: &Key) -> Result<(), NotShared> {
         Some(grant) => node.grants.mode_of(grant, node.now()),
         None => stance.mode,
     };
+    #[cfg(feature = "seeded-faults")]
+    let mode = shikiri_partition::fault::mode(mode);
     let mut classes = stance.rules.classes().iter();
     let is_shared = |class: &Arc<Class>| class.digest == key.class() && class.is_shared_in(mode);
     // Without its digest in the key, it is of no class that is known.

@@ -108,6 +108,11 @@ impl Rules {
             Ok(class) => class,
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
+        #[cfg(feature = "seeded-faults")]
+        let under = Under {
+            mode: crate::fault::mode(under.mode),
+            ..under
+        };
         if !class.is_shared_in(under.mode) {
             let why = match under.mode {
                 Mode::Static => Personal::ModeStatic,

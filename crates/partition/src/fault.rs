@@ -3,7 +3,7 @@
 
 use std::cell::Cell;
 
-use shikiri_record::{ClassDigest, Digest, Epoch};
+use shikiri_record::{ClassDigest, Digest, Epoch, Mode};
 
 /// A fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +20,26 @@ pub enum Fault {
     SetCookieStored,
     /// A clock that jumps purges nothing.
     JumpIgnored,
+    /// Mode `pass` shares what `open` does.
+    PassShares,
+    /// A closing lets run what runs.
+    ClosingCutsNothing,
+    /// What origins label their answers with is not looked at.
+    LabelsIgnored,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 9] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
         Self::OldDigestServed,
         Self::SetCookieStored,
         Self::JumpIgnored,
+        Self::PassShares,
+        Self::ClosingCutsNothing,
+        Self::LabelsIgnored,
     ];
 }
 
@@ -47,6 +56,16 @@ pub fn set(fault: Option<Fault>) {
 #[must_use]
 pub fn is(fault: Fault) -> bool {
     ON.get() == Some(fault)
+}
+
+/// The mode that a fault takes for the one in force.
+#[must_use]
+pub fn mode(mode: Mode) -> Mode {
+    if is(Fault::PassShares) && mode == Mode::Pass {
+        Mode::Open
+    } else {
+        mode
+    }
 }
 
 pub(crate) fn old_digest(class: ClassDigest, epoch: Epoch) -> (ClassDigest, Epoch) {

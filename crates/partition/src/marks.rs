@@ -215,6 +215,10 @@ impl Marks {
 
     fn of_labels(&self, kind: &str, names: &Names, scopes: [&str; 2], any: Mark) -> Mark {
         let mut mark = Mark::default();
+        #[cfg(feature = "seeded-faults")]
+        if crate::fault::is(crate::fault::Fault::LabelsIgnored) {
+            return mark;
+        }
         for name in names.iter() {
             for scope in scopes {
                 if let Some(found) = self.labels.get(label(kind, name, scope).as_slice()) {

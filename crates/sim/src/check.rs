@@ -3,12 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use shikiri_record::PurgeTarget;
+use shikiri_record::{Mode, PurgeTarget};
 
-use crate::http2::Stream;
+use crate::http2::{Came, Stream};
 use crate::origin::Asked;
 use crate::policy::Policy;
-use crate::schedule::{Action, Client, Protocol, Request, Schedule, What};
+use crate::schedule::{Action, Client, Protocol, Request, Schedule, Step, What};
 use crate::secret::{Who, stamps};
 use crate::wire::{self, Response};
 use crate::world::{Got, Seen};
@@ -29,6 +29,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) client: usize,
     /// When its first byte was sent.
     pub(crate) at: u64,
+    /// By when all of its connection was over, or silent.
+    pub(crate) over: u64,
     pub(crate) request: &'a Request,
     pub(crate) response: Option<Response>,
 }
@@ -55,7 +57,7 @@ fn answers(client: &Client, got: &Got) -> Result<Vec<Option<Response>>, String> 
         .iter()
         .map(|(_, r)| r.method == "HEAD")
         .collect();
-    let answers = wire::responses(&got.bytes(), &head_only, got.ended.is_some())?;
+    let answers = wire::responses(&got.bytes(), &head_only, got.ended.is_some() && !got.reset)?;
     let mut answers: Vec<_> = answers.into_iter().map(Some).collect();
     answers.resize_with(head_only.len(), || None);
     Ok(answers)
@@ -75,11 +77,13 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
             exchanges.push(Exchange {
                 client: n,
                 at,
+                over: over(got),
                 request,
                 response,
             });
         }
     }
+    nothing_comes_when_closed(schedule, &seen.clients)?;
     exchanged(schedule, &exchanges, &seen.asked)?;
     everybody_is_answered(schedule, &exchanges, &seen.clients)?;
     what_was_shown_is_written_down(schedule, &exchanges, seen)
@@ -105,6 +109,7 @@ pub(crate) fn exchanged(
     judge.cookies_come_once()?;
     judge.connections_do_not_mix()?;
     judge.nothing_outlives()?;
+    judge.modes_hold()?;
     judge.what_is_forbidden_is_not_shared()?;
     judge.unsafe_methods_are_sent_once()
 }
@@ -270,7 +275,7 @@ impl<'a> Judge<'a> {
     fn nothing_outlives(&self) -> Result<(), Finding> {
         let mut in_force = &self.schedule.policies[0];
         let mut all_since = 0;
-        let mut since: BTreeMap<&str, u64> = BTreeMap::new();
+        let mut since: Vec<(&PurgeTarget, u64)> = Vec::new();
         let mut jumped_ms = 0;
         let mut changes = self.schedule.controls.iter().peekable();
         let mut delivered = self.delivered();
@@ -280,10 +285,9 @@ impl<'a> Judge<'a> {
         for (exchange, asked) in delivered {
             while let Some(control) = changes.next_if(|control| control.at <= exchange.at) {
                 match &control.what {
-                    What::Purge(PurgeTarget::Uri(url)) => {
-                        since.insert(url, control.at);
-                    }
-                    What::Purge(_) => all_since = control.at,
+                    What::Purge(PurgeTarget::All) => all_since = control.at,
+                    What::Purge(target) => since.push((target, control.at)),
+                    What::Mode(_) => {}
                     What::Reload(n) => in_force = &self.schedule.policies[*n],
                     What::Jump(by_ms) => jumped_ms += by_ms,
                     // A clock that jumps takes everything with it once that is noticed.
@@ -324,7 +328,11 @@ impl<'a> Judge<'a> {
                 "{scheme}://{}{}",
                 exchange.request.host, exchange.request.target
             );
-            if let Some(purged) = since.get(url.as_str()).filter(|purged| asked.at < **purged) {
+            let host = exchange.request.host;
+            let mut purges = since.iter();
+            if let Some((_, purged)) =
+                purges.find(|(target, at)| asked.at < *at && is_meant(target, &url, host, asked))
+            {
                 let what = format!(
                     "request {} of {} got what was asked at {} and purged at {purged}: {asked:?}",
                     exchange.request.id, exchange.at, asked.at
@@ -348,6 +356,48 @@ impl<'a> Judge<'a> {
                     exchange.request.id
                 );
                 return Err(finding("personal", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// (g) What a request gets that is sent and answered in one mode: in `closed` nothing of an origin's; in
+    /// `pass` nothing but the answer to itself; in `static` nothing else for what is no static file.
+    fn modes_hold(&self) -> Result<(), Finding> {
+        let modes: Vec<(u64, Mode)> = self
+            .schedule
+            .controls
+            .iter()
+            .filter_map(|control| {
+                let What::Mode(mode) = control.what else {
+                    return None;
+                };
+                Some((control.at, mode))
+            })
+            .collect();
+        for (exchange, asked) in self.delivered() {
+            let mode = modes.iter().rfind(|(at, _)| *at <= exchange.at);
+            let mode = mode.map_or(Mode::Open, |(_, mode)| *mode);
+            let changes = modes
+                .iter()
+                .any(|(at, _)| (exchange.at + 1..=exchange.over).contains(at));
+            // What an origin says twice, late, confuses the viewer whose connection it is.
+            if changes || asked.surplus || asked.after_surplus {
+                continue;
+            }
+            let is_own = asked.request == Some(exchange.request.id);
+            let holds = match mode {
+                Mode::Open => true,
+                Mode::Static => is_own || is_static(&exchange.request.target),
+                Mode::Pass => is_own,
+                Mode::Closed => false,
+            };
+            if !holds {
+                let what = format!(
+                    "request {} of {}, in mode {mode}, got {asked:?}",
+                    exchange.request.id, exchange.at
+                );
+                return Err(finding("modes", what));
             }
         }
         Ok(())
@@ -423,6 +473,112 @@ impl<'a> Judge<'a> {
     }
 }
 
+/// Whether a purge is about an answer to a request for this URL.
+fn is_meant(target: &PurgeTarget, url: &str, host: &str, asked: &Asked) -> bool {
+    let bears = |label: &str| asked.labels.contains(label);
+    match target {
+        PurgeTarget::All => true,
+        PurgeTarget::Uri(uri) => uri == url,
+        PurgeTarget::Prefix(prefix) => url.starts_with(prefix.as_str()),
+        PurgeTarget::Tag { tag, host: of } => {
+            bears(tag) && of.as_deref().is_none_or(|of| of == host)
+        }
+        PurgeTarget::Group { group, host: of } => bears(group) && of == host,
+        PurgeTarget::UriDigest(_) => false,
+    }
+}
+
+/// When the last thing came on a connection.
+fn over(got: &Got) -> u64 {
+    let pieces = got.pieces.iter().map(|(at, _)| *at);
+    let streams = got.streams.values().flat_map(|stream| &stream.came);
+    pieces
+        .chain(streams.map(|(at, _)| *at))
+        .chain(got.ended)
+        .max()
+        .unwrap_or(0)
+}
+
+/// The times in which the site was closed, each with its end, if it ended.
+fn closed(schedule: &Schedule) -> Vec<(u64, u64)> {
+    let mut closed: Vec<(u64, u64)> = Vec::new();
+    for control in &schedule.controls {
+        let What::Mode(mode) = control.what else {
+            continue;
+        };
+        let is_open = closed.last().is_none_or(|(_, until)| *until < u64::MAX);
+        match (mode, is_open) {
+            (Mode::Closed, true) => closed.push((control.at, u64::MAX)),
+            (Mode::Closed, false) | (_, true) => {}
+            (_, false) => closed.last_mut().expect("it is there").1 = control.at,
+        }
+    }
+    closed
+}
+
+/// (i) A second after the site was closed nothing of an origin's comes any more, on no connection.
+fn nothing_comes_when_closed(schedule: &Schedule, clients: &[Got]) -> Result<(), Finding> {
+    const PATIENCE_MS: u64 = 1_000;
+    for (from, until) in closed(schedule) {
+        let is_too_late = |at: u64| (from.saturating_add(PATIENCE_MS)..until).contains(&at);
+        for (n, (client, got)) in schedule.clients.iter().zip(clients).enumerate() {
+            // What lies in a pipe was sent: a client that does not read is shown it later.
+            if client.reads_from > from {
+                continue;
+            }
+            let is_held = |request: u32| takes_from(client, request) > from;
+            let late = came(got, is_held)
+                .into_iter()
+                .find(|(at, bytes)| is_too_late(*at) && !stamps(bytes).is_empty());
+            if let Some((at, bytes)) = late {
+                let what = format!(
+                    "client {n} got this at {at}, and the site was closed at {from}: {:?}",
+                    String::from_utf8_lossy(&bytes)
+                );
+                return Err(finding("closed", what));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// From when on a client takes the body of a response.
+fn takes_from(client: &Client, request: u32) -> u64 {
+    let asked = |step: &Step| match &step.action {
+        Action::Send(asked) if asked.id == request => Some(asked.takes_from),
+        _ => None,
+    };
+    client.steps.iter().find_map(asked).unwrap_or(0)
+}
+
+/// All that came on a connection, each part with its instant and enough of what came before it that no
+/// stamp is torn.
+fn came(got: &Got, is_held: impl Fn(u32) -> bool) -> Vec<(u64, Vec<u8>)> {
+    const STAMP_BYTES: usize = 21;
+    let mut parts = Vec::new();
+    let mut tail: Vec<u8> = Vec::new();
+    let mut take = |at: u64, bytes: &[u8]| {
+        let whole = [tail.as_slice(), bytes].concat();
+        let from = whole.len().saturating_sub(STAMP_BYTES - 1);
+        tail = whole[from..].to_vec();
+        parts.push((at, whole));
+    };
+    for (at, bytes) in &got.pieces {
+        take(*at, bytes);
+    }
+    for (request, stream) in &got.streams {
+        for (at, came) in &stream.came {
+            match came {
+                // The client lets it lie; on the wire it is among the pieces.
+                Came::Data(_) if is_held(*request) => {}
+                Came::Head(bytes) | Came::Data(bytes) | Came::Trailers(bytes) => take(*at, bytes),
+                _ => {}
+            }
+        }
+    }
+    parts
+}
+
 /// (f) Nobody waits for ever.
 fn everybody_is_answered(
     schedule: &Schedule,
@@ -487,6 +643,14 @@ fn what_was_shown_is_written_down(
         }
     }
     Ok(())
+}
+
+/// Whether a URL is a static file's, as far as it shows.
+fn is_static(target: &str) -> bool {
+    let path = target.split('?').next().unwrap_or_default();
+    [".css", ".js", ".png", ".woff2"]
+        .iter()
+        .any(|extension| path.ends_with(extension))
 }
 
 /// Whether a request shows who sends it.

@@ -12,6 +12,7 @@ mod check;
 mod declassified;
 mod http2;
 mod origin;
+mod pipe;
 mod policy;
 mod rng;
 mod rows;

@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::declassified::{answered, decided_by};
 use crate::rng::{Rng, hash, mix};
+use crate::schedule::LABELS;
 use crate::secret::{Who, masked, owners, stamp};
 use crate::wire::{self, Body, field};
 use crate::world::Clock;
@@ -40,6 +41,8 @@ pub(crate) struct Asked {
     pub(crate) surplus: bool,
     /// The first that is noted of its request.
     pub(crate) is_first: bool,
+    /// The labels that the answer bears, as tags and as groups.
+    pub(crate) labels: BTreeSet<&'static str>,
     /// This connection had had surplus bytes before.
     pub(crate) after_surplus: bool,
     /// The answer, in a few words.
@@ -144,6 +147,7 @@ impl Origins {
                         only_without_cookie: made.only_without_cookie,
                         surplus: made.surplus,
                         is_first: n == 0,
+                        labels: self.labels(&request.target),
                         after_surplus,
                         what: answer.what.clone(),
                     });
@@ -169,6 +173,17 @@ impl Origins {
                 }
             }
         }
+    }
+
+    /// What a URL's answers are labelled with; of a secret in it nothing is known.
+    fn labels(&self, target: &str) -> BTreeSet<&'static str> {
+        let path = target.split('?').next().unwrap_or_default();
+        let chosen = hash(self.seed ^ 0x1abe, &masked(path.as_bytes()));
+        let labels = LABELS.iter().enumerate();
+        labels
+            .filter(|(n, _)| chosen >> n & 1 == 1)
+            .map(|(_, label)| *label)
+            .collect()
     }
 
     /// The answer to a request.
@@ -650,6 +665,17 @@ impl Making<'_> {
             own.clone()
         };
         say("Vary", vary);
+        let labels: Vec<&str> = self
+            .origins
+            .labels(&self.request.target)
+            .into_iter()
+            .collect();
+        say("Cache-Tag", &labels.join(", "));
+        let groups: Vec<String> = labels.iter().map(|label| format!("\"{label}\"")).collect();
+        say("Cache-Groups", &groups.join(", "));
+        if !self.request.is_safe() && labels.len() == 2 {
+            say("Cache-Group-Invalidation", &groups[0]);
+        }
         say("X-Stamp", &edition);
         if has_etag {
             say("ETag", &etag);

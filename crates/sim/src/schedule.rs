@@ -4,7 +4,7 @@
 //! one answer looks like cannot change what anybody does next, and the two runs of one schedule differ
 //! in A's secrets alone.
 
-use shikiri_record::PurgeTarget;
+use shikiri_record::{Mode, PurgeTarget};
 
 use crate::declassified::instant;
 use crate::policy::Policy;
@@ -130,6 +130,7 @@ pub(crate) struct Control {
 pub(crate) enum What {
     Purge(PurgeTarget),
     Reload(usize),
+    Mode(Mode),
     /// Looks after the node, as its timer does: whether the clock has jumped, too.
     Sweep,
     /// The clock on the wall jumps, by so many milliseconds.
@@ -147,6 +148,9 @@ pub(crate) struct Outage {
     /// Connecting hangs, rather than fails.
     pub(crate) hangs: bool,
 }
+
+/// What origins label their answers with.
+pub(crate) const LABELS: [&str; 3] = ["red", "blue", "green"];
 
 const PLAIN: [&str; 14] = [
     "/a.css",
@@ -254,6 +258,9 @@ impl Schedule {
                 what: What::DiskFails(fails),
             }));
         }
+        // From numbers of their own: the rest of a schedule is what it was before there were any.
+        let mut modes = Rng::new(mix(seed ^ 0x30de));
+        controls.extend(maker.changes(&mut modes));
         controls.sort_by_key(|control| control.at);
         // Instants of their own: what came first is never a question.
         for n in 1..controls.len() {
@@ -344,6 +351,46 @@ impl Maker {
             acts: rng.pick(&[0, 10, 30]),
             next_id: 0,
         }
+    }
+
+    /// Changes of the mode, and purges of several things together.
+    fn changes(&self, rng: &mut Rng) -> Vec<Control> {
+        let mut changes = Vec::new();
+        let count = if rng.percent(40) { 1 + rng.below(3) } else { 0 };
+        for _ in 0..count {
+            let at = instant(self.time(rng), 0);
+            let host = self.host.to_owned();
+            let label = (*rng.pick(&LABELS)).to_owned();
+            let what = match rng.below(10) {
+                0 => {
+                    let path = rng.pick(&["/", "/news", "/a", "/img/", "/js/app.js"]);
+                    let scheme = rng.pick(&["http", "http", "https"]);
+                    What::Purge(PurgeTarget::Prefix(format!("{scheme}://{host}{path}")))
+                }
+                1 | 2 => {
+                    let host = rng.percent(50).then_some(host);
+                    What::Purge(PurgeTarget::Tag { tag: label, host })
+                }
+                3 => What::Purge(PurgeTarget::Group { group: label, host }),
+                4 | 5 => What::Mode(Mode::Closed),
+                6 | 7 => What::Mode(Mode::Pass),
+                8 => What::Mode(Mode::Static),
+                _ => What::Mode(Mode::Open),
+            };
+            changes.push(Control { at, what });
+            // Most stops are followed by an opening, some at once.
+            if matches!(changes.last(), Some(Control { what: What::Mode(mode), .. }) if *mode != Mode::Open)
+                && rng.percent(60)
+            {
+                let later = rng.pick(&[32, 640, 3_200, 20_000, 100_000]);
+                let mode = rng.pick(&[Mode::Open, Mode::Open, Mode::Static, Mode::Pass]);
+                changes.push(Control {
+                    at: instant(at + later, 0),
+                    what: What::Mode(mode),
+                });
+            }
+        }
+        changes
     }
 
     fn time(&self, rng: &mut Rng) -> u64 {

@@ -162,7 +162,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         now.store(at, Ordering::Relaxed);
         match next {
             Next::Control(control) => {
-                operate(&control.what, &node, &workers, &rules, &world.wall, &disk);
+                operate(&control.what, &node, &workers, &rules, &world.wall, &disk).await;
             }
             Next::Step(client, step) => match &step.action {
                 Action::Abort => drop(connections.remove(&client)),
@@ -182,6 +182,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
                     exchanges.push(Exchange {
                         client,
                         at,
+                        over: at,
                         request,
                         response,
                     });

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
+use crate::pipe::Pipe;
 use crate::rng::mix;
 use crate::rows::Rows;
 use crate::schedule::{Action, Client, Outage, Protocol, Schedule, What, framed, rendered};
@@ -106,6 +107,8 @@ pub(crate) struct Got {
     pub(crate) pieces: Vec<(u64, Vec<u8>)>,
     /// When the edge ended the connection.
     pub(crate) ended: Option<u64>,
+    /// The edge cut it: its end ends nothing.
+    pub(crate) reset: bool,
     /// On HTTP/2: what came in answer to each request.
     pub(crate) streams: BTreeMap<u32, Stream>,
     /// On HTTP/2: what was wrong with the connection, as one side told the other.
@@ -230,8 +233,12 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         .collect();
     let (_stop, stopped) = watch::channel(false);
     let logs: Vec<Arc<Mutex<Got>>> = schedule.clients.iter().map(|_| Arc::default()).collect();
+    let mut resets = Vec::new();
     for (client, log) in schedule.clients.iter().zip(&logs) {
         let (ours, theirs) = tokio::io::duplex(client.pipe_bytes);
+        let reset = Arc::new(AtomicBool::new(false));
+        let theirs = Pipe::new(theirs, Arc::clone(&reset));
+        resets.push(reset);
         let worker = Arc::clone(&workers[client.worker % workers.len()]);
         let stopped = stopped.clone();
         let transport = transport(client, secrets);
@@ -254,13 +261,17 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
     }
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
-        operate(&control.what, &node, &workers, &rules, &world.wall, &disk);
+        operate(&control.what, &node, &workers, &rules, &world.wall, &disk).await;
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
     node.tend_evidence(&nobody());
+    let got = logs.iter().zip(&resets).map(|(log, reset)| Got {
+        reset: reset.load(Ordering::Relaxed),
+        ..lock(log).clone()
+    });
     Seen {
         rows: Rows::read(&disk),
-        clients: logs.iter().map(|log| lock(log).clone()).collect(),
+        clients: got.collect(),
         asked: origins.asked(),
         counts: node.counts(),
         origin_connections: origins.connections(),
@@ -283,7 +294,7 @@ pub(crate) fn nobody() -> Told {
 }
 
 /// Does what an operator does.
-pub(crate) fn operate(
+pub(crate) async fn operate(
     what: &What,
     node: &Arc<Node>,
     workers: &[Arc<Worker>],
@@ -306,6 +317,16 @@ pub(crate) fn operate(
         What::Reload(n) => {
             let reloaded = node.reload(rules[*n].clone(), None, &said);
             reloaded.expect("nothing is kept, so nothing fails");
+        }
+        What::Mode(mode) => {
+            let taken = node.change_mode(*mode, None, &said).await;
+            let taken = taken.expect("nothing is kept, so nothing fails");
+            if let Some(closed) = taken.closed {
+                assert!(
+                    closed.behind == 0 && closed.took < Duration::from_secs(1),
+                    "it is said to be closed when it is: {closed:?}"
+                );
+            }
         }
         What::Sweep => {
             for worker in workers {
