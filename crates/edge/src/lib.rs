@@ -43,6 +43,7 @@ pub mod proxy_protocol;
 mod purge;
 mod remembered;
 pub mod request;
+pub mod retelling;
 mod slot;
 mod sockets;
 mod store;

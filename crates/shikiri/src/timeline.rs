@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 use shikiri_edge::admin::site::{EntryAnswer, WantedEntry};
-use shikiri_edge::chronicle::{self, Found, Placed};
+use shikiri_edge::chronicle::{self, Found};
 use shikiri_edge::maintenance;
+use shikiri_edge::retelling::{self, Superseded};
 use shikiri_evidence::{Disk, RealDisk};
 use shikiri_record::{Entry, Status, UnixMillis, What};
 
@@ -120,17 +121,8 @@ fn show(args: &ShowArgs) -> Result<(), String> {
     say(&if args.json {
         as_json(&found, since)
     } else {
-        as_text(&found, since, &zone)
+        retelling::as_text(&found, since, &zone)
     })
-}
-
-/// Entries that a later one takes the place of, each with that one.
-fn superseded(found: &[Found]) -> Vec<(u64, u64)> {
-    let entries = found.iter().filter_map(|found| match found {
-        Found::Entry(placed) => Some((placed.entry.supersedes?, placed.sequence)),
-        Found::Damage(_) => None,
-    });
-    entries.collect()
 }
 
 /// One line of `--json`.
@@ -150,7 +142,7 @@ enum Line<'a> {
 }
 
 fn as_json(found: &[Found], since: Option<UnixMillis>) -> String {
-    let superseded = superseded(found);
+    let superseded = Superseded::of(found);
     let mut said = String::new();
     for found in found {
         let line = match found {
@@ -161,7 +153,7 @@ fn as_json(found: &[Found], since: Option<UnixMillis>) -> String {
             Found::Entry(placed) => Line::Entry {
                 sequence: placed.sequence,
                 written: placed.at,
-                superseded_by: by(&superseded, placed.sequence),
+                superseded_by: superseded.by(placed.sequence),
                 entry: &placed.entry,
             },
         };
@@ -169,85 +161,6 @@ fn as_json(found: &[Found], since: Option<UnixMillis>) -> String {
         writeln!(said, "{line}").expect("a string can be written to");
     }
     said
-}
-
-fn by(superseded: &[(u64, u64)], sequence: u64) -> Option<u64> {
-    let by = superseded.iter().filter(|(of, _)| *of == sequence);
-    by.map(|(_, by)| *by).next_back()
-}
-
-pub(crate) fn as_text(found: &[Found], since: Option<UnixMillis>, zone: &TimeZone) -> String {
-    let superseded = superseded(found);
-    let mut said = String::new();
-    for found in found {
-        match found {
-            Found::Damage(what) => {
-                writeln!(said, "   ! CANNOT BE READ: {what}").expect("a string can be written to");
-            }
-            Found::Entry(placed) if since.is_some_and(|since| placed.entry.latest < since) => {}
-            Found::Entry(placed) => {
-                entry(&mut said, placed, by(&superseded, placed.sequence), zone);
-            }
-        }
-    }
-    said
-}
-
-fn entry(said: &mut String, placed: &Placed, superseded_by: Option<u64>, zone: &TimeZone) {
-    let Placed {
-        sequence, entry, ..
-    } = placed;
-    let mut line = |text: std::fmt::Arguments<'_>| {
-        writeln!(said, "{text}").expect("a string can be written to");
-    };
-    let when = if entry.earliest == entry.latest {
-        shown(entry.earliest, zone)
-    } else {
-        format!(
-            "{} to {}",
-            shown(entry.earliest, zone),
-            shown(entry.latest, zone)
-        )
-    };
-    line(format_args!("{sequence:>4} {when}  {}", entry.what));
-    let mut by = format!("by {}", entry.actor);
-    if entry.source != "node" {
-        write!(by, ", source: {}", entry.source).expect("a string can be written to");
-    }
-    if entry.status == Status::Provisional {
-        by.push_str(", provisional");
-    }
-    if !entry.text.is_empty() {
-        write!(by, ": {}", entry.text).expect("a string can be written to");
-    }
-    line(format_args!("     {by}"));
-    let reopening = match &entry.what {
-        What::ModeChanged { reopening, .. } => *reopening,
-        What::ReopeningPlanned { at } => *at,
-        _ => None,
-    };
-    if let Some(at) = reopening {
-        line(format_args!("     planned to reopen {}", shown(at, zone)));
-    }
-    if let Some(of) = entry.supersedes {
-        line(format_args!("     instead of entry {of}"));
-    }
-    if let Some(by) = superseded_by {
-        line(format_args!("     SUPERSEDED by entry {by}"));
-    }
-}
-
-fn shown(at: UnixMillis, zone: &TimeZone) -> String {
-    let millis = i64::try_from(at.0).ok();
-    let at = millis.and_then(|millis| Timestamp::from_millisecond(millis).ok());
-    at.map_or_else(
-        || "(no time)".to_owned(),
-        |at| {
-            at.to_zoned(zone.clone())
-                .strftime("%Y-%m-%d %H:%M:%S %Z")
-                .to_string()
-        },
-    )
 }
 
 /// An instant with its offset, or a time of a zone.

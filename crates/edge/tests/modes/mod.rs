@@ -3,6 +3,7 @@
 
 mod changes;
 mod labels;
+mod two_days;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;

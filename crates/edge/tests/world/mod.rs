@@ -86,6 +86,25 @@ struct TestWorld {
     connections: AtomicU64,
     random: AtomicU64,
     began: Instant,
+    starts: UnixMillis,
+}
+
+impl TestWorld {
+    fn new(
+        starts: UnixMillis,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> (Arc<Self>, Arc<Mutex<Vec<Seen>>>) {
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let world = Self {
+            answers: Arc::new(answers),
+            seen: Arc::clone(&seen),
+            connections: AtomicU64::new(0),
+            random: AtomicU64::new(1),
+            began: Instant::now(),
+            starts,
+        };
+        (Arc::new(world), seen)
+    }
 }
 
 impl World for TestWorld {
@@ -105,8 +124,7 @@ impl World for TestWorld {
     }
 
     fn now(&self) -> UnixMillis {
-        const START_MS: u64 = 1_800_000_000_000;
-        UnixMillis(START_MS + u64::try_from(self.began.elapsed().as_millis()).unwrap())
+        UnixMillis(self.starts.0 + u64::try_from(self.began.elapsed().as_millis()).unwrap())
     }
 
     fn random(&self) -> u64 {
@@ -249,19 +267,19 @@ impl TestNode {
         on_full: OnFull,
         answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> Self {
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let world = TestWorld {
-            answers: Arc::new(answers),
-            seen: Arc::clone(&seen),
-            connections: AtomicU64::new(0),
-            random: AtomicU64::new(1),
-            began: Instant::now(),
-        };
-        let config = Config {
-            name: "edge".into(),
-            trusted: vec!["192.0.2.1".parse().unwrap()],
-        };
-        Self::around(config, rules, Arc::new(world), on_full, seen)
+        let (world, seen) = TestWorld::new(UnixMillis(1_800_000_000_000), answers);
+        Self::around(config(), rules, world, on_full, seen)
+    }
+
+    /// A node that is started for the first time, at this time and in this mode.
+    pub(crate) fn first_started(
+        at: UnixMillis,
+        mode: Mode,
+        rules: Rules,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let (world, seen) = TestWorld::new(at, answers);
+        Self::begun((config(), rules), world, (OnFull::Refuse, mode), seen)
     }
 
     /// A node in a world of its own.
@@ -272,10 +290,19 @@ impl TestNode {
         on_full: OnFull,
         seen: Arc<Mutex<Vec<Seen>>>,
     ) -> Self {
+        Self::begun((config, rules), world, (on_full, Mode::Open), seen)
+    }
+
+    fn begun(
+        (config, rules): (Config, Rules),
+        world: Arc<dyn World>,
+        (on_full, mode): (OnFull, Mode),
+        seen: Arc<Mutex<Vec<Seen>>>,
+    ) -> Self {
         let disk = MemoryDisk::new(1 << 30);
         let evidence = Evidence::in_memory(&disk, on_full);
         let timeline = MemoryDisk::new(1 << 30);
-        let kept = kept(&timeline, world.now());
+        let kept = kept_in(&timeline, mode, world.now());
         let node = Node::begin(config, rules, world, evidence, kept);
         let worker = Worker::new(Arc::clone(&node)).unwrap();
         Self {
@@ -320,11 +347,15 @@ impl TestNode {
         (ours, reset)
     }
 
+    /// What is found on its timeline.
+    pub(crate) fn found(&self) -> Vec<Found> {
+        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
+        chronicle::read(&disk, Path::new(TIMELINE)).unwrap()
+    }
+
     /// What is on its timeline.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
-        let found = chronicle::read(&disk, Path::new(TIMELINE)).unwrap();
-        let entries = found.into_iter().map(|found| match found {
+        let entries = self.found().into_iter().map(|found| match found {
             Found::Entry(placed) => placed.entry,
             Found::Damage(what) => panic!("{what}"),
         });
@@ -384,6 +415,13 @@ impl TestNode {
     }
 }
 
+fn config() -> Config {
+    Config {
+        name: "edge".into(),
+        trusted: vec!["192.0.2.1".parse().unwrap()],
+    }
+}
+
 /// A test's own word.
 pub(crate) fn said() -> Said {
     Said::by_node("a test")
@@ -398,11 +436,16 @@ const TIMELINE: &str = "/timeline";
 
 /// What a node goes on with that finds this timeline.
 pub(crate) fn kept(timeline: &MemoryDisk, now: UnixMillis) -> Kept {
+    kept_in(timeline, Mode::Open, now)
+}
+
+/// The same; `mode`: for a timeline on which there is nothing yet.
+fn kept_in(timeline: &MemoryDisk, mode: Mode, now: UnixMillis) -> Kept {
     let disk = Arc::new(timeline.clone());
     let run = ("edge", BootId([0; 16]));
     let opened = Chronicle::open(disk, Path::new(TIMELINE), run, false, now).unwrap();
     Kept {
-        beginning: opened.state.begin(opened.knowledge, Mode::Open, now),
+        beginning: opened.state.begin(opened.knowledge, mode, now),
         chronicle: opened.chronicle,
         node_key: NodeKey::new([7; 32]),
     }
