@@ -163,8 +163,9 @@ fn refusal(parts: &Parts, connection: &Connection, limits: &Limits) -> Option<Re
     }
     let scheme = parts.uri.scheme_str();
     let ours = connection.transport().scheme().as_str();
-    // A hop that ended the viewer's TLS may name either: `X-Forwarded-Proto` decides.
-    let known = scheme == Some(ours)
+    // A hop that ended the viewer's TLS may name either: `X-Forwarded-Proto` decides. The library has seen
+    // that there is one, and keeps it only where there is an `:authority`.
+    let known = scheme.is_none_or(|scheme| scheme == ours)
         || (connection.is_trusted() && matches!(scheme, Some("http" | "https")));
     // CONNECT names none, and is refused for what it is.
     (!known && parts.method != Method::CONNECT).then_some(Refused::AuthorityMismatch)

@@ -24,6 +24,7 @@ mod setup;
 mod sim;
 mod test;
 mod tidy;
+mod tls;
 
 use std::process::ExitCode;
 
@@ -61,6 +62,12 @@ const TASKS: &[Task] = &[
         operands: "",
         about: "two members and a visitor browse Django's admin through the edge",
         run: apps::run,
+    },
+    Task {
+        name: "tls",
+        operands: "",
+        about: "outside scanners against an edge that speaks TLS and HTTP/2",
+        run: tls::run,
     },
     Task {
         name: "framing",

@@ -40,6 +40,15 @@ const TOOLS: &[Tool] = &[
         bring: python_packages,
     },
     Tool {
+        folder: "sslyze",
+        pinned: "sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2 cryptography==46.0.7 cffi==2.1.1 \
+                 pycparser==3.12 pydantic==2.14.4 pydantic-core==2.50.5 annotated-types==0.8.0 \
+                 typing-extensions==4.16.0 typing-inspection==0.4.5 h2==4.4.1 hpack==4.2.0 \
+                 hyperframe==6.1.0",
+        used_by: "tls",
+        bring: python_packages,
+    },
+    Tool {
         folder: "smugglex",
         pinned: "smugglex@0.4.0",
         used_by: "framing",
@@ -89,6 +98,11 @@ pub(crate) fn python_path() -> Result<PathBuf, Failure> {
 /// Where the parser of metrics is: a value for `PYTHONPATH`.
 pub(crate) fn prometheus_path() -> Result<PathBuf, Failure> {
     there("prometheus")
+}
+
+/// Where the scanner of TLS and the writers of HTTP/2 frames are: a value for `PYTHONPATH`.
+pub(crate) fn sslyze_path() -> Result<PathBuf, Failure> {
+    there("sslyze")
 }
 
 /// The smuggling prober's program.

@@ -115,6 +115,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask apps")],
     },
     Part {
+        name: "tls",
+        budget_s: 90,
+        steps: &[Passes("cargo xtask tls")],
+    },
+    Part {
         name: "operations",
         budget_s: 60,
         steps: &[Passes("cargo xtask operations")],

@@ -237,6 +237,20 @@ async fn a_malformed_request_is_answered_by_a_reset_and_reaches_nobody() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_host_may_stand_for_the_authority() {
+    let node = TestNode::new("", |_| reply("200 OK", "x"));
+    let mut raw = Raw::of(&node).await;
+    let fields = [&GET[..2], &GET[3..], &[("host", "site.test")]].concat();
+    raw.send(HEADERS, END_STREAM | END_HEADERS, 1, &block(&fields))
+        .await;
+    let outcome = raw.outcome(1).await;
+    assert!(
+        matches!(&outcome, Outcome::Answered(head) if holds_status(head, b"200")),
+        "{outcome:?}"
+    );
+}
+
 /// Whether a head has a status that HPACK has no number for, or this one (RFC 7541 A: 8 is 200).
 fn holds_status(block: &[u8], status: &[u8]) -> bool {
     block.first() == Some(&0x88) || block.windows(3).any(|window| window == status)
