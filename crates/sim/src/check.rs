@@ -569,8 +569,8 @@ fn came(got: &Got, is_held: impl Fn(u32) -> bool) -> Vec<(u64, Vec<u8>)> {
     for (request, stream) in &got.streams {
         for (at, came) in &stream.came {
             match came {
-                // The client lets it lie; on the wire it is among the pieces.
-                Came::Data(_) if is_held(*request) => {}
+                // The client lets them lie; on the wire, data are among the pieces.
+                Came::Data(_) | Came::Trailers(_) if is_held(*request) => {}
                 Came::Head(bytes) | Came::Data(bytes) | Came::Trailers(bytes) => take(*at, bytes),
                 _ => {}
             }
