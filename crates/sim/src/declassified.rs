@@ -13,7 +13,8 @@
 //!    never reached; and where A sends several requests on one connection, framing faults too are
 //!    chosen without the secrets (`steady`), since a cut connection delays, or loses, what A asks
 //!    after it. On HTTP/2 nothing comes after another: there they are chosen so only where A's
-//!    requests change something, or B has streams on the same connection.
+//!    requests change something, B has streams on the same connection, or one comes so late that the
+//!    connection may have been idle for too long.
 //! 3. **What the policy puts into a key, or calls public.** A value in `key_headers` or a parameter in
 //!    `query_public` is part of what everybody may ask for. Why it is allowed: the policy's author
 //!    says so, and who cannot name the value cannot name the object. Kept equal: A's secrets are sent

@@ -149,6 +149,9 @@ pub(crate) struct Outage {
     pub(crate) hangs: bool,
 }
 
+/// The least time after which an idle connection may be closed.
+const IDLE_MILLIS: u64 = 60_000;
+
 /// What origins label their answers with.
 pub(crate) const LABELS: [&str; 3] = ["red", "blue", "green"];
 
@@ -414,8 +417,12 @@ impl Maker {
         times.sort_unstable();
         // How long an answer of A's is must not decide when A's next request is taken up.
         let patient = who == Some(Who::B) || who == Some(Who::C) || count == 1;
-        // On HTTP/2 nothing follows behind an answer, and no fault of its framing delays another.
-        let steady = count > 1 && (!is_http2 || who.is_none() || self.acts > 0);
+        // On HTTP/2 nothing follows behind an answer, and no fault of its framing delays another; but
+        // how long the connection is idle after it decides whether one that comes late is sent.
+        let is_long = times
+            .last()
+            .is_some_and(|last| last - times[0] >= IDLE_MILLIS);
+        let steady = count > 1 && (!is_http2 || who.is_none() || self.acts > 0 || is_long);
         let mut steps: Vec<Step> = Vec::new();
         let way = rng.below(5);
         for at in times {
