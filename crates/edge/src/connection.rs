@@ -17,7 +17,6 @@ use tokio::sync::{mpsc, watch};
 use crate::closing::Cut;
 use crate::cut::{Cuttable, Downstream, Shears};
 use crate::gate::Through;
-use crate::lane::{Held, Owed};
 use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
 use crate::transport::{Protocol, Transport};
@@ -30,7 +29,6 @@ pub(crate) struct Connection {
     trusted: bool,
     passes: ViewerPool,
     address_tag: AddressTag,
-    owed: Arc<Owed>,
     exposure: Arc<Exposure>,
     shears: Shears,
     /// What follows when HTTP has ended on it.
@@ -77,7 +75,6 @@ impl Connection {
         Arc::new(Self {
             trusted: node.trusts(transport.client),
             address_tag: node.evidence().address_tag(transport.client),
-            owed: Arc::default(),
             transport,
             tunnel: Mutex::default(),
             passes: ViewerPool::default(),
@@ -155,11 +152,6 @@ impl Connection {
         self.address_tag
     }
 
-    /// What must be written before the connection may write.
-    pub(crate) const fn owed(&self) -> &Arc<Owed> {
-        &self.owed
-    }
-
     /// Has a tunnel follow on what HTTP leaves.
     pub(crate) fn open(&self, tunnel: Tunnel) {
         *self.tunnel.lock().unwrap_or_else(PoisonError::into_inner) = Some(tunnel);
@@ -232,8 +224,6 @@ pub async fn serve_connection<IO>(
     let mut enrolled = worker.node().closings.enrol();
     let connection = Connection::new(worker.node(), transport);
     let io = Cuttable::new(io, connection.shears.clone());
-    // No evidence, no bytes: whatever is spoken.
-    let io = Held::new(io, Arc::clone(worker.lane()), Arc::clone(connection.owed()));
     let mut serving = Box::pin(async {
         match connection.transport.protocol {
             Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,

@@ -1,6 +1,5 @@
 //! HTTP/1 on a client connection: its bytes through the guard and hyper.
 
-use std::convert::Infallible;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use tokio::time::sleep;
 use crate::connection::{Connection, Turn, told_to_stop};
 use crate::guard::{Findings, Guarded};
 use crate::incoming::Incoming;
+use crate::lane::NoEvidence;
 use crate::node::Worker;
 use crate::request;
 
@@ -43,12 +43,12 @@ pub(crate) async fn serve<IO>(
         let leaving = stop.clone();
         // On the heap while it runs, so that an idle connection does not keep room for one.
         Box::pin(async move {
-            let mut response = request::serve(&worker, &connection, turn, request).await;
+            let mut response = request::serve(&worker, &connection, turn, request).await?;
             if *leaving.borrow() && response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 let close = HeaderValue::from_static("close");
                 response.headers_mut().insert(CONNECTION, close);
             }
-            Ok::<_, Infallible>(response)
+            Ok::<_, NoEvidence>(response)
         })
     });
     let serving = http1::Builder::new()

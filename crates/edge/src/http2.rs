@@ -151,6 +151,14 @@ async fn answer(
             }
         }
     };
+    let response = match response {
+        Ok(response) => response,
+        Err(why) => {
+            tracing::debug!(%why, "a stream is reset");
+            respond.send_reset(Reason::INTERNAL_ERROR);
+            return;
+        }
+    };
     if let Err(error) = send(respond, response, limits.stall_time_max).await {
         tracing::debug!(%error, "a stream ended early");
     }

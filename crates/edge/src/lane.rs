@@ -1,25 +1,23 @@
-//! One thread's lane of evidence, and the connections that wait for it.
+//! One thread's lane of evidence, and the answers that wait for it.
 //!
 //! Rows are appended while requests are answered, and written together: once in a turn of the thread's
-//! loop, after the tasks that were ready, and before any of their bytes goes to a socket.
+//! loop, after the tasks that were ready ([`Written`]). An answer that shows something is handed to its
+//! connection when its begin row is written, and not before; when that row cannot be written, it is
+//! handed to nobody.
 //!
-//! Invariant (no evidence, no bytes): a connection on which something was shown writes nothing to its
-//! socket before the begin row of that is written ([`Held`]). When rows cannot be written, the
-//! connections that wait for them are cut.
+//! Why a wait before the answer, and not a write for each, nor a wait before the socket:
+//! `docs/adr/0012-rows-are-written-by-who-waits-first.md`.
 
-use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
 use shikiri_evidence::{Full, Reservation, Stream, row_bytes};
 use shikiri_record::{
     BEGIN_BYTES_MAX, Begin, END_BYTES, End, Gap, LINK_BYTES_MAX, Link, STANCE_BYTES, StanceRow,
     UnixMillis,
 };
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::runtime::Handle;
 
 use crate::node::Stance;
 
@@ -37,11 +35,9 @@ pub(crate) struct Lane {
     /// Names the key of the tags.
     tag_key: u64,
     writer: Mutex<Writer>,
-    /// Whether a task is on its way that writes what was appended.
-    flush_is_due: AtomicBool,
-    /// How many times that did not work.
+    /// How many times rows could not be written.
     failures: AtomicU64,
-    waiting: Mutex<Vec<Waker>>,
+    waiting: Mutex<Waiting>,
     /// Responses without rows that no row speaks of yet.
     gap: Mutex<Option<Gap>>,
     /// Whether the thread ends, and what still runs on it with it.
@@ -66,7 +62,6 @@ impl Lane {
             stream,
             tag_key,
             writer: Mutex::default(),
-            flush_is_due: AtomicBool::new(false),
             failures: AtomicU64::new(0),
             waiting: Mutex::default(),
             gap: Mutex::default(),
@@ -91,7 +86,7 @@ impl Lane {
 
     /// Appends a begin row, under its stance. Returns its sequence number.
     pub(crate) fn begin(
-        self: &Arc<Self>,
+        &self,
         space: &mut Reservation,
         at: UnixMillis,
         stance: &Arc<Stance>,
@@ -116,30 +111,23 @@ impl Lane {
         }
         row.clear();
         begin.encode(row);
-        let sequence = space.append(at, row);
-        drop(writer);
-        self.flush_soon();
-        sequence
+        space.append(at, row)
     }
 
     /// Appends a link row.
-    pub(crate) fn link(self: &Arc<Self>, space: &mut Reservation, at: UnixMillis, link: Link) {
+    pub(crate) fn link(&self, space: &mut Reservation, at: UnixMillis, link: Link) {
         let mut writer = lock(&self.writer);
         writer.row.clear();
         link.encode(&mut writer.row);
         space.append(at, &writer.row);
-        drop(writer);
-        self.flush_soon();
     }
 
-    /// Appends an end row.
-    pub(crate) fn end(self: &Arc<Self>, space: &mut Reservation, at: UnixMillis, end: End) {
+    /// Appends an end row. It is written with the next begin row, or when the lane is next looked after.
+    pub(crate) fn end(&self, space: &mut Reservation, at: UnixMillis, end: End) {
         let mut writer = lock(&self.writer);
         writer.row.clear();
         end.encode(&mut writer.row);
         space.append(at, &writer.row);
-        drop(writer);
-        self.flush_soon();
     }
 
     /// Counts a response that is shown without rows.
@@ -167,134 +155,225 @@ impl Lane {
         }
     }
 
-    /// Has what was appended written when the tasks that are ready now have run.
-    fn flush_soon(self: &Arc<Self>) {
-        if self.flush_is_due.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        match Handle::try_current() {
-            Ok(runtime) => {
-                let lane = Arc::clone(self);
-                drop(runtime.spawn(async move { lane.flush() }));
-            }
-            Err(_) => self.flush(),
+    /// Ready when a row is written. Whoever waits first writes for all who wait: when its task comes
+    /// again, after those that were ready before.
+    pub(crate) const fn written(&self, sequence: u64) -> Written<'_> {
+        Written {
+            lane: self,
+            sequence,
+            part: Part::None,
         }
     }
 
-    /// Writes what was appended, and wakes the connections that wait for it.
-    fn flush(&self) {
-        self.flush_is_due.store(false, Ordering::Release);
-        if let Err(error) = self.stream.flush()
-            && self.failures.fetch_add(1, Ordering::AcqRel) == 0
-        {
-            tracing::error!(%error, "evidence cannot be written: connections are cut");
-        }
-        let waiting = std::mem::take(&mut *lock(&self.waiting));
-        for waker in waiting {
+    /// Writes what was appended.
+    ///
+    /// # Errors
+    /// It could not be written.
+    pub(crate) fn flush(&self) -> Result<(), NoEvidence> {
+        self.stream.flush().map_err(|error| {
+            if self.failures.fetch_add(1, Ordering::AcqRel) == 0 {
+                tracing::error!(%error, "evidence cannot be written: nothing is answered");
+            }
+            NoEvidence
+        })
+    }
+
+    /// Nobody leads any more: those who wait look for themselves.
+    fn wake_all(&self) {
+        let mut waiting = lock(&self.waiting);
+        waiting.is_led = false;
+        let spare = std::mem::take(&mut waiting.spare);
+        let mut woken = std::mem::replace(&mut waiting.wakers, spare);
+        drop(waiting);
+        for waker in woken.drain(..) {
             waker.wake();
         }
+        lock(&self.waiting).spare = woken;
     }
 }
 
-/// What a connection owes before it may write: the rows of what was shown on it.
+/// That something was shown could not be written down: it is not shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no evidence, no bytes: that it was shown could not be written down")]
+pub(crate) struct NoEvidence;
+
+/// Who waits for rows to be written.
 #[derive(Debug, Default)]
-pub(crate) struct Owed {
-    /// Rows before this one must be written.
-    before: AtomicU64,
+struct Waiting {
+    /// Whether somebody will write when its task comes again.
+    is_led: bool,
+    wakers: Vec<Waker>,
+    /// An empty list, for the sake of its memory.
+    spare: Vec<Waker>,
 }
 
-impl Owed {
-    /// A begin row was appended for what is to be written.
-    pub(crate) fn owe(&self, sequence: u64) {
-        self.before.fetch_max(sequence + 1, Ordering::Release);
-    }
-}
-
-/// A connection that writes nothing while it owes rows.
+/// Waits for a row to be written.
+#[must_use]
 #[derive(Debug)]
-pub(crate) struct Held<IO> {
-    io: IO,
-    lane: Arc<Lane>,
-    owed: Arc<Owed>,
-    /// How many times writing rows had failed when the wait began.
-    waits_since: Option<u64>,
+pub(crate) struct Written<'a> {
+    lane: &'a Lane,
+    sequence: u64,
+    part: Part,
 }
 
-impl<IO> Held<IO> {
-    pub(crate) const fn new(io: IO, lane: Arc<Lane>, owed: Arc<Owed>) -> Self {
-        Self {
-            io,
-            lane,
-            owed,
-            waits_since: None,
-        }
-    }
+/// What somebody who waits does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Part {
+    None,
+    /// Writes for all, when its task comes again.
+    Leads,
+    /// Waits for another to write; writing had failed so many times when it began to.
+    Follows(u64),
+}
 
-    /// Ready when nothing is owed.
-    fn poll_owed(&mut self, cx: &Context<'_>) -> Poll<io::Result<()>> {
-        let before = self.owed.before.load(Ordering::Acquire);
-        if before <= self.lane.stream.written() {
-            self.waits_since = None;
+impl Future for Written<'_> {
+    type Output = Result<(), NoEvidence>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), NoEvidence>> {
+        let lane = self.lane;
+        if self.part == Part::Leads {
+            let flushed = lane.flush();
+            lane.wake_all();
+            self.part = Part::None;
+            return Poll::Ready(flushed);
+        }
+        if self.sequence < lane.stream.written() {
             return Poll::Ready(Ok(()));
         }
-        let failures = self.lane.failures.load(Ordering::Acquire);
-        if self.waits_since.is_some_and(|since| since != failures) {
-            let why = "no evidence, no bytes: its rows could not be written";
-            return Poll::Ready(Err(io::Error::other(why)));
+        let failures = lane.failures.load(Ordering::Acquire);
+        if matches!(self.part, Part::Follows(before) if before != failures) {
+            return Poll::Ready(Err(NoEvidence));
         }
-        self.waits_since = Some(failures);
-        lock(&self.lane.waiting).push(cx.waker().clone());
-        // What was owed may have failed to be written before anybody waited for it: it is tried again for
-        // this connection's own sake, and not when somebody else happens to be answered.
-        self.lane.flush_soon();
-        // Written while it was registered, by whoever else looks after the stream.
-        if before <= self.lane.stream.written() {
-            return Poll::Ready(Ok(()));
+        let mut waiting = lock(&lane.waiting);
+        if waiting.is_led {
+            waiting.wakers.push(cx.waker().clone());
+            drop(waiting);
+            self.part = Part::Follows(failures);
+        } else {
+            waiting.is_led = true;
+            drop(waiting);
+            self.part = Part::Leads;
+            cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Held<IO> {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        out: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_read(cx, out)
+impl Drop for Written<'_> {
+    fn drop(&mut self) {
+        // Its client has gone: another leads.
+        if self.part == Part::Leads {
+            self.lane.wake_all();
+        }
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Held<IO> {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.poll_owed(cx))?;
-        Pin::new(&mut this.io).poll_write(cx, bytes)
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::task::Wake;
+    use std::time::Duration;
+
+    use shikiri_evidence::{BootId, Cut, Disk, Identity, MemoryDisk, StreamKind};
+
+    use super::*;
+
+    /// A task that counts how often it is woken.
+    #[derive(Default)]
+    struct Task(AtomicU64);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let this = self.get_mut();
-        ready!(this.poll_owed(cx))?;
-        Pin::new(&mut this.io).poll_write_vectored(cx, slices)
+    impl Task {
+        fn poll(self: &Arc<Self>, written: &mut Written<'_>) -> Poll<Result<(), NoEvidence>> {
+            let waker = Waker::from(Arc::clone(self));
+            Pin::new(written).poll(&mut Context::from_waker(&waker))
+        }
+
+        fn woken(&self) -> u64 {
+            self.0.load(Ordering::Relaxed)
+        }
     }
 
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+    fn lane() -> (Arc<Lane>, MemoryDisk) {
+        let disk = MemoryDisk::new(1 << 20);
+        let identity = Identity {
+            kind: StreamKind::Lane,
+            node: "edge".into(),
+            boot: BootId([1; 16]),
+            lane: 0,
+        };
+        let cut = Cut {
+            segment_bytes: 64 << 10,
+            age_max: Duration::from_secs(60),
+        };
+        let on: Arc<dyn Disk> = Arc::new(disk.clone());
+        let (stream, _) =
+            Stream::open(on, Path::new("/lane"), identity, cut, UnixMillis(0)).unwrap();
+        (Lane::new(stream, 0), disk)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_flush(cx)
+    fn append(lane: &Lane) -> u64 {
+        lane.stream.append(UnixMillis(1), b"row").unwrap()
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().io).poll_shutdown(cx)
+    #[test]
+    fn who_waits_first_writes_for_all_when_it_comes_again() {
+        let (lane, _) = lane();
+        let tasks: [Arc<Task>; 3] = Default::default();
+        let mut waits = [0; 3].map(|_| lane.written(append(&lane)));
+        for (task, written) in tasks.iter().zip(&mut waits) {
+            assert!(task.poll(written).is_pending());
+        }
+        assert_eq!(
+            lane.stream.written(),
+            0,
+            "others may append before it comes again"
+        );
+        assert_eq!(tasks.each_ref().map(|task| task.woken()), [1, 0, 0]);
+        let last = append(&lane);
+        assert_eq!(tasks[0].poll(&mut waits[0]), Poll::Ready(Ok(())));
+        assert_eq!(tasks.each_ref().map(|task| task.woken()), [1, 1, 1]);
+        assert_eq!(tasks[1].poll(&mut waits[1]), Poll::Ready(Ok(())));
+        assert_eq!(tasks[2].poll(&mut waits[2]), Poll::Ready(Ok(())));
+        assert_eq!(tasks[0].poll(&mut lane.written(last)), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn when_the_first_goes_away_another_writes() {
+        let (lane, _) = lane();
+        let tasks: [Arc<Task>; 2] = Default::default();
+        let mut first = lane.written(append(&lane));
+        let mut second = lane.written(append(&lane));
+        assert!(tasks[0].poll(&mut first).is_pending());
+        assert!(tasks[1].poll(&mut second).is_pending());
+        drop(first);
+        assert_eq!(tasks[1].woken(), 1);
+        assert!(tasks[1].poll(&mut second).is_pending(), "it leads now");
+        assert_eq!(tasks[1].poll(&mut second), Poll::Ready(Ok(())));
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_told_to_all_who_wait() {
+        let (lane, disk) = lane();
+        let tasks: [Arc<Task>; 2] = Default::default();
+        let mut waits = [0; 2].map(|_| lane.written(append(&lane)));
+        for (task, written) in tasks.iter().zip(&mut waits) {
+            assert!(task.poll(written).is_pending());
+        }
+        disk.fail_writes_after(Some(5));
+        assert_eq!(tasks[0].poll(&mut waits[0]), Poll::Ready(Err(NoEvidence)));
+        assert_eq!(tasks[1].woken(), 1);
+        assert_eq!(tasks[1].poll(&mut waits[1]), Poll::Ready(Err(NoEvidence)));
+        // Written by whoever looks after the stream, once the disk is well again.
+        disk.fail_writes_after(None);
+        let mut late = lane.written(1);
+        assert!(tasks[0].poll(&mut late).is_pending());
+        lane.flush().unwrap();
+        assert_eq!(tasks[0].poll(&mut late), Poll::Ready(Ok(())));
     }
 }

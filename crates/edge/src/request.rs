@@ -27,6 +27,7 @@ use crate::fill::{self, Led, Relayed};
 use crate::flight::{self, Joined};
 use crate::gate::{self, Through};
 use crate::incoming::Incoming;
+use crate::lane::NoEvidence;
 use crate::node::{Node, Stance, Worker, count};
 use crate::origin::{self, OriginFault};
 use crate::pin::{self, Named};
@@ -35,24 +36,27 @@ use crate::store::Object;
 use crate::tunnel::Switched;
 
 /// Answers a request.
+///
+/// # Errors
+/// What the answer shows could not be written down: the client is cut off.
 pub(crate) async fn serve(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
     turn: Turn,
     request: Request<Incoming>,
-) -> Response<Served> {
+) -> Result<Response<Served>, NoEvidence> {
     let node = worker.node();
     node.note_request();
     let is_head = request.method() == Method::HEAD;
     let early = |why| headed(refusal(node, why), is_head);
     // Listen: what the guard refused never becomes a request.
     if let Some(why) = turn.refused() {
-        return Served::own(node, early(why), turn, None);
+        return Ok(Served::own(node, early(why), turn, None));
     }
     // Stance: one value, read once.
     let stance = node.stance();
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
-        return Served::own(node, early(Refused::Busy), turn, None);
+        return Ok(Served::own(node, early(Refused::Busy), turn, None));
     };
     let (mut parts, body) = request.into_parts();
     let has_body = !body.is_end_stream();
@@ -61,22 +65,22 @@ pub(crate) async fn serve(
         let unanswered = Unanswered::of(node);
         let page = gate::preview(node, &parts.method, body).await;
         unanswered.answered();
-        return Served::own(node, headed(page, is_head), turn, Some(permit));
+        return Ok(Served::own(node, headed(page, is_head), turn, Some(permit)));
     }
     // Gate: before anything is looked up, and with nothing waited for since the stance.
     let shown = (token.as_ref(), has_body);
     let Some(through) = gate::stand(node, connection, &stance, &parts, shown) else {
         let page = headed(gate::maintenance(node, has_body), is_head);
-        return Served::own(node, page, turn, Some(permit));
+        return Ok(Served::own(node, page, turn, Some(permit)));
     };
     let exposed = connection.expose(&through, parts.version);
     // Slot: no evidence, no bytes.
     let slot = match Slot::of(worker, connection, &stance) {
         Ok(slot) => slot,
-        Err(why) => return Served::own(node, early(why), turn, Some(permit)),
+        Err(why) => return Ok(Served::own(node, early(why), turn, Some(permit))),
     };
     if let Some(answer) = max_forwards(&mut parts, node) {
-        return slot.serve(answer, connection, turn, permit, exposed);
+        return slot.serve(answer, connection, turn, permit, exposed).await;
     }
     let heard = Heard {
         worker,
@@ -97,7 +101,7 @@ pub(crate) async fn serve(
     if is_head {
         answer = answer.head_alone();
     }
-    slot.serve(answer, connection, turn, permit, exposed)
+    slot.serve(answer, connection, turn, permit, exposed).await
 }
 
 /// A page of the node's own; `HEAD` has no body.

@@ -30,7 +30,7 @@ use tokio::sync::mpsc;
 use crate::body::{BodyFault, OutBody};
 use crate::connection::{Connection, Exposed, Turn};
 use crate::evidence::OnFull;
-use crate::lane::{Lane, Owed};
+use crate::lane::{Lane, NoEvidence};
 use crate::node::{Node, RequestPermit, Stance, Worker, count};
 use crate::pin::Named;
 use crate::tunnel::{Switched, Tunnel};
@@ -204,7 +204,6 @@ impl Drop for Unanswered {
 struct Rows {
     node: Arc<Node>,
     lane: Arc<Lane>,
-    owed: Arc<Owed>,
     address: AddressTag,
     stance: Arc<Stance>,
     began: UnixMillis,
@@ -229,7 +228,6 @@ impl Slot {
         let rows = Rows {
             node: Arc::clone(node),
             lane: Arc::clone(worker.lane()),
-            owed: Arc::clone(connection.owed()),
             address: connection.address_tag(),
             stance: Arc::clone(stance),
             began: node.now(),
@@ -266,15 +264,18 @@ impl Slot {
         })
     }
 
-    /// Serves an answer: what shows something after its begin row.
-    pub(crate) fn serve(
+    /// Serves an answer: what shows something when its begin row is written.
+    ///
+    /// # Errors
+    /// The row could not be written: nothing of the answer leaves, and its client is cut off.
+    pub(crate) async fn serve(
         self,
         answer: Answer,
         connection: &Connection,
         turn: Turn,
         permit: RequestPermit,
         exposed: Exposed,
-    ) -> Response<Served> {
+    ) -> Result<Response<Served>, NoEvidence> {
         let Self {
             rows,
             space,
@@ -283,7 +284,7 @@ impl Slot {
         unanswered.answered();
         let (response, shown) = match answer {
             Answer::Own(response) => {
-                return Served::own(&rows.node, response, turn, Some(permit));
+                return Ok(Served::own(&rows.node, response, turn, Some(permit)));
             }
             Answer::Shown(response, shown) => (response, shown),
             Answer::Switched(response, shown, ends) => {
@@ -294,18 +295,30 @@ impl Slot {
                     ending,
                     _held: (turn, permit, exposed),
                 };
+                written(kept.ending.as_ref()).await?;
                 connection.open(Tunnel { ends, kept });
-                return response.map(|()| Served::nothing());
+                return Ok(response.map(|()| Served::nothing()));
             }
         };
         rows.count_class(&shown);
         let ending = rows.open(space, &shown, response.status(), response.headers());
-        response.map(|body| Served {
+        let response = response.map(|body| Served {
             body: Content::Shown(body),
             ending,
             exposed: Some(exposed),
             _held: Some((turn, Some(permit))),
-        })
+        });
+        // Given up meanwhile, it ends like one that had begun to leave: its row says so already.
+        written(response.body().ending.as_ref()).await?;
+        Ok(response)
+    }
+}
+
+/// Waits until what ends here has begun on the disk.
+async fn written(ending: Option<&Ending>) -> Result<(), NoEvidence> {
+    match ending {
+        Some(ending) => ending.rows.lane.written(ending.begin).await,
+        None => Ok(()),
     }
 }
 
@@ -345,7 +358,7 @@ impl Rows {
         })
     }
 
-    /// Appends a begin row. Nothing is written to the connection from now on before that row is.
+    /// Appends a begin row.
     fn begin(
         &self,
         space: &mut Reservation,
@@ -376,7 +389,6 @@ impl Rows {
         let sequence = self
             .lane
             .begin(space, self.node.now(), &self.stance, &begin);
-        self.owed.owe(sequence);
         if let Some((event, viewer)) = shown.named.link {
             let link = Link {
                 event,
@@ -426,7 +438,10 @@ impl Interims {
             bytes: 0,
         };
         self.rows.end(&mut space, end);
-        place.send(interim);
+        // They are rare, and come in an order: nobody else is waited for.
+        if self.rows.lane.flush().is_ok() {
+            place.send(interim);
+        }
     }
 }
 

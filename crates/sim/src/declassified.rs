@@ -21,10 +21,10 @@
 //!    as cookies, `Authorization`, `X-User`, in bodies and as parameters or segments that no policy
 //!    here calls public.
 //!
-//! 4. **An evidence disk that fails.** Rows of all who are answered by one thread are written together, so
-//!    whether A's rows were written in the same turn decides when B's connection, which owes rows too, is
-//!    cut. It can only cut, and show nothing. **Not kept equal yet, and not compared**: a schedule in which
-//!    the disk fails is judged by all checkers but the comparison. To be closed, or bounded, next.
+//! 4. **An evidence disk that fails.** It is one disk for all. Whether somebody's row has already failed to
+//!    be written decides whether the next request is refused (or passes) at once, or is cut off when its
+//!    own row fails. It can only refuse, pass and cut, and shows nothing. A schedule in which the disk fails
+//!    is judged by all checkers but the comparison.
 //!
 //! A mode that trips by itself does not exist yet; when it does, it comes here.
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use shikiri_edge::{OnFull, Transport};
-use shikiri_evidence::{Item, MemoryDisk, Reader};
+use shikiri_evidence::{Item, Reader};
 use shikiri_record::{
     AddressTag, Begin, CookieTag, Ended, Gap, Link, LinkEvent, MemberTag, Mode, Outcome, Row,
     StanceRow, TagKey, TargetTag,
@@ -39,7 +39,11 @@ struct Response {
     end: Option<(Ended, u64)>,
 }
 
-fn said(disk: &MemoryDisk) -> Said {
+fn said(node: &TestNode) -> Said {
+    // As the thread does that looks after the evidence: end rows are written then.
+    let nobody: shikiri_edge::evidence::Told = Box::new(|_| {});
+    node.node.tend_evidence(&nobody);
+    let disk = &node.disk;
     let mut reader = Reader::open(Arc::new(disk.clone()), Path::new("/evidence/lane-0")).unwrap();
     let (mut said, mut stance, mut places) = (Said::default(), None, BTreeMap::new());
     while let Some(item) = reader.next_item().unwrap() {
@@ -88,7 +92,7 @@ fn said(disk: &MemoryDisk) -> Said {
 
 /// The last response, in words, and how it ended.
 pub(crate) fn last(node: &TestNode) -> (String, Option<(Ended, u64)>) {
-    let said = said(&node.disk);
+    let said = said(node);
     let last = said.responses.last().expect("a response was shown");
     (last.words.clone(), last.end)
 }
@@ -99,7 +103,7 @@ fn balanced(node: &TestNode) {
     assert_eq!(c.running, 0, "{c:?}");
     assert_eq!(c.requests, c.rows + c.gaps + c.own + c.abandoned, "{c:?}");
     assert_eq!(c.rows, c.ends, "{c:?}");
-    let said = said(&node.disk);
+    let said = said(node);
     let is_final = |r: &&Response| r.begin.status >= 200 || r.begin.outcome == Outcome::Tunnel;
     let finals = said.responses.iter().filter(is_final);
     assert_eq!(
@@ -176,7 +180,7 @@ async fn each_way_of_being_answered_has_its_row() {
         node.get("/long.css", "").await
     });
     assert_eq!((one.status, other.status), (200, 200));
-    let said = said(&node.disk);
+    let said = said(&node);
     let mut words: Vec<&str> = said.responses[10..].iter().map(|r| &*r.words).collect();
     words.sort_unstable();
     assert_eq!(
@@ -212,7 +216,7 @@ async fn a_row_tells_whose_whom_and_what_by_tags_alone() {
     )
     .await;
     node.get("/secret-path", "").await;
-    let said = said(&node.disk);
+    let said = said(&node);
     let (one, two) = (&said.responses[0], &said.responses[1]);
     let target = [
         &b"http"[..],
@@ -238,7 +242,7 @@ async fn a_row_tells_whose_whom_and_what_by_tags_alone() {
     node.purge_all();
     let epoch = node.node.stance().epoch;
     node.get("/", "").await;
-    let said = self::said(&node.disk);
+    let said = self::said(&node);
     assert_eq!(said.responses[2].stance.epoch, epoch);
     assert_ne!(said.responses[1].stance.epoch, epoch);
     for path in node.disk.paths() {
@@ -273,7 +277,7 @@ async fn a_row_tells_whom_the_origin_named_and_a_login_links_them() {
     for path in ["/orders", "/mixed", "/logout"] {
         node.get(path, cookie).await;
     }
-    let said = said(&node.disk);
+    let said = said(&node);
     let [login, orders, mixed, _] = &said.responses[..] else {
         panic!("four responses")
     };
@@ -338,9 +342,9 @@ async fn requests_in_one_write_have_their_rows_in_order() {
     client.send(&requests).await;
     for n in 0..5 {
         assert_eq!(client.answer().await.body, format!("/{n}"));
-        assert!(said(&node.disk).responses.len() > n);
+        assert!(said(&node).responses.len() > n);
     }
-    let said = said(&node.disk);
+    let said = said(&node);
     for (n, response) in said.responses.iter().enumerate() {
         let path = format!("/{n}");
         let target = TargetTag::of(&key(), &[b"http", b"site.test", path.as_bytes()]);
@@ -420,11 +424,7 @@ async fn a_full_disk_refuses_unless_passes_may_go_without_rows() {
         let nobody: shikiri_edge::evidence::Told = Box::new(|_| {});
         node.node.tend_evidence(&nobody);
         assert_eq!(node.get("/a.css", "").await.cache(), "shikiri; hit; ttl=60");
-        let gaps: Vec<u64> = said(&node.disk)
-            .gaps
-            .iter()
-            .map(|gap| gap.responses)
-            .collect();
+        let gaps: Vec<u64> = said(&node).gaps.iter().map(|gap| gap.responses).collect();
         let expected: &[u64] = if on_full == OnFull::Refuse { &[] } else { &[2] };
         assert_eq!(gaps, expected);
         balanced(&node);
@@ -447,7 +447,7 @@ async fn an_interim_response_has_rows_too() {
     let (response, _) = requests.send_request(request, true).unwrap();
     let mut body = response.await.unwrap().into_body();
     while body.data().await.is_some() {}
-    let said = said(&node.disk);
+    let said = said(&node);
     let statuses: Vec<(u16, Option<(Ended, u64)>)> = said
         .responses
         .iter()

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shikiri_evidence::{Item, Reader, RealDisk};
 use shikiri_record::{Row, TagKey, TargetTag};
@@ -190,7 +190,14 @@ fn rows_are_read_by_the_command_live_and_from_a_copy() {
             text(&output.stderr),
         )
     };
-    let (_, counted, _) = evidence(&["count", "--data", &data]);
+    // End rows are written a moment later.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let counted = loop {
+        let (_, counted, _) = evidence(&["count", "--data", &data]);
+        if counted.contains("3  complete") || Instant::now() > deadline {
+            break counted;
+        }
+    };
     for line in [
         "responses 3",
         "1  hit",
