@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::SET_COOKIE;
+use http::header::{CONTENT_LENGTH, SET_COOKIE};
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use shikiri_evidence::Reservation;
@@ -338,6 +338,12 @@ impl Rows {
         headers: &HeaderMap,
     ) -> Option<Ending> {
         let counters = &self.node.counters;
+        #[cfg(feature = "seeded-faults")]
+        if shown.outcome == Outcome::Hit
+            && shikiri_partition::fault::is(shikiri_partition::fault::Fault::NoRow)
+        {
+            return None;
+        }
         let Some(mut space) = space else {
             assert!(
                 matches!(shown.outcome, Outcome::Pass | Outcome::Tunnel),
@@ -354,6 +360,7 @@ impl Rows {
             space,
             begin,
             bytes: 0,
+            declared: declared(headers),
             ended: None,
         })
     }
@@ -466,12 +473,19 @@ fn cookie_tag(key: &TagKey, line: &[u8]) -> CookieTag {
     CookieTag::of(key, &[name.trim_ascii(), value.trim_ascii()])
 }
 
+/// The length that a response declares.
+fn declared(headers: &HeaderMap) -> Option<u64> {
+    headers.get(CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
 /// The duty to append the end row. When it is dropped, the response has ended.
 pub(crate) struct Ending {
     rows: Rows,
     space: Reservation,
     begin: u64,
     bytes: u64,
+    /// How many bytes the response says that it has: whoever sends it asks for no more.
+    declared: Option<u64>,
     ended: Option<Ended>,
 }
 
@@ -479,6 +493,9 @@ impl Ending {
     /// So many more bytes were handed to the connection.
     pub(crate) fn add(&mut self, bytes: usize) {
         self.bytes += u64::try_from(bytes).expect("a length fits 64 bits");
+        if self.declared == Some(self.bytes) {
+            self.ends(Ended::Complete);
+        }
     }
 
     /// How it ended, as far as that is known before it is dropped. What is said first stays.
@@ -595,6 +612,10 @@ impl Body for Served {
             match &frame {
                 Poll::Ready(Some(Ok(frame))) => {
                     ending.add(frame.data_ref().map_or(0, Bytes::len));
+                    if frame.is_trailers() {
+                        // Nothing comes after them, and nobody asks.
+                        ending.ends(Ended::Complete);
+                    }
                 }
                 Poll::Ready(Some(Err(_))) => ending.ends(Ended::Broken),
                 Poll::Ready(None) => ending.ends(Ended::Complete),

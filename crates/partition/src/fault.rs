@@ -26,11 +26,15 @@ pub enum Fault {
     ClosingCutsNothing,
     /// What origins label their answers with is not looked at.
     LabelsIgnored,
+    /// A hit leaves no row of evidence.
+    NoRow,
+    /// Bytes leave before their row is written.
+    RowLate,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
@@ -40,6 +44,8 @@ impl Fault {
         Self::PassShares,
         Self::ClosingCutsNothing,
         Self::LabelsIgnored,
+        Self::NoRow,
+        Self::RowLate,
     ];
 }
 

@@ -211,16 +211,19 @@ pub(crate) struct Caught {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Among {
     All,
-    /// Those in which nobody speaks anything else.
+    /// The same with everybody speaking one protocol.
     Only(Protocol),
 }
 
 impl Among {
-    fn takes(self, schedule: &Schedule) -> bool {
-        match self {
-            Self::All => true,
-            Self::Only(protocol) => schedule.clients.iter().all(|c| c.protocol == protocol),
+    fn schedule(self, seed: u64) -> Schedule {
+        let mut schedule = Schedule::of(seed);
+        if let Self::Only(protocol) = self {
+            for client in &mut schedule.clients {
+                client.protocol = protocol;
+            }
         }
+        schedule
     }
 }
 
@@ -229,10 +232,7 @@ pub(crate) fn faults(base: u64, most: u64, among: Among) -> Vec<(Fault, Option<C
     let each = |planted: Fault| {
         let caught = (0..most).find_map(|n| {
             let seed = nth(base, n);
-            let schedule = Schedule::of(seed);
-            if !among.takes(&schedule) {
-                return None;
-            }
+            let schedule = among.schedule(seed);
             fault::set(Some(planted));
             let judged = judge(&schedule).1;
             fault::set(None);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use shikiri_record::{Mode, PurgeTarget};
 
+use crate::account;
 use crate::http2::{Came, Stream};
 use crate::origin::Asked;
 use crate::policy::Policy;
@@ -35,13 +36,8 @@ pub(crate) struct Exchange<'a> {
     pub(crate) response: Option<Response>,
 }
 
-/// The requests of a client, in order, each with its instant.
 fn requests(client: &Client) -> Vec<(u64, &Request)> {
-    let sent = client.steps.iter().filter_map(|step| match &step.action {
-        Action::Send(request) => Some((step.at, &**request)),
-        _ => None,
-    });
-    sent.collect()
+    client.requests().collect()
 }
 
 /// What a client got in answer to each of its requests, in order.
@@ -69,7 +65,7 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
     for (n, (client, got)) in schedule.clients.iter().zip(&seen.clients).enumerate() {
         let fault = |why| finding("framing", format!("client {n}: {why}"));
         // Without evidence a connection is cut.
-        if let Some(why) = got.broken.as_ref().filter(|_| !schedule.disk_fails()) {
+        if let Some(why) = got.broken.as_ref().filter(|_| !schedule.wants_space()) {
             return Err(fault(format!("the connection ended badly: {why}")));
         }
         let answers = answers(client, got).map_err(fault)?;
@@ -85,8 +81,8 @@ pub(crate) fn run(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
     }
     nothing_comes_when_closed(schedule, &seen.clients)?;
     exchanged(schedule, &exchanges, &seen.asked)?;
-    everybody_is_answered(schedule, &exchanges, &seen.clients)?;
-    what_was_shown_is_written_down(schedule, &exchanges, seen)
+    account::accounts(schedule, &exchanges, seen)?;
+    everybody_is_answered(schedule, &exchanges, &seen.clients)
 }
 
 /// Judges what was exchanged, whenever it came.
@@ -228,7 +224,7 @@ impl<'a> Judge<'a> {
                     let is_shared = asked
                         .is_some_and(|asked| asked.iter().all(|asked| asked.request.is_none()));
                     let client = &self.schedule.clients[exchange.client];
-                    if is_shared && has_credentials(client, exchange.request) {
+                    if is_shared && client.has_credentials(exchange.request) {
                         let what = format!(
                             "request {} has credentials, and gets a cookie set without them",
                             exchange.request.id
@@ -292,7 +288,7 @@ impl<'a> Judge<'a> {
                     What::Jump(by_ms) => jumped_ms += by_ms,
                     // A clock that jumps takes everything with it once that is noticed.
                     What::Sweep if std::mem::take(&mut jumped_ms) != 0 => all_since = control.at,
-                    What::Sweep | What::DiskFails(_) => {}
+                    What::Sweep | What::Disk(_) | What::Copy => {}
                 }
             }
             // On one connection requests are served in turn: one that was sent before a change may
@@ -609,42 +605,6 @@ fn everybody_is_answered(
     Ok(())
 }
 
-/// (h) Every answer in which a client saw something of an origin has its begin row, and every request
-/// became a row, a gap, the edge's own words or nobody's.
-fn what_was_shown_is_written_down(
-    schedule: &Schedule,
-    exchanges: &[Exchange<'_>],
-    seen: &Seen,
-) -> Result<(), Finding> {
-    let (c, rows) = (&seen.counts, &seen.rows);
-    let counted = c.rows + c.gaps + c.own + c.abandoned + c.running;
-    if c.requests != counted || c.rows != rows.begun() || c.gaps != rows.gaps {
-        return Err(finding("evidence", format!("{c:?} and {rows:?}")));
-    }
-    if rows.gaps > 0 && !schedule.disk_fails() {
-        return Err(finding("evidence", format!("gaps with space: {rows:?}")));
-    }
-    let mut shown: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    for exchange in exchanges {
-        let Some(response) = &exchange.response else {
-            continue;
-        };
-        let request = exchange.request;
-        // A target with a secret in it is another in each run.
-        let is_fixed = !request.target.contains('@');
-        if is_fixed && (!stamps(&response.head).is_empty() || !stamps(&response.body).is_empty()) {
-            *shown.entry((request.host, &request.target)).or_default() += 1;
-        }
-    }
-    for ((host, target), times) in shown {
-        if rows.of(host, target) + rows.gaps < times {
-            let what = format!("{host}{target} was shown {times} times: {rows:?}");
-            return Err(finding("evidence", what));
-        }
-    }
-    Ok(())
-}
-
 /// Whether a URL is a static file's, as far as it shows.
 fn is_static(target: &str) -> bool {
     let path = target.split('?').next().unwrap_or_default();
@@ -653,23 +613,9 @@ fn is_static(target: &str) -> bool {
         .any(|extension| path.ends_with(extension))
 }
 
-/// Whether a request shows who sends it.
-fn has_credentials(client: &Client, request: &Request) -> bool {
-    let certificate = client.secure.is_some_and(|s| s.certificate.is_some());
-    request.who != Who::C
-        && (certificate
-            || ["cookie", "authorization", "x-user"]
-                .iter()
-                .any(|name| request.field(name).is_some()))
-}
-
 /// Judges two runs of one schedule in which A's secrets differ: whatever B and C observe is equal,
 /// byte for byte and instant for instant.
 pub(crate) fn two_runs(schedule: &Schedule, one: &Seen, other: &Seen) -> Result<(), Finding> {
-    // Not compared, and so not shown: see `declassified`.
-    if schedule.disk_fails() {
-        return Ok(());
-    }
     for (n, client) in schedule.clients.iter().enumerate() {
         let of_a = requests(client)
             .iter()

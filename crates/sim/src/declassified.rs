@@ -20,11 +20,13 @@
 //!    says so, and who cannot name the value cannot name the object. Kept equal: A's secrets are sent
 //!    as cookies, `Authorization`, `X-User`, in bodies and as parameters or segments that no policy
 //!    here calls public.
-//!
-//! 4. **An evidence disk that fails.** It is one disk for all. Whether somebody's row has already failed to
-//!    be written decides whether the next request is refused (or passes) at once, or is cut off when its
-//!    own row fails. It can only refuse, pass and cut, and shows nothing. A schedule in which the disk fails
-//!    is judged by all checkers but the comparison.
+//! 4. **A disk without space for evidence, or one that fails.** It is one disk for all: how many rows
+//!    there are, how long they are, and whether somebody's has already failed to be written decide
+//!    whether the next request is refused at once, passes without a row, or is cut off. So while the disk
+//!    is full or fails, and only then, others can learn that somebody was answered, and how much of
+//!    the space it took. Why it is allowed: evidence goes before being up, and this can only refuse,
+//!    pass and cut; it shows nothing. Kept equal: where a schedule's disk is too small or fails, all of
+//!    A's answers have outlines without the secrets (`steady`). Nothing is left out of the comparison.
 //!
 //! A mode that trips by itself does not exist yet; when it does, it comes here.
 

@@ -58,12 +58,17 @@ impl Stream {
                     response = Some(Response {
                         head: head.clone(),
                         body: Vec::new(),
+                        data: 0,
+                        starts: 0,
                         whole: false,
                     });
                 }
                 Came::Data(bytes) | Came::Trailers(bytes) => {
                     let response = response.as_mut().ok_or("a body without a head")?;
                     response.body.extend_from_slice(bytes);
+                    if matches!(came, Came::Data(_)) {
+                        response.data += bytes.len();
+                    }
                 }
                 Came::End => response.as_mut().ok_or("an end without a head")?.whole = true,
                 Came::Malformed(why) => return Err(why.clone()),

@@ -7,6 +7,7 @@
 //!
 //! Never: real time, threads within a schedule, a hash map's order. A run depends on its seed alone.
 
+mod account;
 mod batch;
 mod check;
 mod declassified;

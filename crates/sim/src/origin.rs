@@ -970,7 +970,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Wire<IO> {
         loop {
             if request.chunked {
                 match wire::chunked(&self.buffer) {
-                    Body::Whole(body, took) => {
+                    Body::Whole(body, took, _) => {
                         self.buffer.drain(..took);
                         return Some(body);
                     }

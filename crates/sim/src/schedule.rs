@@ -19,6 +19,7 @@ pub(crate) struct Schedule {
     pub(crate) clients: Vec<Client>,
     pub(crate) controls: Vec<Control>,
     pub(crate) outages: Vec<Outage>,
+    pub(crate) keeping: Keeping,
     pub(crate) workers: usize,
     /// Bytes that a pipe to an origin holds.
     pub(crate) origin_pipe_bytes: usize,
@@ -26,8 +27,6 @@ pub(crate) struct Schedule {
     pub(crate) fault_percent: u64,
     /// How often, in percent, an origin forbids sharing where it usually does not.
     pub(crate) veto_percent: u64,
-    /// Without space for evidence requests pass, rather than being refused.
-    pub(crate) passes_when_full: bool,
 }
 
 /// What a client speaks.
@@ -135,8 +134,35 @@ pub(crate) enum What {
     Sweep,
     /// The clock on the wall jumps, by so many milliseconds.
     Jump(i64),
-    /// Evidence can be written no more, or again.
-    DiskFails(bool),
+    Disk(Disk),
+    /// The disk is copied as it is: what a node that is killed now would leave.
+    Copy,
+}
+
+/// What becomes of the disk that evidence is kept on.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Disk {
+    /// Every write fails.
+    Fails,
+    Works,
+    /// It holds so many bytes.
+    Holds(u64),
+}
+
+/// How evidence is kept.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Keeping {
+    /// What its disk holds.
+    pub(crate) bytes: u64,
+    /// Whether requests pass without rows when there is no space for any; otherwise they are refused.
+    pub(crate) passes: bool,
+}
+
+impl Keeping {
+    /// A segment, the least that can be set aside.
+    pub(crate) const SEGMENT_BYTES: u64 = 64 << 10;
+    /// More than any schedule needs.
+    pub(crate) const AMPLE: u64 = 1 << 30;
 }
 
 /// A time in which an origin takes no connections.
@@ -200,6 +226,9 @@ impl Schedule {
         });
         let policies: Vec<Policy> = policies.collect();
         let mut maker = Maker::new(&mut rng);
+        let tight = rng.percent(10);
+        let fails = rng.percent(10);
+        maker.alike = tight || fails;
         let mut clients = Vec::new();
         let (of_a, of_b, of_c) = (1 + rng.below(3), 1 + rng.below(3), rng.below(3));
         for n in 0..of_a {
@@ -214,7 +243,10 @@ impl Schedule {
         if rng.percent(20) {
             clients.push(maker.client(&mut rng, None, 9));
         }
-        let mut controls = Vec::new();
+        if tight && rng.percent(60) {
+            clients.push(maker.crowd(&mut rng, 12));
+        }
+        let mut controls = maker.troubles(&mut rng, tight, fails);
         for _ in 0..rng.below(4) {
             let at = instant(maker.time(&mut rng), 0);
             let what = match rng.below(10) {
@@ -240,6 +272,14 @@ impl Schedule {
                     .map(|(at, what)| Control { at, what }),
             );
         }
+        // From numbers of their own: the rest of a schedule is what it was before there were any.
+        let mut modes = Rng::new(mix(seed ^ 0x30de));
+        controls.extend(maker.changes(&mut modes));
+        controls.sort_by_key(|control| control.at);
+        // Instants of their own: what came first is never a question.
+        for n in 1..controls.len() {
+            controls[n].at = controls[n].at.max(controls[n - 1].at + 32);
+        }
         let mut outages = Vec::new();
         if rng.percent(15) {
             let from = instant(maker.time(&mut rng), 0);
@@ -250,43 +290,32 @@ impl Schedule {
                 hangs: rng.percent(30),
             });
         }
-        let workers = 1 + rng.index(2);
-        let origin_pipe_bytes = rng.pick(&[256, 2048, 65_536]);
-        let (fault_percent, veto_percent) = (rng.pick(&[0, 0, 5, 25]), rng.pick(&[0, 0, 5, 25]));
-        if rng.percent(15) {
-            let at = instant(maker.time(&mut rng), 0);
-            let mended = at + 32 + rng.below(20_000);
-            controls.extend([(at, true), (mended, false)].map(|(at, fails)| Control {
-                at,
-                what: What::DiskFails(fails),
-            }));
-        }
-        // From numbers of their own: the rest of a schedule is what it was before there were any.
-        let mut modes = Rng::new(mix(seed ^ 0x30de));
-        controls.extend(maker.changes(&mut modes));
-        controls.sort_by_key(|control| control.at);
-        // Instants of their own: what came first is never a question.
-        for n in 1..controls.len() {
-            controls[n].at = controls[n].at.max(controls[n - 1].at + 32);
-        }
         Self {
             seed,
             policies,
             clients,
             controls,
             outages,
-            workers,
-            origin_pipe_bytes,
-            fault_percent,
-            veto_percent,
-            passes_when_full: rng.percent(50),
+            keeping: Keeping {
+                bytes: if tight {
+                    rng.below(4) * Keeping::SEGMENT_BYTES
+                } else {
+                    Keeping::AMPLE
+                },
+                passes: rng.percent(50),
+            },
+            workers: 1 + rng.index(2),
+            origin_pipe_bytes: rng.pick(&[256, 2048, 65_536]),
+            fault_percent: rng.pick(&[0, 0, 5, 25]),
+            veto_percent: rng.pick(&[0, 0, 5, 25]),
         }
     }
 
-    /// Whether evidence cannot be written at some time.
-    pub(crate) fn disk_fails(&self) -> bool {
+    /// Whether there may be no space for evidence at some time.
+    pub(crate) fn wants_space(&self) -> bool {
         let mut all = self.controls.iter();
-        all.any(|control| matches!(control.what, What::DiskFails(true)))
+        self.keeping.bytes < Keeping::AMPLE
+            || all.any(|control| matches!(control.what, What::Disk(Disk::Fails)))
     }
 
     /// When the last thing is done that this schedule says.
@@ -317,6 +346,8 @@ struct Maker {
     http2: u64,
     /// How often, in percent, a request has each of the odd fields.
     noise: u64,
+    /// Every answer to A has an outline without the secrets (see `declassified`).
+    alike: bool,
     /// How often, in percent, a client comes over TLS.
     secure: u64,
     /// How often, in percent, a request is none for a page.
@@ -350,6 +381,7 @@ impl Maker {
             times,
             http2: rng.pick(&[0, 50, 50, 100]),
             noise: rng.pick(&[0, 4, 12]),
+            alike: false,
             secure: rng.pick(&[0, 0, 50, 100]),
             acts: rng.pick(&[0, 10, 30]),
             next_id: 0,
@@ -422,7 +454,8 @@ impl Maker {
         let is_long = times
             .last()
             .is_some_and(|last| last - times[0] >= IDLE_MILLIS);
-        let steady = count > 1 && (!is_http2 || who.is_none() || self.acts > 0 || is_long);
+        let is_followed = count > 1 && (!is_http2 || who.is_none() || self.acts > 0 || is_long);
+        let steady = self.alike || is_followed;
         let mut steps: Vec<Step> = Vec::new();
         let way = rng.below(5);
         for at in times {
@@ -492,6 +525,45 @@ impl Maker {
             reads_from,
             steps,
         }
+    }
+
+    /// Many visitors' requests at once on one connection: more than there is space for rows.
+    fn crowd(&mut self, rng: &mut Rng, lane: u64) -> Client {
+        let at = instant(self.time(rng), lane);
+        let requests = (0..60 + rng.below(35)).map(|_| Step {
+            at,
+            action: Action::Send(Box::new(self.request(rng, Who::C, 4, lane, false))),
+        });
+        let steps = requests.collect();
+        let mut client = self.client(rng, Some(Who::C), lane);
+        client.protocol = Protocol::Http2;
+        client.window = 65_535;
+        client.steps = steps;
+        client
+    }
+
+    /// What becomes of the disk, and when it is copied.
+    fn troubles(&self, rng: &mut Rng, tight: bool, fails: bool) -> Vec<Control> {
+        let mut controls = Vec::new();
+        let mut add = |at: u64, what| controls.push(Control { at, what });
+        let at = instant(self.time(rng), 0);
+        if rng.percent(25) {
+            add(at + rng.pick(&[32, 96, 192]), What::Copy);
+        }
+        if fails {
+            add(at, What::Disk(Disk::Fails));
+            let mended = at + rng.pick(&[64, 320, 3_200, 32_000]);
+            add(mended, What::Disk(Disk::Works));
+            if rng.percent(50) {
+                add(mended + 32, What::Sweep);
+            }
+        }
+        if tight && rng.percent(50) {
+            let more = instant(self.time(rng), 0);
+            add(more, What::Disk(Disk::Holds(Keeping::AMPLE)));
+            add(more + 32, What::Sweep);
+        }
+        controls
     }
 
     fn request(&mut self, rng: &mut Rng, who: Who, way: u64, lane: u64, steady: bool) -> Request {
@@ -629,6 +701,22 @@ impl Maker {
 }
 
 impl Client {
+    /// Its requests, in order, each with its instant.
+    pub(crate) fn requests(&self) -> impl Iterator<Item = (u64, &Request)> {
+        self.steps.iter().filter_map(|step| match &step.action {
+            Action::Send(request) => Some((step.at, &**request)),
+            _ => None,
+        })
+    }
+
+    /// Whether a request of a member shows who sends it.
+    pub(crate) fn has_credentials(&self, request: &Request) -> bool {
+        let certificate = self.secure.is_some_and(|s| s.certificate.is_some());
+        let fields = ["cookie", "authorization", "x-user"];
+        request.who != Who::C
+            && (certificate || fields.iter().any(|name| request.field(name).is_some()))
+    }
+
     /// The scheme of a request's URL. All clients here are believed when they name one.
     pub(crate) fn scheme(&self, request: &Request) -> &'static str {
         if self.secure.is_some() || request.field("x-forwarded-proto") == Some("https") {

@@ -24,7 +24,7 @@ use crate::batch::secrets;
 use crate::check::{self, Exchange, Finding};
 use crate::origin::{Asked, Origins};
 use crate::rng::mix;
-use crate::schedule::{Action, Control, Request, Schedule, Step};
+use crate::schedule::{Action, Control, Keeping, Request, Schedule, Step};
 use crate::secret::Secrets;
 use crate::wire::{self, Response};
 use crate::world::{Clock, Wall, body, config, evidence, operate, rules};
@@ -135,12 +135,12 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         origins: [addresses[0], addresses[1]],
     });
     let rules = rules(schedule);
-    let disk = MemoryDisk::new(1 << 30);
+    let evidence = evidence(&MemoryDisk::new(Keeping::AMPLE), schedule.keeping);
     let node = Node::new(
         config(),
         rules[0].clone(),
         Arc::clone(&world) as Arc<dyn World>,
-        evidence(schedule, &disk),
+        evidence,
     );
     let worker = Worker::new(Arc::clone(&node)).expect("a disk in memory has room");
     let workers = [Arc::clone(&worker)];
@@ -162,7 +162,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Result<Went<'_>, Find
         now.store(at, Ordering::Relaxed);
         match next {
             Next::Control(control) => {
-                operate(&control.what, &node, &workers, &rules, &world.wall, &disk).await;
+                operate(&control.what, &node, &workers, &rules, &world.wall).await;
             }
             Next::Step(client, step) => match &step.action {
                 Action::Abort => drop(connections.remove(&client)),

@@ -8,8 +8,24 @@ pub(crate) struct Response {
     pub(crate) head: Vec<u8>,
     /// The body without its framing, trailers after it.
     pub(crate) body: Vec<u8>,
+    /// How many bytes of that are the body's.
+    pub(crate) data: usize,
+    /// Where it begins among the bytes of its connection, on HTTP/1.
+    pub(crate) starts: usize,
     /// It ended where it said it would.
     pub(crate) whole: bool,
+}
+
+impl Response {
+    /// The status code; 0 when there is none.
+    pub(crate) fn status(&self) -> u16 {
+        let line = self.head.split(|b| *b == b'\r').next().unwrap_or_default();
+        let code = line.split(|b| *b == b' ').nth(1).unwrap_or_default();
+        std::str::from_utf8(code)
+            .ok()
+            .and_then(|code| code.parse().ok())
+            .unwrap_or(0)
+    }
 }
 
 /// The value of the first field of a name in a head.
@@ -37,8 +53,8 @@ pub(crate) fn head_end(bytes: &[u8]) -> Option<usize> {
 
 /// What a body is, as far as it is there.
 pub(crate) enum Body {
-    /// All of it, and how many bytes it took.
-    Whole(Vec<u8>, usize),
+    /// All of it, how many bytes it took, and how many of its bytes are no trailers.
+    Whole(Vec<u8>, usize, usize),
     /// Its beginning.
     Part(Vec<u8>),
     /// Not chunks at all.
@@ -72,13 +88,15 @@ pub(crate) fn chunked(bytes: &[u8]) -> Body {
             None => return Body::Part(body),
         }
     }
+    let data = body.len();
     loop {
         let Some(line) = line(&bytes[at..]) else {
+            body.truncate(data);
             return Body::Part(body);
         };
         at += line.len() + 2;
         if line.is_empty() {
-            return Body::Whole(body, at);
+            return Body::Whole(body, at, data);
         }
         body.extend_from_slice(line);
     }
@@ -122,6 +140,7 @@ pub(crate) fn responses(
             .and_then(|digits| digits.parse::<u16>().ok());
         let status =
             status.ok_or_else(|| format!("no status line: {:?}", String::from_utf8_lossy(head)))?;
+        let starts = at;
         at += end;
         if (100..200).contains(&status) {
             continue;
@@ -138,11 +157,15 @@ pub(crate) fn responses(
         if is_chunked && length.is_some() {
             return Err("a length beside a coding".to_owned());
         }
+        let mut data = None;
         let (body, whole, took) = if head_only || status == 204 || status == 304 {
             (Vec::new(), true, 0)
         } else if is_chunked {
             match chunked(rest) {
-                Body::Whole(body, took) => (body, true, took),
+                Body::Whole(body, took, of_data) => {
+                    data = Some(of_data);
+                    (body, true, took)
+                }
                 Body::Part(body) => (body, false, rest.len()),
                 Body::Malformed => return Err("malformed chunks".to_owned()),
             }
@@ -159,7 +182,9 @@ pub(crate) fn responses(
         at += took;
         responses.push(Response {
             head: head.to_vec(),
+            data: data.unwrap_or(body.len()),
             body,
+            starts,
             whole,
         });
     }

@@ -3,19 +3,20 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shikiri_edge::evidence::Told;
+use shikiri_edge::evidence::{EvidenceSettings, Told};
 use shikiri_edge::transport::{ServedNames, Tls};
 use shikiri_edge::world::{Connecting, Wire};
 use shikiri_edge::{
     Config, Counts, Evidence, Node, OnFull, Said, Transport, Worker, World, serve_connection,
 };
-use shikiri_evidence::MemoryDisk;
+use shikiri_evidence::{BootId, Cut, MemoryDisk};
 use shikiri_partition::{ClientCertificate, Rules, policy};
-use shikiri_record::{PolicyText, UnixMillis};
+use shikiri_record::{PolicyText, TagKey, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -24,8 +25,10 @@ use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
 use crate::pipe::Pipe;
 use crate::rng::mix;
-use crate::rows::Rows;
-use crate::schedule::{Action, Client, Outage, Protocol, Schedule, What, framed, rendered};
+use crate::rows::TAG_KEY;
+use crate::schedule::{
+    Action, Client, Disk, Keeping, Outage, Protocol, Schedule, What, framed, rendered,
+};
 use crate::secret::{Secrets, Who, certificate};
 
 /// When every run begins: 2023-11-14T22:13:20Z.
@@ -96,8 +99,12 @@ pub(crate) struct Seen {
     pub(crate) clients: Vec<Got>,
     pub(crate) asked: Vec<Asked>,
     pub(crate) counts: Counts,
-    pub(crate) rows: Rows,
     pub(crate) origin_connections: u32,
+    pub(crate) secrets: Secrets,
+    /// The disk with the evidence, at the end.
+    pub(crate) disk: MemoryDisk,
+    /// The same as it was at one instant: what a node that is killed then leaves.
+    pub(crate) killed: Option<(u64, MemoryDisk)>,
 }
 
 /// What a client got.
@@ -221,12 +228,13 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         pipe_bytes: schedule.origin_pipe_bytes,
     });
     let rules = rules(schedule);
-    let disk = MemoryDisk::new(1 << 30);
+    let disk = MemoryDisk::new(schedule.keeping.bytes);
+    let evidence = evidence(&disk, schedule.keeping);
     let node = Node::new(
         config(),
         rules[0].clone(),
         Arc::clone(&world) as Arc<dyn World>,
-        evidence(schedule, &disk),
+        evidence,
     );
     let workers: Vec<Arc<Worker>> = (0..schedule.workers)
         .map(|_| Worker::new(Arc::clone(&node)).expect("a disk in memory has room"))
@@ -259,38 +267,69 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
             }
         });
     }
+    let mut killed = None;
     for control in &schedule.controls {
         clock.sleep_until(control.at).await;
-        operate(&control.what, &node, &workers, &rules, &world.wall, &disk).await;
+        match control.what {
+            What::Disk(Disk::Fails) => disk.fail_writes_after(Some(20)),
+            What::Disk(Disk::Works) => disk.fail_writes_after(None),
+            What::Disk(Disk::Holds(bytes)) => disk.resize(bytes),
+            What::Copy => killed = Some((control.at, disk.copied())),
+            _ => operate(&control.what, &node, &workers, &rules, &world.wall).await,
+        }
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
-    node.tend_evidence(&nobody());
+    // In the end there is space for what could not be told before.
+    disk.fail_writes_after(None);
+    disk.resize(u64::MAX);
+    for _ in 0..2 {
+        tend(&node);
+    }
     let got = logs.iter().zip(&resets).map(|(log, reset)| Got {
         reset: reset.load(Ordering::Relaxed),
         ..lock(log).clone()
     });
     Seen {
-        rows: Rows::read(&disk),
         clients: got.collect(),
         asked: origins.asked(),
         counts: node.counts(),
         origin_connections: origins.connections(),
+        secrets,
+        disk,
+        killed,
     }
 }
 
-/// Evidence on a disk in memory, as a schedule wants it.
-pub(crate) fn evidence(schedule: &Schedule, disk: &MemoryDisk) -> Evidence {
-    let on_full = if schedule.passes_when_full {
-        OnFull::Pass
-    } else {
-        OnFull::Refuse
+/// Evidence on a disk in memory, in the shortest segments.
+pub(crate) fn evidence(disk: &MemoryDisk, keeping: Keeping) -> Evidence {
+    let settings = EvidenceSettings {
+        cut: Cut {
+            segment_bytes: Keeping::SEGMENT_BYTES,
+            ..EvidenceSettings::STANDARD.cut
+        },
+        on_full: if keeping.passes {
+            OnFull::Pass
+        } else {
+            OnFull::Refuse
+        },
+        ..EvidenceSettings::STANDARD
     };
-    Evidence::in_memory(disk, on_full)
+    let opened = Evidence::open(
+        Arc::new(disk.clone()),
+        Path::new("/evidence"),
+        "edge-sim",
+        BootId([1; 16]),
+        TagKey::new(TAG_KEY),
+        settings,
+        UnixMillis(BEGINNING_MS),
+    );
+    opened.expect("an empty disk in memory can be read").0
 }
 
-/// What happens to evidence is told to nobody: it is read afterwards.
-pub(crate) fn nobody() -> Told {
-    Box::new(|_| {})
+/// Looks after the evidence, as its keeper does all the time.
+fn tend(node: &Node) {
+    let nobody: Told = Box::new(|_| {});
+    node.tend_evidence(&nobody);
 }
 
 /// Does what an operator does.
@@ -300,16 +339,11 @@ pub(crate) async fn operate(
     workers: &[Arc<Worker>],
     rules: &[Rules],
     wall: &Wall,
-    disk: &MemoryDisk,
 ) {
     let said = Said::by_node("the schedule says so");
     match what {
-        What::DiskFails(fails) => {
-            disk.fail_writes_after(fails.then_some(0));
-            // As the thread does that looks after the evidence.
-            node.tend_evidence(&nobody());
-        }
         What::Jump(by_ms) => wall.jump(*by_ms),
+        What::Disk(_) | What::Copy => {}
         What::Purge(wanted) => {
             let targets = node.stance().rules.purge_targets(wanted);
             node.purge(&targets.expect("a schedule's targets are targets"), &said);
@@ -333,6 +367,7 @@ pub(crate) async fn operate(
                 worker.sweep();
             }
             node.maintain();
+            tend(node);
         }
     }
 }

@@ -332,6 +332,61 @@ async fn how_it_ended_is_told_from_how_much_was_handed_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_whole_body_is_complete_though_nobody_asks_for_its_end() {
+    for origin in [
+        // A fill that grows, its length declared; trailers after the last byte.
+        "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\nContent-Length: 6\r\n\r\nbody{}",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: X-A\r\n\r\n6\r\nbody{}\r\n0\r\nX-A: 1\r\n\r\n",
+    ] {
+        for http2 in [false, true] {
+            let node = TestNode::new("", move |_| raw(origin));
+            if http2 {
+                ask_on_http2(&node, http::Method::GET).await;
+            } else {
+                node.get("/a.css", "TE: trailers\r\n").await;
+            }
+            assert_eq!(last(&node).1, Some((Ended::Complete, 6)), "{origin}");
+            balanced(&node);
+        }
+    }
+}
+
+/// The answer's status and body.
+async fn ask_on_http2(node: &TestNode, method: http::Method) -> (u16, Vec<u8>) {
+    let wire = node.wire(Transport::plain_http2(CLIENT));
+    let (requests, connection) = h2::client::handshake(wire).await.unwrap();
+    tokio::spawn(async move { drop(connection.await) });
+    let mut requests = requests.ready().await.unwrap();
+    let request = http::Request::builder()
+        .method(method)
+        .uri("http://site.test/a.css")
+        .body(())
+        .unwrap();
+    let (response, _) = requests.send_request(request, true).unwrap();
+    let response = response.await.unwrap();
+    let (status, mut from) = (response.status().as_u16(), response.into_body());
+    let mut body = Vec::new();
+    while let Some(data) = from.data().await {
+        body.extend_from_slice(&data.unwrap());
+    }
+    from.trailers().await.unwrap();
+    (status, body)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_for_want_of_space_has_no_body_when_only_the_head_is_asked_for() {
+    let node = TestNode::new("", |_| reply(CSS, "body{}"));
+    node.disk.fail_writes_after(Some(0));
+    node.get("/cut", "").await;
+    assert_eq!(
+        ask_on_http2(&node, http::Method::HEAD).await,
+        (503, Vec::new())
+    );
+    let (status, body) = ask_on_http2(&node, http::Method::GET).await;
+    assert_eq!((status, body.is_empty()), (503, false));
+}
+
+#[tokio::test(start_paused = true)]
 async fn requests_in_one_write_have_their_rows_in_order() {
     let node = TestNode::new("", |asked| {
         let path = asked.split(' ').nth(1).unwrap();
