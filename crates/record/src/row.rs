@@ -320,6 +320,13 @@ impl<'a> Row<'a> {
 }
 
 impl<'a> Begin<'a> {
+    /// Whether the response is an interim one (RFC 9110 15.2), which the final one follows. The head with
+    /// which protocols are switched is none.
+    #[must_use]
+    pub fn is_interim(&self) -> bool {
+        self.status < 200 && self.outcome != Outcome::Tunnel
+    }
+
     /// Adds the row's bytes: at most [`BEGIN_BYTES_MAX`].
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
@@ -591,6 +598,22 @@ mod tests {
             grant: Some(GrantId(8)),
             cookies: vec![CookieTag([7; 16])],
             cookies_set: 2,
+        }
+    }
+
+    #[test]
+    fn the_head_of_a_tunnel_is_no_interim_response() {
+        for (status, outcome, is_interim) in [
+            (103, Outcome::Pass, true),
+            (101, Outcome::Tunnel, false),
+            (200, Outcome::Pass, false),
+        ] {
+            let begin = Begin {
+                status,
+                outcome,
+                ..begin()
+            };
+            assert_eq!(begin.is_interim(), is_interim, "{status}");
         }
     }
 

@@ -512,11 +512,16 @@ fn count(args: &CountArgs) -> Result<(), String> {
         &args.by
     };
     let mut counted = Counted::default();
+    // Interim responses are not counted: each is followed by the final one. These have not ended yet.
+    let mut interims = BTreeSet::new();
     while let Some(read) = lanes.next()? {
         match read.row() {
-            // Interim responses are not counted: each is followed by the final one.
-            Row::Begin(begin) if begin.status >= 200 => counted.begin(by, &begin, read.stance),
-            Row::Begin(_) | Row::Stance(_) => {}
+            Row::Begin(begin) if begin.is_interim() => {
+                interims.insert((read.lane, read.sequence));
+            }
+            Row::Begin(begin) => counted.begin(by, &begin, read.stance),
+            Row::Stance(_) => {}
+            Row::End(end) if interims.remove(&(read.lane, end.begin)) => {}
             Row::End(end) => {
                 counted.bytes = counted.bytes.saturating_add(end.bytes);
                 counted.add(by, By::Ended, end.ended.name().to_owned());

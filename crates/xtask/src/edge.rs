@@ -1,15 +1,18 @@
-//! The real binary as a child: built, started on a free port, ended with its guard.
+//! The real binary as a child: built, started, asked by its own commands, ended with its guard.
 //!
 //! Never links the edge: what is tested is what a person would run.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use crate::process::{Doing, Failure, end, line, root, run};
+use serde_json::Value;
+
+use crate::process::{Doing, Failure, end, line, output, root, run};
 
 /// A running `shikiri edge`; it ends when this is dropped.
 pub(crate) struct Edge {
@@ -118,7 +121,7 @@ impl Build {
         match self {
             Self::Debug => {
                 build()?;
-                Ok(root().join("target/debug/shikiri"))
+                Ok(binary())
             }
             Self::Optimised => {
                 run(&mut line(
@@ -139,6 +142,113 @@ impl Drop for Edge {
     fn drop(&mut self) {
         end(&mut self.child);
         drop(std::fs::remove_dir_all(&self.data));
+    }
+}
+
+/// The binary of [`build`].
+pub(crate) fn binary() -> PathBuf {
+    root().join("target/debug/shikiri")
+}
+
+/// An address that nobody listens on, for nodes that follow each other on it.
+pub(crate) fn free_port() -> Result<SocketAddr, Failure> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
+    listener.local_addr().doing("listening")
+}
+
+/// What an operator's command prints, given the data folder of a node.
+///
+/// # Errors
+/// It failed.
+pub(crate) fn command(words: &[&str], data: &Path) -> Result<Vec<u8>, Failure> {
+    let mut command = Command::new(binary());
+    output(command.args(words).arg("--data").arg(data))
+}
+
+/// Sees that evidence is as it was written.
+///
+/// # Errors
+/// It is not.
+pub(crate) fn verify_evidence(data: &Path) -> Result<(), Failure> {
+    command(&["evidence", "verify"], data).map(drop)
+}
+
+/// What `shikiri evidence count` says.
+///
+/// # Errors
+/// It says nothing that can be read.
+pub(crate) fn count_evidence(data: &Path) -> Result<Value, Failure> {
+    let counted = command(&["evidence", "count", "--json"], data)?;
+    serde_json::from_slice(&counted)
+        .map_err(|error| Failure::new(format!("evidence count printed no JSON: {error}")))
+}
+
+/// A node that is started with a command line of one's own; it ends when this is dropped.
+pub(crate) struct Node {
+    child: Child,
+}
+
+impl Node {
+    /// Starts it and waits until it listens.
+    ///
+    /// # Errors
+    /// It does not.
+    pub(crate) fn start(mut command: Command) -> Result<Self, Failure> {
+        let mut child = command
+            .stdout(Stdio::piped())
+            .spawn()
+            .doing("starting a node")?;
+        let out = child.stdout.take().expect("its output was asked for");
+        let mut lines = BufReader::new(out).lines();
+        let node = Self { child };
+        let line = lines.next().and_then(Result::ok).unwrap_or_default();
+        if !line.starts_with("listening on ") {
+            return Err(Failure::new("a node does not listen"));
+        }
+        // What else it says is read, so that it never waits for a reader.
+        std::thread::spawn(move || lines.map_while(Result::ok).for_each(drop));
+        Ok(node)
+    }
+
+    /// Its process.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Tells it to end when it has answered what runs.
+    ///
+    /// # Errors
+    /// It cannot be told.
+    pub(crate) fn terminate(&self) -> Result<(), Failure> {
+        let id = self.id().to_string();
+        let killed = Command::new("kill").args(["-s", "TERM", &id]).status();
+        killed.doing("terminating a node").map(drop)
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// It is no orderly one, or does not come.
+    pub(crate) fn ends_by_itself(mut self) -> Result<(), Failure> {
+        let begun = Instant::now();
+        while begun.elapsed() < Duration::from_secs(30) {
+            if let Some(status) = self.child.try_wait().doing("waiting for a node")? {
+                if status.success() {
+                    return Ok(());
+                }
+                return Err(Failure::new(format!("a node ended with {status}")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Err(Failure::new("a node that was told to end does not"))
+    }
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        if !matches!(self.child.try_wait(), Ok(Some(_))) {
+            end(&mut self.child);
+        }
     }
 }
 

@@ -22,6 +22,7 @@ mod peers;
 mod process;
 mod setup;
 mod sim;
+mod soak;
 mod test;
 mod tidy;
 mod tls;
@@ -98,6 +99,12 @@ const TASKS: &[Task] = &[
         operands: "",
         about: "the edge as those meet it who run it: metrics, restarts under load",
         run: operations::run,
+    },
+    Task {
+        name: "soak",
+        operands: "[--minutes N]",
+        about: "everything at once for minutes: clients and evidence count the same; a closing, measured",
+        run: soak::run,
     },
     Task {
         name: "idle",

@@ -125,6 +125,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask operations")],
     },
     Part {
+        name: "soak",
+        budget_s: 60,
+        steps: &[Passes("cargo xtask soak --seconds 25")],
+    },
+    Part {
         name: "two-run",
         budget_s: 270,
         steps: &[Passes("cargo xtask sim run --schedules 100000 --threads 2")],

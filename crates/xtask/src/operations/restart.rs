@@ -8,16 +8,14 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
-use crate::edge;
-use crate::process::{Doing, Failure, end, output, root};
+use crate::edge::{self, Node, binary, free_port};
+use crate::process::{Doing, Failure};
 
 const RESTARTS: usize = 5;
 const CLIENTS: usize = 8;
@@ -167,16 +165,9 @@ impl Plan {
 
     /// Evidence has a row for every response, from whichever node, and is whole.
     fn has_rows_for(&self, responses: u64) -> Result<(), Failure> {
-        let ask = |words: &[&str]| {
-            let mut command = Command::new(binary());
-            command.arg("evidence").args(words);
-            command.arg("--data").arg(self.folder.join("data"));
-            output(&mut command)
-        };
-        ask(&["verify"])?;
-        let counted = ask(&["count", "--json"])?;
-        let counted: Value = serde_json::from_slice(&counted)
-            .map_err(|error| Failure::new(format!("evidence count printed no JSON: {error}")))?;
+        let data = self.folder.join("data");
+        edge::verify_evidence(&data)?;
+        let counted = edge::count_evidence(&data)?;
         let complete = &counted["by"]["ended"]["complete"];
         if counted["responses"] == responses && *complete == responses && counted["gaps"] == 0 {
             return Ok(());
@@ -194,82 +185,14 @@ impl Plan {
             .arg(self.folder.join("data"));
         let output = status.output().doing("asking for the status")?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        if text.contains(&format!("\"pid\": {},", node.child.id())) && output.status.success() {
+        if text.contains(&format!("\"pid\": {},", node.id())) && output.status.success() {
             return Ok(());
         }
         Err(Failure::new(format!(
             "the new node ({}) does not answer: {text}{}",
-            node.child.id(),
+            node.id(),
             String::from_utf8_lossy(&output.stderr)
         )))
-    }
-}
-
-fn binary() -> PathBuf {
-    root().join("target/debug/shikiri")
-}
-
-fn free_port() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-    listener.local_addr().doing("listening")
-}
-
-/// A node that runs.
-struct Node {
-    child: Child,
-}
-
-impl Node {
-    /// Starts it and waits until it listens.
-    fn start(mut command: Command) -> Result<Self, Failure> {
-        let mut child = command
-            .stdout(Stdio::piped())
-            .spawn()
-            .doing("starting a node")?;
-        let out = child.stdout.take().expect("its output was asked for");
-        let mut node = Self { child };
-        let mut line = String::new();
-        BufReader::new(out)
-            .read_line(&mut line)
-            .doing("waiting for a node")?;
-        if line.starts_with("listening on ") {
-            return Ok(node);
-        }
-        node.kill();
-        Err(Failure::new("a node does not listen"))
-    }
-
-    fn terminate(&self) -> Result<(), Failure> {
-        let id = self.child.id().to_string();
-        let killed = Command::new("kill").args(["-s", "TERM", &id]).status();
-        killed.doing("terminating a node").map(drop)
-    }
-
-    /// Waits for its end, which must be an orderly one.
-    fn ends_by_itself(mut self) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while begun.elapsed() < Duration::from_secs(30) {
-            if let Some(status) = self.child.try_wait().doing("waiting for a node")? {
-                if status.success() {
-                    return Ok(());
-                }
-                return Err(Failure::new(format!("a node ended with {status}")));
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Err(Failure::new("a node that was told to end does not"))
-    }
-
-    fn kill(&mut self) {
-        end(&mut self.child);
-    }
-}
-
-impl Drop for Node {
-    fn drop(&mut self) {
-        if !matches!(self.child.try_wait(), Ok(Some(_))) {
-            self.kill();
-        }
     }
 }
 
