@@ -11,7 +11,9 @@
 //! Invariant: every answer is a bound that holds, or says that it does not know. An uncertain instant is
 //! an interval and never a guess within it; a log that may lack lines never yields certainty.
 
+pub mod access;
 mod civil;
+pub mod foreign;
 pub mod lint;
 pub mod span;
 pub mod timeline;

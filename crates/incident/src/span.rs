@@ -62,6 +62,15 @@ impl Span {
         }
     }
 
+    /// The span, with an end that is later by so much.
+    #[must_use]
+    pub const fn later(self, by_ms: u64) -> Self {
+        Self {
+            earliest: self.earliest,
+            latest: UnixMillis(self.latest.0.saturating_add(by_ms)),
+        }
+    }
+
     /// From the earliest instant of both to the latest.
     #[must_use]
     pub fn hull(self, other: Self) -> Self {
