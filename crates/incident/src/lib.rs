@@ -13,6 +13,7 @@
 
 pub mod access;
 mod civil;
+pub mod exchange;
 pub mod foreign;
 pub mod lint;
 pub mod span;

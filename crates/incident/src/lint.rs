@@ -3,11 +3,11 @@
 //! A lint is a question to whoever keeps the timeline, never a correction: each says what was noticed and
 //! which readings would explain it.
 
-use shikiri_record::UnixMillis;
+use shikiri_record::{Status, UnixMillis};
 
 use crate::civil::{Zone, minutes_text, span_text};
 use crate::span::{MINUTE_MS, Span, minute_of};
-use crate::timeline::{Change, Event, Extent, Place, Status, View, What, line};
+use crate::timeline::{Change, Event, Extent, Place, View, What, line};
 use crate::windows::{Reading, Turn, Window, Windows, turns};
 
 /// Something noticed, by the numbers of the events that it is about.

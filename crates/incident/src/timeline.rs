@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::fmt::Write as _;
 
-use shikiri_record::UnixMillis;
+use shikiri_record::{Entry, Mode, PurgeTarget, SiteChange, Status, UnixMillis};
 
 use crate::civil::{Zone, span_text};
 use crate::span::Span;
@@ -38,15 +38,6 @@ pub struct Event {
     pub text: String,
     /// The event that this one takes the place of.
     pub supersedes: Option<u64>,
-}
-
-/// How sure an event is. That it was superseded is said by the event that did it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// As far as is known.
-    Provisional,
-    /// It was so.
-    Confirmed,
 }
 
 /// What an event was, or does to the one that it supersedes.
@@ -149,6 +140,88 @@ pub struct Standing<'a> {
     pub event: &'a Event,
     /// What it was, said by the latest word that says so.
     pub changes: &'a [Change],
+}
+
+impl Event {
+    /// The event that an entry of a node's timeline tells, with its sequence number and the instant at
+    /// which it was written.
+    ///
+    /// A node is a cache in front of its site, and its maintenance is at the edge. In `static` it shares
+    /// what its rules call static, which is what a leak may have been called too.
+    #[must_use]
+    pub fn of_entry(number: u64, recorded: UnixMillis, entry: &Entry) -> Self {
+        use shikiri_record::What as Told;
+        let what = match &entry.what {
+            // Nothing of ours was in front before.
+            Told::NodeStarted {
+                boot: 1,
+                mode: Mode::Pass,
+                ..
+            } => What::Happened(vec![Change::Opened]),
+            Told::NodeStarted { mode, .. } | Told::ModeChanged { to: mode, .. } => {
+                What::Happened(of_mode(*mode).to_vec())
+            }
+            Told::RulesInForce { .. } => What::Happened(vec![Change::Measure]),
+            Told::Purged { targets, .. } if targets.contains(&PurgeTarget::All) => {
+                What::Happened(vec![Change::Purged(Extent::All)])
+            }
+            Told::Purged { .. } => What::Happened(vec![Change::Purged(Extent::Part)]),
+            Told::ClockJumped { .. } => What::Happened(vec![Change::Purged(Extent::All)]),
+            Told::Finding { .. } => What::Happened(vec![Change::Found]),
+            Told::Checked { passed, .. } => {
+                What::Happened(vec![Change::Checked { passed: *passed }])
+            }
+            Told::Reported { reporter, seen, .. } => What::Happened(vec![Change::Reported {
+                reporter: reporter.clone(),
+                seen: seen.map(|seen| Span::between(seen.earliest, seen.latest)),
+            }]),
+            Told::SiteChanged { changes } => {
+                What::Happened(changes.iter().copied().map(of_site).collect())
+            }
+            Told::Stated { name } => What::Happened(vec![Change::Stated { name: name.clone() }]),
+            Told::Withdrawn {} => What::Withdrawn,
+            Told::Corrected {} => What::AsBefore,
+            Told::NodeStopped {}
+            | Told::ReopeningPlanned { .. }
+            | Told::GrantMade { .. }
+            | Told::GrantUsed { .. }
+            | Told::GrantRevoked { .. }
+            | Told::HookRan { .. }
+            | Told::EvidenceAlarm { .. } => What::Happened(vec![Change::Noted]),
+        };
+        Self {
+            number,
+            recorded,
+            when: Span::between(entry.earliest, entry.latest),
+            source: entry.source.clone(),
+            status: entry.status,
+            what,
+            text: entry.text.clone(),
+            supersedes: entry.supersedes,
+        }
+    }
+}
+
+const fn of_site(change: SiteChange) -> Change {
+    match change {
+        SiteChange::CacheInFront => Change::CacheInFront,
+        SiteChange::CacheGone => Change::CacheGone,
+        SiteChange::Opened => Change::Opened,
+        SiteChange::ClosedAtEdge => Change::Closed(Place::Edge),
+        SiteChange::ClosedAtOrigin => Change::Closed(Place::Origin),
+        SiteChange::Closed => Change::Closed(Place::Unsaid),
+        SiteChange::PurgedAll => Change::Purged(Extent::All),
+        SiteChange::PurgedPart => Change::Purged(Extent::Part),
+        SiteChange::Measure => Change::Measure,
+    }
+}
+
+const fn of_mode(mode: Mode) -> &'static [Change] {
+    match mode {
+        Mode::Closed => &[Change::Closed(Place::Edge)],
+        Mode::Pass => &[Change::Opened, Change::CacheGone],
+        Mode::Static | Mode::Open => &[Change::Opened, Change::CacheInFront],
+    }
 }
 
 impl Timeline {
@@ -343,4 +416,98 @@ pub(crate) fn plain(words: &str) -> String {
         .chars()
         .map(|letter| if letter.is_control() { ' ' } else { letter })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::windows::{Reading, Windows};
+    use shikiri_record::{Actor, Epoch, Order, TIMELINE_VERSION, What as Told};
+
+    /// A node that is open for a while, told as its own timeline tells it.
+    #[test]
+    fn a_node_s_own_timeline_has_windows() {
+        let changed = |from, to| Told::ModeChanged {
+            from,
+            to,
+            reopening: None,
+        };
+        let purged = |target| Told::Purged {
+            targets: vec![target],
+            order: Order(1),
+            epoch: Epoch(1),
+        };
+        let minutes: [(u64, Told); 8] = [
+            (
+                1,
+                Told::NodeStarted {
+                    boot: 1,
+                    release: "0.1.0".into(),
+                    mode: Mode::Pass,
+                    epoch: Epoch(0),
+                    first: Order(0),
+                },
+            ),
+            (5, changed(Mode::Pass, Mode::Open)),
+            (9, changed(Mode::Open, Mode::Closed)),
+            (11, changed(Mode::Closed, Mode::Static)),
+            (14, changed(Mode::Static, Mode::Pass)),
+            (15, purged(PurgeTarget::All)),
+            (20, changed(Mode::Pass, Mode::Open)),
+            (30, changed(Mode::Open, Mode::Pass)),
+        ];
+        let event = |(number, (minute, what)): (u64, (u64, Told))| {
+            let at = UnixMillis(minute * 60_000);
+            let entry = Entry {
+                version: TIMELINE_VERSION,
+                earliest: at,
+                latest: at,
+                node: "edge-1".into(),
+                actor: Actor::Node,
+                source: "node".into(),
+                status: Status::Confirmed,
+                what,
+                text: String::new(),
+                supersedes: None,
+            };
+            Event::of_entry(number, at, &entry)
+        };
+        let timeline = Timeline::new((0..).zip(minutes).map(event).collect());
+        let timeline = timeline.expect("its numbers grow");
+        let windows = Windows::of(&timeline.now(), Reading::AtTheEdge);
+        let minute = |at: Option<UnixMillis>| at.map(|at| at.0 / 60_000);
+        let told: Vec<_> = (windows.list.iter())
+            .map(|it| (minute(it.from), minute(it.to), minute(it.fills_from)))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (Some(5), Some(9), Some(5)),
+                (Some(11), Some(14), Some(5)),
+                (Some(20), Some(30), Some(20)),
+            ]
+        );
+    }
+
+    #[test]
+    fn numbers_that_do_not_grow_are_no_timeline() {
+        let event = |number| Event {
+            number,
+            recorded: UnixMillis(0),
+            when: Span::at(UnixMillis(0)),
+            source: String::new(),
+            status: Status::Confirmed,
+            what: What::Happened(vec![Change::Noted]),
+            text: String::new(),
+            supersedes: None,
+        };
+        for (numbers, expected) in [
+            (vec![1, 2, 9], None),
+            (vec![1, 1], Some(TimelineFault::Order(1))),
+            (vec![2, 1], Some(TimelineFault::Order(1))),
+        ] {
+            let timeline = Timeline::new(numbers.into_iter().map(event).collect());
+            assert_eq!(timeline.err(), expected);
+        }
+    }
 }

@@ -228,7 +228,7 @@ impl Stretch {
             && self.to.is_none_or(|to| span.earliest <= to)
     }
 
-    fn text(self, zone: Zone) -> String {
+    pub(crate) fn text(self, zone: Zone) -> String {
         let from = self.from.map(|from| (zone.civil(from).days, from));
         match (from, self.to) {
             (Some((day, from)), Some(to)) if zone.civil(to).days == day => {
@@ -473,8 +473,9 @@ fn time_text(instant: UnixMillis, zone: Zone) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::timeline::{Status, What};
+    use crate::timeline::What;
     use proptest::prelude::*;
+    use shikiri_record::Status;
 
     /// Two minutes: instants that are never rounded together.
     const STEP_MS: u64 = 2 * MINUTE_MS;

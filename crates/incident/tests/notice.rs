@@ -2,10 +2,10 @@
 //! and what each of them renders to. Persons and firms are left out; every time is the notice's.
 
 use shikiri_incident::lint::{self, Clocks, Lint};
-use shikiri_incident::timeline::{Change, Event, Place, Status, Timeline, View, What};
+use shikiri_incident::timeline::{Change, Event, Place, Timeline, View, What};
 use shikiri_incident::windows::{Diff, Reading, Windows};
 use shikiri_incident::{Span, Zone};
-use shikiri_record::UnixMillis;
+use shikiri_record::{Status, UnixMillis};
 
 /// A minute of March 2020 in Japan.
 fn at(day: u8, hour: u8, minute: u8) -> UnixMillis {

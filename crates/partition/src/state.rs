@@ -171,6 +171,9 @@ impl State {
             | What::Finding { .. }
             | What::Checked { .. }
             | What::Reported { .. }
+            | What::SiteChanged { .. }
+            | What::Stated { .. }
+            | What::Withdrawn {}
             | What::Corrected {} => {}
         }
     }

@@ -202,10 +202,91 @@ pub enum What {
         reporter: String,
         /// By which way: mail, telephone.
         channel: String,
+        /// When they saw it, where they said so; else it was when they told, or earlier.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        seen: Option<Seen>,
     },
+    /// The site changed, in what is not this node's: all of it at once.
+    SiteChanged {
+        /// What changed.
+        changes: Vec<SiteChange>,
+    },
+    /// A statement was published.
+    Stated {
+        /// What it is called, so that what stood then can be asked for.
+        name: String,
+    },
+    /// What the superseded entry told never happened.
+    Withdrawn {},
     /// What was said before was wrong, or is now known better: the entry supersedes it, and its own
     /// instants and text hold in its place.
     Corrected {},
+}
+
+/// When somebody saw what they reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Seen {
+    /// At this instant or later.
+    pub earliest: UnixMillis,
+    /// At this instant or earlier.
+    pub latest: UnixMillis,
+}
+
+/// What changes at a site besides what its node does: a content delivery network is put in front, an origin
+/// shows a maintenance page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SiteChange {
+    /// A shared cache answers for it from now on.
+    CacheInFront,
+    /// No shared cache does any more.
+    CacheGone,
+    /// Visitors get the site.
+    Opened,
+    /// Visitors get a maintenance page, before the cache looks anything up.
+    ClosedAtEdge,
+    /// They get it from behind the cache, which may go on with what it has stored.
+    ClosedAtOrigin,
+    /// They get it, and nobody said from where.
+    Closed,
+    /// All that the cache had stored was purged.
+    PurgedAll,
+    /// A part of it was.
+    PurgedPart,
+    /// Something was done against the cause.
+    Measure,
+}
+
+impl SiteChange {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::CacheInFront,
+        Self::CacheGone,
+        Self::Opened,
+        Self::ClosedAtEdge,
+        Self::ClosedAtOrigin,
+        Self::Closed,
+        Self::PurgedAll,
+        Self::PurgedPart,
+        Self::Measure,
+    ];
+}
+
+impl fmt::Display for SiteChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::CacheInFront => "a cache in front",
+            Self::CacheGone => "no cache any more",
+            Self::Opened => "open",
+            Self::ClosedAtEdge => "maintenance, at the edge",
+            Self::ClosedAtOrigin => "maintenance, at the origin",
+            Self::Closed => "maintenance",
+            Self::PurgedAll => "all that was stored purged",
+            Self::PurgedPart => "a part of what was stored purged",
+            Self::Measure => "a measure",
+        })
+    }
 }
 
 /// In a few plain words; the text of the entry says why.
@@ -265,7 +346,19 @@ impl fmt::Display for What {
                 let came = if *passed { "passed" } else { "FAILED" };
                 write!(f, "check {came}: {check}")
             }
-            Self::Reported { reporter, channel } => write!(f, "reported by {reporter} ({channel})"),
+            Self::Reported {
+                reporter, channel, ..
+            } => write!(f, "reported by {reporter} ({channel})"),
+            Self::SiteChanged { changes } => {
+                f.write_str("the site: ")?;
+                for (at, change) in changes.iter().enumerate() {
+                    let comma = if at == 0 { "" } else { ", " };
+                    write!(f, "{comma}{change}")?;
+                }
+                Ok(())
+            }
+            Self::Stated { name } => write!(f, "statement {name}"),
+            Self::Withdrawn {} => f.write_str("withdrawn"),
             Self::Corrected {} => f.write_str("correction"),
         }
     }
@@ -549,9 +642,34 @@ mod tests {
                 What::Reported {
                     reporter: "the card processor".into(),
                     channel: "telephone".into(),
+                    seen: None,
                 },
                 r#"{"kind":"reported","reporter":"the card processor","channel":"telephone"}"#,
             ),
+            (
+                What::Reported {
+                    reporter: "a member".into(),
+                    channel: "mail".into(),
+                    seen: Some(Seen {
+                        earliest: UnixMillis(1),
+                        latest: UnixMillis(2),
+                    }),
+                },
+                r#"{"kind":"reported","reporter":"a member","channel":"mail","seen":{"earliest":1,"latest":2}}"#,
+            ),
+            (
+                What::SiteChanged {
+                    changes: SiteChange::ALL.to_vec(),
+                },
+                r#"{"kind":"site_changed","changes":["cache_in_front","cache_gone","opened","closed_at_edge","closed_at_origin","closed","purged_all","purged_part","measure"]}"#,
+            ),
+            (
+                What::Stated {
+                    name: "first notice".into(),
+                },
+                r#"{"kind":"stated","name":"first notice"}"#,
+            ),
+            (What::Withdrawn {}, r#"{"kind":"withdrawn"}"#),
             (What::Corrected {}, r#"{"kind":"corrected"}"#),
         ]
     }

@@ -187,6 +187,7 @@ fn add(args: &AddArgs) -> Result<(), String> {
         What::Reported {
             reporter: reporter.clone(),
             channel: args.channel.clone().unwrap_or_default(),
+            seen: None,
         }
     } else if let Some(finding) = &args.finding {
         What::Finding {

@@ -453,12 +453,19 @@ pub(super) fn revoke(
 pub(super) fn say(node: &Node, by: &Actor, wanted: WantedEntry) -> Answered<EntryAnswer> {
     let wrong = |why: &str| Said::no(StatusCode::BAD_REQUEST, why);
     match wanted.what {
-        What::Finding { .. } | What::Checked { .. } | What::Reported { .. } => {}
-        What::Corrected {} if wanted.supersedes.is_some() => {}
-        What::Corrected {} => return Err(wrong("name the entry that is corrected: `supersedes`")),
+        What::Finding { .. }
+        | What::Checked { .. }
+        | What::Reported { .. }
+        | What::SiteChanged { .. }
+        | What::Stated { .. } => {}
+        What::Corrected {} | What::Withdrawn {} if wanted.supersedes.is_some() => {}
+        What::Corrected {} | What::Withdrawn {} => {
+            return Err(wrong("name the entry that this is about: `supersedes`"));
+        }
         _ => {
             return Err(wrong(
-                "what a node does it puts there itself: a finding, check, report or correction can be added",
+                "what a node does it puts there itself: a finding, check, report, change of the site, \
+                 statement, correction or withdrawal can be added",
             ));
         }
     }

@@ -198,6 +198,7 @@ async fn the_two_days_of_the_notice() {
     let report = What::Reported {
         reporter: "the card processor".into(),
         channel: "telephone".into(),
+        seen: None,
     };
     let words = "自分のアカウントでログインしたら,他人のアカウントに切り替わった";
     session.add(
@@ -258,6 +259,7 @@ async fn the_two_days_of_the_notice() {
     let report = What::Reported {
         reporter: "a member".into(),
         channel: "mail".into(),
+        seen: None,
     };
     session.add(
         report,
