@@ -14,9 +14,12 @@
 pub mod access;
 mod civil;
 pub mod exchange;
+pub mod exposure;
 pub mod foreign;
+pub mod infer;
 pub mod lint;
 pub mod span;
+pub mod tally;
 pub mod timeline;
 pub mod windows;
 

@@ -1,0 +1,5 @@
+//! Inference against a leaky CDN that knows the truth.
+
+mod scale;
+mod truth;
+mod world;
