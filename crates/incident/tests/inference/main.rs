@@ -1,5 +1,6 @@
 //! Inference against a leaky CDN that knows the truth.
 
+mod negative;
 mod scale;
 mod truth;
 mod world;
