@@ -442,7 +442,13 @@ fn an_id_that_both_logs_tell_joins_them_however_their_clocks_differ() {
         rendered_for: session(b'c'),
         ..origin(10, 1)
     };
-    check_all(&site, std::slice::from_ref(&taken), &lines, &hit(1000), "exact c");
+    check_all(
+        &site,
+        std::slice::from_ref(&taken),
+        &lines,
+        &hit(1000),
+        "exact c",
+    );
     check_all(&site, &[taken], &lines, &lines[0], "proven c");
 }
 
