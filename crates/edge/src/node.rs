@@ -444,6 +444,13 @@ impl Node {
         self.tenants.get()?.first_end()
     }
 
+    /// Another node served the same clients a moment ago: what it was told of their sessions, this one was
+    /// not.
+    pub fn follows_another(&self) {
+        let time = self.stance().rules.limits().first_byte_time_max;
+        self.pins.doubt_until(self.now().after(time));
+    }
+
     /// Puts a stance in force. Whoever does holds the lock on changes.
     pub(crate) fn put_stance(&self, stance: Stance) {
         self.stance.store(Arc::new(stance));

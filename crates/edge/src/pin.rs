@@ -53,7 +53,7 @@ impl Table {
         }
         let key = TagKey::new(key);
         Self {
-            pins: Mutex::new(Pins::new(key.clone(), UnixMillis(0))),
+            pins: Mutex::new(Pins::new(key.clone())),
             key,
             order: AtomicU64::new(0),
             told: Notify::new(),
@@ -89,6 +89,10 @@ impl Table {
         }
         *last = now;
         Some(std::mem::take(since))
+    }
+
+    pub(crate) fn doubt_until(&self, until: UnixMillis) {
+        self.lock().doubt_until(until);
     }
 
     /// Answers of which nothing left.
@@ -249,13 +253,13 @@ impl Watched<'_> {
         let cookies = self.asking.cookies(self.rules, headers, &table.key, now);
         let mut known = table.lock();
         let at = table.place();
-        let twice = known.issues(pins, &self.asking, &said, &cookies);
+        if let Some(fault) = known.issues(pins, &self.asking, &said, &cookies) {
+            // What else it declares is of somebody else's session.
+            return (said, Verdict::Fault(fault));
+        }
         let verdict = known.answers(pins, &self.asking, &said, &cookies, (at, now));
         drop(known);
-        match (verdict, twice) {
-            (Verdict::Fits | Verdict::Waits(_), Some(fault)) => (said, Verdict::Fault(fault)),
-            _ => (said, verdict),
-        }
+        (said, verdict)
     }
 
     fn again(&self, said: &Said, since: Order) -> Verdict {

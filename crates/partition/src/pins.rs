@@ -134,13 +134,10 @@ pub struct Pins {
 #[derive(Clone, Debug, Default)]
 struct Session {
     viewers: Vec<Pinned>,
-    /// Whoever asked by then may be answered as anybody: the session was nobody's, or whose it was is
-    /// forgotten.
+    /// Whoever asked by then may be answered as anybody: whose the session was is not known, or forgotten.
     anybody_until: Option<Order>,
     /// Answers to who asked by then tell nothing of whose it is now.
     untold_until: Option<Order>,
-    /// An answer declared its end, and it is nobody's since.
-    ended: bool,
     /// Requests got lost that may hand it to another.
     lost: Option<Lost>,
     /// Sessions that its client was given in its place. The origin may still take it for one of them,
@@ -154,10 +151,10 @@ struct Session {
 #[derive(Clone, Copy, Debug)]
 struct Pinned {
     member: MemberTag,
-    /// An answer declared it to begin; otherwise it was only seen.
-    declared: bool,
-    /// When that answer came.
+    /// When the first answer came that named it.
     since: Order,
+    /// When the last one came that declared it to begin; `None`: it was only seen.
+    declared: Option<Order>,
     /// When it ended.
     until: Option<Order>,
 }
@@ -224,17 +221,15 @@ const LEADS_MAX: usize = 6;
 const LOST_MAX: usize = 16_384;
 
 impl Pins {
-    /// An empty table. `key`: a random one, for this process alone. `unsure_until`: until when a
-    /// session may change hands by a request that another process was asked; the beginning of time when
-    /// there is no such process.
+    /// An empty table. `key`: a random one, for this process alone.
     #[must_use]
-    pub const fn new(key: TagKey, unsure_until: UnixMillis) -> Self {
+    pub const fn new(key: TagKey) -> Self {
         Self {
             key,
             sessions: Bounded::new(),
             starting: BTreeMap::new(),
             lost: Bounded::new(),
-            unsure_until,
+            unsure_until: UnixMillis(0),
             forgotten: None,
             cookies: Bounded::new(),
             shown: Vec::new(),
@@ -245,6 +240,12 @@ impl Pins {
                 faults: [0; 5],
             },
         }
+    }
+
+    /// Until then a session that is first seen may change hands by a request that somebody else was asked:
+    /// the process before this one.
+    pub fn doubt_until(&mut self, until: UnixMillis) {
+        self.unsure_until = self.unsure_until.max(until);
     }
 
     /// What is known, in numbers.
@@ -360,7 +361,7 @@ impl Pins {
             None => false,
         };
         if ends && let Some(known) = self.sessions.get_mut(&session) {
-            known.end(asking.begun, at);
+            known.close(asking.begun, at);
         }
         match (viewer, own) {
             (Some(viewer), Some(own)) if viewer != own => Verdict::Fault(PinFault::OwnerNotViewer),
@@ -485,7 +486,8 @@ impl Pins {
         known.lost = known.lost.max(before.lost);
         // Declared meanwhile of the old one: perhaps after that had become the new one.
         for pinned in before.viewers {
-            if pinned.until.is_none() && pinned.declared && begun <= pinned.since {
+            let overlaps = pinned.declared.is_some_and(|declared| begun <= declared);
+            if pinned.until.is_none() && overlaps {
                 known.add(pinned.member, true, (begun, at));
             }
         }
@@ -586,7 +588,7 @@ impl Pins {
         if known.is_valid(member, begun) {
             return Fit::Known;
         }
-        if !known.is_somebodys() {
+        if !known.was_somebodys(begun) {
             return Fit::Unknown;
         }
         if known.anybody_until.max(known.untold_until) >= Some(begun) {
@@ -620,6 +622,12 @@ impl Session {
         self.viewers.iter().any(|pinned| pinned.until.is_none())
     }
 
+    /// Whether it was at some moment since `begun`.
+    fn was_somebodys(&self, begun: Order) -> bool {
+        let mut viewers = self.viewers.iter();
+        viewers.any(|pinned| pinned.until.is_none_or(|until| begun <= until))
+    }
+
     /// Whether the member was a viewer at some moment since `begun`.
     fn is_valid(&self, member: MemberTag, begun: Order) -> bool {
         self.viewers.iter().any(|pinned| {
@@ -630,8 +638,7 @@ impl Session {
     /// The session is this member's. An answer to a request that began before another such answer came
     /// may have been decided before that or after: both stay.
     fn start(&mut self, member: MemberTag, begun: Order, at: Order) {
-        let mut open = self.viewers.iter().filter(|pinned| pinned.until.is_none());
-        if !open.any(|pinned| pinned.since < begun) {
+        if !self.viewers.iter().any(|pinned| pinned.since < begun) {
             // Whose it was until then, nobody knows.
             self.anybody_until = self.anybody_until.max(Some(at));
         }
@@ -639,16 +646,10 @@ impl Session {
         self.add(member, true, (begun, at));
     }
 
-    fn end(&mut self, begun: Order, at: Order) {
-        self.close(begun, at);
-        if !self.is_somebodys() {
-            self.ended = true;
-        }
-    }
-
     fn close(&mut self, begun: Order, at: Order) {
         for pinned in &mut self.viewers {
-            if pinned.until.is_none() && !(pinned.declared && begun <= pinned.since) {
+            let overlaps = pinned.declared.is_some_and(|declared| begun <= declared);
+            if pinned.until.is_none() && !overlaps {
                 pinned.until = Some(at);
             }
         }
@@ -663,21 +664,17 @@ impl Session {
             }
             return;
         }
-        if std::mem::take(&mut self.ended) {
-            // It was nobody's for a while, and whoever asked then may have been anybody.
-            self.anybody_until = self.anybody_until.max(Some(at));
-        }
         let mut open = self
             .viewers
             .iter_mut()
             .filter(|pinned| pinned.until.is_none());
         match open.find(|pinned| pinned.member == member) {
-            Some(pinned) if declared => (pinned.declared, pinned.since) = (true, at),
+            Some(pinned) if declared => pinned.declared = Some(at),
             Some(_) => {}
             None => self.viewers.push(Pinned {
                 member,
-                declared,
                 since: at,
+                declared: declared.then_some(at),
                 until: None,
             }),
         }

@@ -156,6 +156,10 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let keeper = Keeper::start(&node, evidence::logged())
         .map_err(|error| format!("cannot start: {error}"))?;
     believe(node.origin_trust(), &node.stance().rules)?;
+    if before.is_some() {
+        // Whom the node before was told of, this one was not.
+        node.follows_another();
+    }
     if let Some(tenants) = &tenants {
         node.watch_certificates(Arc::clone(tenants));
     }

@@ -35,7 +35,7 @@ impl World {
         change(&mut rules.pins);
         let key = TagKey::new([3; 32]);
         Self {
-            pins: Pins::new(key.clone(), UnixMillis(0)),
+            pins: Pins::new(key.clone()),
             rules,
             key,
             order: 0,
@@ -285,6 +285,11 @@ fn a_logout_unbinds() {
     check(&format!(
         "{out} 4 POST x\n 4: viewer=b start\n 5 GET x\n 5: viewer=a ! wrong-viewer"
     ));
+    // Whoever asked before it is nobody else.
+    check("1 GET x\n 1: viewer=a\n 2 POST x\n 3 GET x\n 2: end\n 3: viewer=b ! wrong-viewer");
+    check(
+        "1 GET x\n 1: viewer=a\n 2 POST x\n 3 GET x\n 3: viewer=b ?\n 2: end\n 3 again ! wrong-viewer",
+    );
     // Somebody else's logout is no end of this session.
     check(
         "1 GET x\n 1: viewer=a\n 2 GET x\n 2: viewer=b end ! wrong-viewer\n 3 GET x\n 3: viewer=b ! wrong-viewer",
@@ -314,6 +319,18 @@ fn a_lost_answer_may_have_declared_something() {
     check(
         "1 POST x\n 1 lost\n 2 GET x\n 2: viewer=a\n 3 GET x\n 3: viewer=b\n 4 GET x\n 4: viewer=c ! wrong-viewer",
     );
+    // So may an answer that the process before this one waits for.
+    let mut world = World::new(|_| {});
+    world.pins.doubt_until(world.now.after(LOST));
+    for (viewer, expected) in [
+        ("a", Verdict::Fits),
+        ("b", Verdict::Fits),
+        ("c", Verdict::Fault(PinFault::WrongViewer)),
+    ] {
+        world.ask("1", "GET", "x", "");
+        let (verdict, _) = world.answer("1", &format!("shikiri-viewer: {viewer}"));
+        assert_eq!(verdict, expected);
+    }
     // Nobody waits for it.
     check("1 GET x\n 1: viewer=a\n 2 POST x\n 3 GET x\n 3: viewer=b ?\n 2 lost\n 3 again");
     // What changes nothing can be lost.
