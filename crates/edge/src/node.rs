@@ -166,6 +166,8 @@ pub(crate) struct Counters {
     pub(crate) collapsed: AtomicU64,
     pub(crate) led: AtomicU64,
     pub(crate) passes: AtomicU64,
+    pub(crate) gates: AtomicU64,
+    pub(crate) gates_shut: AtomicU64,
     pub(crate) relays: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failures: AtomicU64,
@@ -199,6 +201,10 @@ pub struct Counts {
     pub led: u64,
     /// Sent to the origin as themselves.
     pub passes: u64,
+    /// Gates that were asked whether somebody may see something.
+    pub gates: u64,
+    /// Those that did not open.
+    pub gates_shut: u64,
     /// Shared fetches whose answer went to one requester alone.
     pub relays: u64,
     /// Refused.
@@ -241,7 +247,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 25] {
+    pub const fn named(&self) -> [(&'static str, u64); 27] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -252,6 +258,8 @@ impl Counts {
             ("fills", self.fills),
             ("relays", self.relays),
             ("passes", self.passes),
+            ("gates", self.gates),
+            ("gates-shut", self.gates_shut),
             ("refused", self.refused),
             ("failures", self.failures),
             ("invalidations-dropped", self.invalidations_dropped),
@@ -596,6 +604,8 @@ impl Node {
             collapsed: read(&c.collapsed),
             led: read(&c.led),
             passes: read(&c.passes),
+            gates: read(&c.gates),
+            gates_shut: read(&c.gates_shut),
             relays: read(&c.relays),
             refused: read(&c.refused),
             failures: read(&c.failures),

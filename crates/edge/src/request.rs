@@ -12,9 +12,9 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, reques
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
 use shikiri_partition::{
-    Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Limits, Pass,
-    Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing, Under,
-    invalidated_by,
+    Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Gated, Limits,
+    Opened, Pass, Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing,
+    Under, invalidated_by,
 };
 use shikiri_record::Outcome;
 use tokio::sync::oneshot;
@@ -26,6 +26,7 @@ use crate::connection::{Connection, Turn};
 use crate::fill::{self, Led, Relayed};
 use crate::flight::{self, Joined};
 use crate::gate::{self, Through};
+use crate::gated::{self, NotOpened, Open, Told};
 use crate::incoming::Incoming;
 use crate::lane::NoEvidence;
 use crate::node::{Node, Stance, Worker, count};
@@ -154,6 +155,8 @@ struct Asked<'a> {
     slot: &'a Slot,
     scheme: Scheme,
     has_body: bool,
+    /// What the answer of its gate sets.
+    cookies: Vec<HeaderValue>,
     parts: Parts,
     /// What its rows will say of it.
     facts: Facts,
@@ -199,6 +202,7 @@ impl Heard<'_> {
             ),
             scheme: head.scheme,
             has_body: self.has_body,
+            cookies: Vec::new(),
             worker: self.worker,
             connection: self.connection,
             turn: self.turn,
@@ -210,6 +214,7 @@ impl Heard<'_> {
             Classified::Refused(why) => refuse(node, why),
             Classified::Personal(pass) => asked.pass(pass, Some(body)).await,
             Classified::Shared(sharing) => asked.shared(sharing).await,
+            Classified::Gated(gated) => asked.gated(gated).await,
         }
     }
 
@@ -245,6 +250,51 @@ impl Heard<'_> {
 }
 
 impl Asked<'_> {
+    /// A request for what only some may see: it goes on if the origin says that its sender may.
+    async fn gated(mut self, gated: Gated) -> Answer {
+        let node = self.worker.node();
+        self.facts.class = Some(Arc::clone(gated.class()));
+        let (worker, connection, rules) = (self.worker, self.connection, &self.stance.rules);
+        let mut hop = connection.hop();
+        hop.scheme = self.scheme;
+        let head = match read_head(&self.parts, self.scheme, self.has_body, connection) {
+            Ok(head) => head,
+            Err(why) => return refuse(node, why),
+        };
+        let question = (&self.parts, &hop);
+        match gated::ask(worker, connection, (rules, head), question, gated).await {
+            Ok(Open { opened, cookies }) => {
+                self.cookies = cookies;
+                match opened {
+                    Opened::Shared(sharing) => self.shared(sharing).await,
+                    Opened::Pass(pass) => self.pass(pass, None).await,
+                }
+            }
+            Err(NotOpened::Refused(why)) => refuse(node, why),
+            Err(NotOpened::WrongViewer(fault)) => wrong_viewer(node, fault),
+            Err(NotOpened::Failed(status, why)) => {
+                Answer::Own(answer::failed(status, why, node.now()))
+            }
+            Err(NotOpened::Told(told)) => self.told(*told),
+        }
+    }
+
+    /// A gate's own answer, for its sender alone.
+    fn told(&self, told: Told) -> Answer {
+        let mut headers = told.headers;
+        let now = answer::date(self.worker.node().now());
+        shikiri_partition::leave_as_private(&mut headers, &now);
+        let shown = self.shown(Outcome::Pass, "gate-shut").naming(told.named);
+        let status = CacheStatus {
+            forwarded: Some(Forwarded::Bypass),
+            forwarded_status: Some(told.status.as_u16()),
+            detail: Some("gate-shut".to_owned()),
+            ..CacheStatus::default()
+        };
+        let body = OutBody::origin(told.body);
+        self.finish(told.status, headers, body, &status, shown)
+    }
+
     /// A request that may be answered by what its key names.
     async fn shared(mut self, sharing: Sharing) -> Answer {
         let node = self.worker.node();
@@ -462,6 +512,9 @@ impl Asked<'_> {
         *response.headers_mut() = headers;
         let value = cache_status.render(self.connection.is_trusted());
         response.headers_mut().insert("cache-status", value);
+        for cookie in &self.cookies {
+            response.headers_mut().append(SET_COOKIE, cookie.clone());
+        }
         Answer::Shown(response, shown)
     }
 
@@ -667,6 +720,7 @@ impl Asked<'_> {
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
+        let cookies = self.cookies;
         let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
             Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
             Err(why) => return refuse(node, why),
@@ -749,6 +803,9 @@ impl Asked<'_> {
         let mut answer = Response::new(OutBody::origin(body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
+        for cookie in cookies {
+            answer.headers_mut().append(SET_COOKIE, cookie);
+        }
         Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why).naming(named))
     }
 }

@@ -2,6 +2,7 @@
 
 mod attacks;
 mod evidence;
+mod gated;
 mod http2;
 mod modes;
 mod pins;

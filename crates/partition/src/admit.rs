@@ -755,6 +755,11 @@ fn settled(class: &Class, headers: &HeaderMap) -> Result<OnlyWithout, NotShared>
                     .key_headers
                     .iter()
                     .any(|key_header| key_header == name) => {}
+                // One for the whole class.
+                name if class
+                    .gate
+                    .as_ref()
+                    .is_some_and(|gate| gate.credential.header == name) => {}
                 name => unsettled = unsettled.or_else(|| Some(name.to_owned())),
             }
         }

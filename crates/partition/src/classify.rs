@@ -9,6 +9,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, ORIGIN};
 use http::{HeaderName, HeaderValue, Method};
 use shikiri_record::{Epoch, GrantId, Mode};
 
+use crate::gated::{Gated, Opened};
 use crate::hop;
 use crate::identity;
 use crate::key::{AcceptEncoding, Key};
@@ -35,6 +36,8 @@ pub struct Under {
 pub enum Classified {
     /// A shared copy may answer it.
     Shared(Sharing),
+    /// A shared copy may answer it once a gate has opened for it.
+    Gated(Gated),
     /// It goes to the origin as itself.
     Personal(Pass),
     /// It goes nowhere.
@@ -68,9 +71,10 @@ impl Sharing {
         self.requester
     }
 
-    /// Gives up sharing: the request goes on as itself.
+    /// Gives up sharing: the request goes on as itself. Where a gate has opened for it, the origin is
+    /// shown that.
     pub fn into_pass(self, why: Personal) -> Pass {
-        Pass::new(why)
+        Pass::of_class(why, &self.class)
     }
 }
 
@@ -113,12 +117,16 @@ impl Rules {
             mode: crate::fault::mode(under.mode),
             ..under
         };
-        if !class.is_shared_in(under.mode) {
-            let why = match under.mode {
-                Mode::Static => Personal::ModeStatic,
-                Mode::Open | Mode::Pass | Mode::Closed => Personal::ModePass,
-            };
-            return Classified::Personal(Pass::new(why));
+        let now = shares_now(class, head, under.mode);
+        if let (None, Err(why)) = (&class.gate, &now) {
+            return Classified::Personal(Pass::new(why.clone()));
+        }
+        if class
+            .gate
+            .as_ref()
+            .is_some_and(|gate| gate.credential.secret.is_none())
+        {
+            return Classified::Personal(Pass::new(Personal::NoSecret));
         }
         let target = match target(class, head) {
             Ok(target) => target,
@@ -129,12 +137,28 @@ impl Rules {
             Err(why) => return Classified::Personal(Pass::new(why)),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
-        let key = Key::new(class, under, origin, head, target, encoding, headers);
-        Classified::Shared(Sharing {
+        let key = Key::new(
+            class,
+            under,
+            origin,
+            head,
+            target.clone(),
+            encoding,
+            headers,
+        );
+        let sharing = Sharing {
             key,
             class: Arc::clone(class),
             requester,
-        })
+        };
+        if class.gate.is_none() {
+            return Classified::Shared(sharing);
+        }
+        let after = match now {
+            Ok(()) => Opened::Shared(sharing),
+            Err(why) => Opened::Pass(sharing.into_pass(why)),
+        };
+        Classified::Gated(Gated::new(class, &target, after))
     }
 
     /// The class that claims a request, or why none may.
@@ -157,9 +181,6 @@ impl Rules {
         identity::query(head.query, &self.session)?;
         if class.to == To::Anonymous && requester.credentials {
             return Err(Personal::Credentials);
-        }
-        if client_forbids_storing(head) {
-            return Err(Personal::ClientNoStore);
         }
         Ok(class)
     }
@@ -198,6 +219,20 @@ fn requester(session: &Session, head: &RequestHead<'_>) -> Requester {
         authorization,
         origin: head.headers.contains_key(ORIGIN),
     }
+}
+
+/// Whether what a class claims is shared now, for this request.
+fn shares_now(class: &Class, head: &RequestHead<'_>, mode: Mode) -> Result<(), Personal> {
+    if client_forbids_storing(head) {
+        return Err(Personal::ClientNoStore);
+    }
+    if class.is_shared_in(mode) {
+        return Ok(());
+    }
+    Err(match mode {
+        Mode::Static => Personal::ModeStatic,
+        Mode::Open | Mode::Pass | Mode::Closed => Personal::ModePass,
+    })
 }
 
 /// `Cache-Control: no-store` in a request tightens (RFC 9111 5.2.1.5). What would only flush a

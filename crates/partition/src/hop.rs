@@ -102,6 +102,19 @@ pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
         )
 }
 
+/// Whether some servers take a request header for the method or target that was asked for, in place of
+/// the request line's (Symfony and IIS: `X-Original-URL`; Rails and others: `X-HTTP-Method-Override`).
+/// Who could send one to a gate would have it asked about one thing and be shown another.
+pub(crate) fn names_another_target(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    ["original", "rewrite", "override"]
+        .iter()
+        .any(|word| name.contains(word))
+        || ["-uri", "-url", "-path", "-method"]
+            .iter()
+            .any(|end| name.ends_with(end))
+}
+
 /// Whether a request header is a credential by its name.
 pub(crate) fn is_credential(name: &HeaderName) -> bool {
     *name == COOKIE
@@ -365,6 +378,28 @@ mod tests {
         ] {
             let name: HeaderName = name.parse().unwrap();
             assert_eq!(is_hop_claim(&name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_names_another_target() {
+        for (name, expected) in [
+            ("x-original-url", true),
+            ("x_original_url", true),
+            ("x-rewrite-url", true),
+            ("x-envoy-original-path", true),
+            ("x-waws-unencoded-url", true),
+            ("request-uri", true),
+            ("x-http-method-override", true),
+            ("x-http-method", true),
+            ("cookie", false),
+            ("authorization", false),
+            ("accept", false),
+            ("x-requested-with", false),
+            ("referer", false),
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            assert_eq!(names_another_target(&name), expected, "{name}");
         }
     }
 

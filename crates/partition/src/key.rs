@@ -17,6 +17,7 @@ use shikiri_record::{ClassDigest, Epoch, FillId, GrantId, Order, UnixMillis};
 
 use crate::admit::{Admitted, Fill};
 use crate::classify::Under;
+use crate::gated::ClassGate;
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
 use crate::upstream::Upstream;
@@ -101,6 +102,8 @@ pub(crate) struct Parts {
     pub(crate) target: Box<str>,
     pub(crate) encoding: Option<AcceptEncoding>,
     pub(crate) headers: Box<[(HeaderName, HeaderValue)]>,
+    /// It is fetched with a credential of the edge's own, and shown to whom a gate has opened for.
+    pub(crate) gated: bool,
 }
 
 impl Key {
@@ -141,6 +144,7 @@ impl Key {
             target: target.into(),
             encoding,
             headers: headers.into(),
+            gated: class.gate.is_some(),
         }))
     }
 
@@ -179,10 +183,19 @@ impl Key {
     }
 
     /// Whether it is no more than a place: no query, no header value and no grant, so nothing in it that
-    /// only somebody could know.
+    /// only somebody could know; and no gate before it, so nothing behind it that only some may see.
     #[must_use]
     pub fn is_a_place(&self) -> bool {
-        self.0.grant.is_none() && self.0.headers.is_empty() && !self.0.target.contains('?')
+        self.0.grant.is_none()
+            && self.0.headers.is_empty()
+            && !self.0.target.contains('?')
+            && !self.0.gated
+    }
+
+    /// Whether a gate stands before it.
+    #[must_use]
+    pub fn is_gated(&self) -> bool {
+        self.0.gated
     }
 
     /// Bytes that the key takes in memory.
@@ -311,7 +324,7 @@ impl Outbound {
         &self.key
     }
 
-    /// The method: always GET.
+    /// The method: GET, unless it asks a gate.
     #[must_use]
     pub const fn method(&self) -> &Method {
         &self.method
@@ -335,6 +348,15 @@ impl Outbound {
         &self.upstream
     }
 
+    /// The same sender's question about something else.
+    pub(crate) fn about(self, method: Method, target: &str) -> Self {
+        Self {
+            method,
+            target: target.into(),
+            ..self
+        }
+    }
+
     /// Takes it apart, for sending: method, target, header fields.
     #[must_use]
     pub fn into_parts(self) -> (Method, Box<str>, HeaderMap) {
@@ -352,7 +374,7 @@ impl SharedFetch {
     /// Asks for what the key names.
     pub fn of(key: &Key, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
         Self {
-            outbound: render(key, constants, None),
+            outbound: render(key, class.gate.as_ref(), constants, None),
             fill: Fill::begin(key.clone(), Arc::clone(class), begun, None),
         }
     }
@@ -367,7 +389,7 @@ impl SharedFetch {
     ) -> Self {
         let key = stored.key().clone();
         Self {
-            outbound: render(&key, constants, Some(stored)),
+            outbound: render(&key, class.gate.as_ref(), constants, Some(stored)),
             fill: Fill::begin(key, Arc::clone(class), begun, Some(stored.clone())),
         }
     }
@@ -384,8 +406,18 @@ impl SharedFetch {
     }
 }
 
+/// What a key names, asked for without the credential that its class has: to see whether it is required.
+pub(crate) fn bare(key: &Key, constants: &Constants) -> Outbound {
+    render(key, None, constants, None)
+}
+
 /// The one place where a key becomes a request.
-fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbound {
+fn render(
+    key: &Key,
+    gate: Option<&ClassGate>,
+    constants: &Constants,
+    stored: Option<&Admitted>,
+) -> Outbound {
     let parts = key.parts();
     let mut headers = HeaderMap::with_capacity(16);
     let text = |text: &str| HeaderValue::from_str(text).expect("an authority is a header value");
@@ -409,6 +441,11 @@ fn render(key: &Key, constants: &Constants, stored: Option<&Admitted>) -> Outbou
     headers.insert(crate::hop::X_FORWARDED_HOST, text(&parts.authority));
     headers.insert(VIA, constants.via.clone());
     headers.insert(crate::hop::CDN_LOOP, constants.cdn_loop.clone());
+    if let Some(gate) = gate {
+        let secret = gate.credential.secret.as_ref();
+        let secret = secret.expect("a class whose secret is not known makes no key");
+        headers.insert(gate.credential.header.clone(), secret.value().clone());
+    }
     if let Some(stored) = stored {
         if let Some(etag) = stored.etag() {
             headers.insert(IF_NONE_MATCH, etag.clone());

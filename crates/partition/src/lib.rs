@@ -22,6 +22,7 @@ mod directives;
 pub mod fault;
 mod freshness;
 mod gate;
+mod gated;
 mod hop;
 mod identity;
 mod invalidate;
@@ -36,6 +37,7 @@ mod reason;
 mod request;
 mod respond;
 mod rules;
+mod secret;
 mod sniff;
 mod state;
 mod targets;
@@ -48,6 +50,9 @@ pub use certificate::ClientCertificate;
 pub use classify::{Classified, Requester, Sharing, Under};
 pub use freshness::Reuse;
 pub use gate::{Exceptions, Gate, gate};
+pub use gated::{
+    ClassGate, EdgeCredential, GateTarget, Gated, Opened, Probe, Shut, requires_credential,
+};
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
 pub use labels::Labels;
@@ -67,6 +72,7 @@ pub use rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     PinAction, PinRules, QueryKey, Rules, Session, SpanMarks, To, Trip, TypePattern,
 };
+pub use secret::{Secret, SecretSource};
 pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
 pub use upstream::{Spoken, Upstream};
 pub use viewer::Viewer;

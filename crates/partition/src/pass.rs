@@ -20,7 +20,7 @@ use crate::identity;
 use crate::key::Constants;
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
-use crate::rules::{OriginHost, Rules, Session};
+use crate::rules::{Class, OriginHost, Rules, Session};
 use crate::upstream::Upstream;
 
 /// The permission to send one request as itself.
@@ -28,11 +28,24 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 pub struct Pass {
     why: Personal,
+    /// What shows the origin that a gate has opened for it.
+    credential: Option<(HeaderName, HeaderValue)>,
 }
 
 impl Pass {
     pub(crate) const fn new(why: Personal) -> Self {
-        Self { why }
+        let credential = None;
+        Self { why, credential }
+    }
+
+    /// A pass of a request that a class claims, and for which its gate has opened if it has one.
+    pub(crate) fn of_class(why: Personal, class: &Class) -> Self {
+        let credential = class.gate.as_ref().map(|gate| &gate.credential);
+        let credential = credential.and_then(|credential| {
+            let secret = credential.secret.as_ref()?;
+            Some((credential.header.clone(), secret.value().clone()))
+        });
+        Self { why, credential }
     }
 
     /// Why it is not shared.
@@ -66,12 +79,30 @@ impl Pass {
         let upgrade = upgrade(&head, *version, &origin.upgrades);
         let (credentials, names_its_sender) =
             sender(&parts.headers, &target, rules.session(), hop.certificate);
+        // With the edge's own credential it is asked on connections of its own.
+        let credentials = match &self.credential {
+            None => credentials,
+            Some(_) => {
+                let mut canonical = shikiri_record::Canonical::new("shikiri gated credentials 1");
+                if let Some(digest) = &credentials {
+                    canonical.bytes(digest.as_bytes());
+                }
+                Some(canonical.digest())
+            }
+        };
         let mut headers = parts.headers;
         let takes_trailers =
             hop::tokens(&headers, &TE).any(|token| token.eq_ignore_ascii_case("trailers"));
         hop::strip_hop_by_hop(&mut headers);
         if !hop.trusted {
             remove(&mut headers, hop::is_hop_claim);
+        }
+        // Whoever it is: this one is the edge's alone to show.
+        remove(&mut headers, |name| rules.is_edge_credential(name));
+        if let Some((name, value)) = self.credential {
+            // It opened for this target, and no other.
+            remove(&mut headers, hop::names_another_target);
+            headers.insert(name, value);
         }
         // A trusted hop that ended the viewer's TLS knows the viewer's certificate; ours is the hop's own.
         if let Some(certificate) = hop.certificate
@@ -129,6 +160,39 @@ impl Pass {
             names_its_sender,
             upstream: Arc::clone(&origin.upstream),
             upgrade,
+        })
+    }
+}
+
+impl Pass {
+    /// The question whether its sender may see something: with another method and target, and without
+    /// what asks for a part or for what has changed, belongs to a body, or names another target yet.
+    pub(crate) fn outbound_to_gate(
+        self,
+        mut parts: request::Parts,
+        (method, target): (&Method, &str),
+        rules: &Rules,
+        hop: &Hop<'_>,
+        constants: &Constants,
+    ) -> Result<PassRequest, Refused> {
+        remove(&mut parts.headers, |name| {
+            let name = name.as_str();
+            name.starts_with("if-")
+                || name.starts_with("content-")
+                || matches!(name, "range" | "expect" | "upgrade" | "trailer" | "te")
+        });
+        remove(&mut parts.headers, hop::names_another_target);
+        let request = self.outbound(parts, rules, hop, constants)?;
+        // An origin that answers twice, or late, then answers the same question of the same sender.
+        let credentials = request.credentials.map(|sender| {
+            let mut canonical = shikiri_record::Canonical::new("shikiri gate question 1");
+            canonical.bytes(sender.as_bytes()).text(target).digest()
+        });
+        Ok(PassRequest {
+            method: method.clone(),
+            target: target.to_owned(),
+            credentials,
+            ..request
         })
     }
 }
@@ -285,6 +349,14 @@ fn sender(
 /// do for its own user stays.
 pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     hop::strip_hop_by_hop(headers);
+    for_its_requester_alone(headers);
+    if !headers.contains_key(DATE) {
+        headers.insert(DATE, now.clone());
+    }
+}
+
+/// Takes back what lets caches beyond us keep a response.
+pub(crate) fn for_its_requester_alone(headers: &mut HeaderMap) {
     remove(headers, hop::speaks_to_caches_before_us);
     let directives = Directives::of(headers, &CACHE_CONTROL);
     let private = directives.as_private();
@@ -293,9 +365,6 @@ pub fn leave_as_private(headers: &mut HeaderMap, now: &HeaderValue) {
     headers.insert(CACHE_CONTROL, private);
     headers.insert(hop::CDN_CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.remove(PRAGMA);
-    if !headers.contains_key(DATE) {
-        headers.insert(DATE, now.clone());
-    }
 }
 
 /// What of an interim response to a pass goes on to its viewer: what a browser may fetch beforehand

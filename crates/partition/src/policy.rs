@@ -16,6 +16,7 @@ mod describe;
 mod diff;
 mod digest;
 mod fault;
+mod gates;
 mod limits;
 mod overlap;
 mod pins;
@@ -25,6 +26,7 @@ mod units;
 pub(crate) use compile::path_patterns;
 pub use compile::{compile, origin};
 pub use diff::{Change, Difference, diff};
+pub(crate) use digest::{class as class_digest, rules as rules_digest};
 pub use fault::PolicyError;
 pub use units::{duration, size};
 

@@ -165,6 +165,10 @@ pub enum Personal {
     UnlistedQuery(String),
     /// The client asked that nothing of it be stored.
     ClientNoStore,
+    /// It asks a gate whether its sender may see something.
+    AsksGate,
+    /// Its class's credential is not known, so that nothing of it can be fetched for all.
+    NoSecret,
     /// The stored object is only for requests without this header.
     OnlyWithout(&'static str),
     /// A shared fetch for this key was refused a short while ago, for this reason.
@@ -200,6 +204,8 @@ impl Personal {
             Self::TokenInPath => "token-in-path",
             Self::UnlistedQuery(_) => "unlisted-query",
             Self::ClientNoStore => "client-no-store",
+            Self::AsksGate => "asks-gate",
+            Self::NoSecret => "no-secret",
             Self::OnlyWithout(_) => "only-without",
             Self::Remembered(_) => "remembered",
             Self::Refused(why) => why.name(),
@@ -227,6 +233,9 @@ impl Personal {
             }
             Self::UnlistedQuery(name) => {
                 format!("If the page depends on `{name}`, list it in the class's `query`.")
+            }
+            Self::NoSecret => {
+                "Put the secret into the file or variable that the class's `credential` names.".into()
             }
             Self::Refused(why) => return why.cure(),
             Self::ModeStatic => {
@@ -272,6 +281,8 @@ impl fmt::Display for Personal {
                 write!(f, "the class does not list the query parameter `{name}`")
             }
             Self::ClientNoStore => f.write_str("the client asked that nothing of it be stored"),
+            Self::AsksGate => f.write_str("it asks a gate whether its sender may see something"),
+            Self::NoSecret => f.write_str("the credential of its class is not known"),
             Self::OnlyWithout(header) => write!(
                 f,
                 "the stored object is only for requests without `{header}`"

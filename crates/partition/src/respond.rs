@@ -16,6 +16,7 @@ use shikiri_record::UnixMillis;
 use crate::admit::Admitted;
 use crate::freshness::{date, one_date};
 use crate::hop::{self, CDN_CACHE_CONTROL};
+use crate::pass::for_its_requester_alone;
 
 /// The conditions and range of a request, which only choose how an object is shown.
 #[derive(Clone, Debug, Default)]
@@ -224,6 +225,15 @@ impl Admitted {
     /// 14.2).
     #[must_use]
     pub fn respond(&self, conditions: &Conditions, length: Option<u64>, now: UnixMillis) -> Answer {
+        let mut answer = self.answered(conditions, length, now);
+        if self.key().is_gated() {
+            // Not every cache beyond us asks whether the next may see it.
+            for_its_requester_alone(&mut answer.headers);
+        }
+        answer
+    }
+
+    fn answered(&self, conditions: &Conditions, length: Option<u64>, now: UnixMillis) -> Answer {
         if self.status() != StatusCode::OK {
             return self.whole(conditions, length, now);
         }

@@ -4,13 +4,15 @@
 //! only by [`crate::policy`], which checks what a single field cannot say. Nothing here can express
 //! "store what the origin forbids": the admission guard is not in the language.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderName, StatusCode};
 use shikiri_record::{ClassDigest, Mode, RulesDigest};
 
+use crate::gated::ClassGate;
+use crate::secret::{Secret, SecretSource};
 use crate::upstream::Upstream;
 
 /// Compiled policy. Cheap to share, never changed: a new policy is a new value.
@@ -66,6 +68,41 @@ impl Rules {
     #[must_use]
     pub const fn pins(&self) -> &PinRules {
         &self.pins
+    }
+
+    /// Where the secrets are found that these rules need.
+    #[must_use]
+    pub fn secrets(&self) -> BTreeSet<SecretSource> {
+        let gates = self.classes.iter().filter_map(|class| class.gate.as_ref());
+        gates.map(|gate| gate.credential.source.clone()).collect()
+    }
+
+    /// The rules with their secrets. A class whose secret is not among them shares nothing.
+    #[must_use]
+    pub fn armed(mut self, secrets: &BTreeMap<SecretSource, Secret>) -> Self {
+        for class in &mut self.classes {
+            if class.gate.is_none() {
+                continue;
+            }
+            let class = Arc::make_mut(class);
+            if let Some(gate) = &mut class.gate {
+                gate.credential.secret = secrets.get(&gate.credential.source).cloned();
+            }
+            class.digest = crate::policy::class_digest(class, &self.session, &self.personal);
+        }
+        self.digest = crate::policy::rules_digest(&self);
+        self
+    }
+
+    /// Whether a request header carries a credential of the edge's own: no client may bring one.
+    pub(crate) fn is_edge_credential(&self, name: &HeaderName) -> bool {
+        // Gateways that turn names into variables take `X_Edge_Key` for `X-Edge-Key`.
+        fn folded(name: &HeaderName) -> impl Iterator<Item = u8> {
+            let bytes = name.as_str().bytes();
+            bytes.map(|byte| if byte == b'_' { b'-' } else { byte })
+        }
+        let mut gates = self.classes.iter().filter_map(|class| class.gate.as_ref());
+        gates.any(|gate| folded(&gate.credential.header).eq(folded(name)))
     }
 
     /// What a node may use.
@@ -208,6 +245,8 @@ pub struct Class {
     pub matches: Match,
     /// To whom the shared copy may be served.
     pub to: To,
+    /// Who may see it, if it is `gated`: then, and only then, there is a gate.
+    pub gate: Option<ClassGate>,
     /// Content types that may be stored. HTML must be named: `*/*` does not cover it.
     pub types: Vec<TypePattern>,
     /// Statuses that may be stored.
@@ -267,6 +306,8 @@ pub enum To {
     Everyone,
     /// To requests without credentials; a member's request passes.
     Anonymous,
+    /// To whoever the origin lets see it, each time anew.
+    Gated,
 }
 
 /// Which part of the query is in the key.

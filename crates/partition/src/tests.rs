@@ -26,6 +26,7 @@ pub(crate) fn class() -> Class {
         digest: ClassDigest(Digest::of(b"a class")),
         matches: Match::default(),
         to: To::Everyone,
+        gate: None,
         types: vec![TypePattern("*/*".into()), TypePattern("text/html".into())],
         statuses: [200, 204, 301, 302, 404].into(),
         query: QueryKey::All,

@@ -1,11 +1,12 @@
 //! What requests are taken for, and which of them share a copy.
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use proptest::prelude::*;
 use shikiri_partition::{
-    Classified, Key, Personal, Refused, RequestHead, Requester, Rules, Scheme, Under, policy,
+    Begun, Classified, Constants, Gated, Key, Opened, Personal, Refused, RequestHead, Requester,
+    Rules, Scheme, Secret, SecretSource, SharedFetch, Shut, Under, policy,
 };
-use shikiri_record::{Epoch, GrantId, Mode, PolicyText};
+use shikiri_record::{Epoch, FillId, GrantId, Mode, Order, PolicyText, UnixMillis};
 
 const POLICY: &str = r#"
 version = 1
@@ -491,6 +492,7 @@ fn what_each_mode_shares() {
             Classified::Shared(sharing) => sharing.class().name.clone(),
             Classified::Personal(pass) => pass.why().name().to_owned(),
             Classified::Refused(why) => why.name().to_owned(),
+            Classified::Gated(gated) => panic!("{gated:?}"),
         }
     };
     for (request, of_modes) in [
@@ -588,5 +590,171 @@ proptest! {
             let lower = path.to_ascii_lowercase();
             prop_assert!(!["%2f", "%2e", "%3b", "%25", ";", "/.."].iter().any(|hidden| lower.contains(hidden)));
         }
+    }
+}
+
+const FILMS: &str = r#"
+version = 1
+[session]
+cookies = ["sid"]
+[[origin]]
+hosts = ["*"]
+url = "http://127.0.0.1:8080"
+[[class]]
+name = "films"
+match = { paths = ["/films/**"] }
+to = "gated"
+types = ["video/*"]
+query = ["q"]
+gate = { path = "/authz{path}?{query}", method = "HEAD", probe = "http://shop.test/films/probe" }
+credential = { header = "X-Edge-Key", env = "FILMS" }
+"#;
+
+/// The rules above, with a secret or without.
+fn films(secret: Option<&str>) -> Rules {
+    let text = PolicyText {
+        source: "p.toml".into(),
+        text: FILMS.into(),
+    };
+    let rules = policy::compile(Some(&text), None).expect("the policy has no faults");
+    let secret = secret.map(|secret| Secret::new(secret.as_bytes()).expect("a secret"));
+    let source = SecretSource::Environment("FILMS".into());
+    assert!(rules.secrets().contains(&source));
+    rules.armed(&secret.map(|secret| (source, secret)).into_iter().collect())
+}
+
+const ONE: &str = "first-secret-of-16";
+
+fn gated(mode: Mode, request: &str) -> Gated {
+    let under = Under {
+        mode,
+        epoch: Epoch(1),
+        grant: None,
+    };
+    match classify_under(&films(Some(ONE)), under, Scheme::Https, request) {
+        Classified::Gated(gated) => gated,
+        other => panic!("{request}: {other:?}"),
+    }
+}
+
+#[test]
+fn nothing_of_a_gated_class_is_shared_before_its_gate_has_opened() {
+    let film = || {
+        gated(
+            Mode::Open,
+            "GET shop.test /films/1?q=2&other=3\ncookie: sid=a",
+        )
+    };
+    assert_eq!(film().target(), "/authz/films/1?q=2");
+    let Ok(Opened::Shared(sharing)) = film().open(StatusCode::NO_CONTENT) else {
+        panic!("204 opens")
+    };
+    assert_eq!(sharing.key().uri(), "https://shop.test/films/1?q=2");
+    assert!(sharing.key().is_gated());
+    for (status, expected) in [
+        (302, Shut::Told),
+        (401, Shut::Told),
+        (403, Shut::Told),
+        (404, Shut::Told),
+        (304, Shut::Failed),
+        (500, Shut::Failed),
+        (503, Shut::Failed),
+        (101, Shut::Failed),
+    ] {
+        let status = StatusCode::from_u16(status).expect("a status");
+        assert_eq!(film().open(status).err(), Some(expected), "{status}");
+    }
+}
+
+#[test]
+fn where_it_is_not_shared_a_gate_opens_a_pass() {
+    let why = |mode, request: &str| match gated(mode, request).open(StatusCode::OK) {
+        Ok(Opened::Pass(pass)) => pass.why().clone(),
+        other => panic!("{request}: {other:?}"),
+    };
+    let film = "GET shop.test /films/1";
+    assert_eq!(why(Mode::Pass, film), Personal::ModePass);
+    assert_eq!(why(Mode::Static, film), Personal::ModeStatic);
+    let no_store = format!("{film}\ncache-control: no-store");
+    assert_eq!(why(Mode::Open, &no_store), Personal::ClientNoStore);
+}
+
+#[test]
+fn what_a_gate_is_not_asked_about_goes_on_without_the_edge_s_credential() {
+    for (request, expected) in [
+        ("POST shop.test /films/1", Personal::Method),
+        ("GET shop.test /films//1", Personal::AmbiguousPath),
+        ("GET shop.test /films/1?q=1&q=2", Personal::AmbiguousQuery),
+        ("GET shop.test /other", Personal::NoClass),
+    ] {
+        let under = Under {
+            mode: Mode::Open,
+            epoch: Epoch(1),
+            grant: None,
+        };
+        match classify_under(&films(Some(ONE)), under, Scheme::Https, request) {
+            Classified::Personal(pass) => {
+                assert_eq!(*pass.why(), expected, "{request}");
+                assert!(!format!("{pass:?}").contains("x-edge-key"), "{pass:?}");
+            }
+            other => panic!("{request}: {other:?}"),
+        }
+        // Nor does anything, while the secret is not known.
+        let classified = classify_in(&films(None), 1, Scheme::Https, "GET shop.test /films/1");
+        let Classified::Personal(pass) = classified else {
+            panic!("{classified:?}")
+        };
+        assert_eq!(*pass.why(), Personal::NoSecret);
+    }
+}
+
+#[test]
+fn a_shared_fetch_bears_its_class_s_credential_and_a_new_one_is_a_new_class() {
+    let rules = films(Some(ONE));
+    let class = rules.class("films").expect("it is there");
+    let Ok(Opened::Shared(sharing)) =
+        gated(Mode::Open, "GET shop.test /films/1").open(StatusCode::OK)
+    else {
+        panic!("200 opens")
+    };
+    let begun = Begun {
+        id: FillId(1),
+        at: UnixMillis(1),
+        order: Order(1),
+    };
+    let constants = Constants::new("test");
+    let fetch = SharedFetch::of(sharing.key(), class, begun, &constants);
+    let credential = &fetch.outbound().headers()["x-edge-key"];
+    assert!(credential == ONE && credential.is_sensitive());
+    assert!(!format!("{fetch:?} {class:?}").contains(ONE));
+    let bare = gated(Mode::Open, "GET shop.test /films/1").bare(&constants);
+    assert!(
+        !bare
+            .expect("it is shared")
+            .headers()
+            .contains_key("x-edge-key")
+    );
+    let other = films(Some("second-secret-of-16"));
+    assert_ne!(
+        class.digest,
+        other.class("films").expect("it is there").digest
+    );
+    assert_ne!(rules.digest(), other.digest());
+    assert_eq!(rules.digest(), films(Some(ONE)).digest());
+    // What a start asks.
+    let probes = rules.probes(&constants);
+    let [(name, Ok(probe))] = &probes[..] else {
+        panic!("{probes:?}")
+    };
+    assert_eq!(name, "films");
+    for (outbound, method, target) in [
+        (&probe.bare, "GET", "/films/probe"),
+        (&probe.strangers, "HEAD", "/authz/films/probe"),
+    ] {
+        assert_eq!(
+            (outbound.method().as_str(), outbound.target()),
+            (method, target)
+        );
+        assert!(!outbound.headers().contains_key("x-edge-key"));
     }
 }

@@ -22,7 +22,7 @@ use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{evidence, files, keep, log, notify};
+use crate::{evidence, files, gates, keep, log, notify};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -112,7 +112,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let settings = Settings::of(&args)?;
     let log = log::start(&settings.log, settings.log_format);
     let origin = files::origin(settings.origin.as_deref())?;
-    let rules = files::rules(settings.policy.as_deref(), origin.as_ref())?;
+    let rules = files::armed(settings.policy.as_deref(), origin.as_ref())?;
     believe(&OriginTrust::default(), &rules)?;
     let maintenance = files::maintenance(&settings.maintenance)?;
     let world = Arc::new(RealWorld::new());
@@ -156,6 +156,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     let keeper = Keeper::start(&node, evidence::logged())
         .map_err(|error| format!("cannot start: {error}"))?;
     believe(node.origin_trust(), &node.stance().rules)?;
+    gates::probe(&node.stance().rules);
     if before.is_some() {
         // Whom the node before was told of, this one was not.
         node.follows_another();
@@ -308,12 +309,13 @@ fn parts(
             Ok(format!("{loaded} loaded"))
         }),
     });
-    let (node, policy) = (Arc::clone(node), Arc::clone(&current));
+    let (holds, node, policy) = (Arc::clone(node), Arc::clone(node), Arc::clone(&current));
     parts.push(Part {
         name: "policy",
         files: Box::new(move || {
             let current = policy.lock().unwrap_or_else(PoisonError::into_inner);
-            current.policy.iter().cloned().collect()
+            let secrets = files::of_secrets(&holds.stance().rules);
+            current.policy.iter().cloned().chain(secrets).collect()
         }),
         apply: Box::new(move |by| {
             let (policy, origin) = {
@@ -321,7 +323,7 @@ fn parts(
                 (current.policy.clone(), current.origin.clone())
             };
             let origin = files::origin(origin.as_deref())?;
-            let rules = files::rules(policy.as_deref(), origin.as_ref())?;
+            let rules = files::armed(policy.as_deref(), origin.as_ref())?;
             believe(node.origin_trust(), &rules)?;
             let digest = rules.digest();
             let file = policy.as_deref().map(|path| path.display().to_string());
@@ -331,6 +333,7 @@ fn parts(
             };
             node.reload(rules, file.as_deref(), &said)
                 .map_err(|why| why.to_string())?;
+            gates::probe(&node.stance().rules);
             Ok(format!("rules in force: {digest}"))
         }),
     });

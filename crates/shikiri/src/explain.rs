@@ -8,15 +8,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use http::header::HOST;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
-use shikiri_edge::{Asked, Chain, Config, Evidence, Node, RealWorld, Worker, ask_whole};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use shikiri_edge::{
+    Asked, Chain, Config, Evidence, Node, RealWorld, Worker, ask_status, ask_whole,
+};
 use shikiri_partition::{
-    Admitted, Begun, Classified, Judged, NotShared, Outbound, Personal, RequestHead, Rules, Scheme,
-    SecondCopy, SharedFetch, Sharing, To, Under,
+    Admitted, Begun, Classified, Gated, Judged, NotShared, Opened, Outbound, Personal, RequestHead,
+    Rules, Scheme, SecondCopy, SharedFetch, Sharing, To, Under, requires_credential,
 };
 use shikiri_record::{Epoch, FillId, Mode, Order};
 
-use crate::{files, say};
+use crate::{files, gates, say};
 
 /// Flags of `shikiri explain`.
 #[derive(clap::Args)]
@@ -83,6 +85,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         origin => origin,
     };
     let rules = files::rules(args.policy.as_deref(), origin.as_ref())?;
+    let rules = files::armed_if_there(rules);
     let method: Method = args
         .method
         .parse()
@@ -118,6 +121,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         }
         Classified::Personal(pass) => personal(&mut table, pass.why()),
         Classified::Shared(sharing) => shared(&mut table, args, rules, &sharing)?,
+        Classified::Gated(gated) => self::gated(&mut table, args, rules, gated)?,
     }
     say(&table.0)
 }
@@ -154,11 +158,74 @@ fn personal(table: &mut Table, why: &Personal) {
     }
 }
 
+/// What is the same for all who may see it: what the origin says to who may not, and then what it is.
+fn gated(table: &mut Table, args: &Args, rules: Rules, gated: Gated) -> Result<(), String> {
+    let gate = gated
+        .class()
+        .gate
+        .as_ref()
+        .expect("a gated class has a gate");
+    table.row("gate", format!("{} {}", gate.method, gated.target()));
+    table.row(
+        "",
+        "Each request is asked there as itself; only 2xx opens, and nothing is remembered.",
+    );
+    let constants = shikiri_partition::Constants::new("shikiri-explain");
+    let asked = gated.bare(&constants).zip(gated.strangers(&constants));
+    if let Some((bare, strangers)) = asked.filter(|_| !args.offline) {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| format!("cannot start: {error}"))?;
+        let worker = gates::worker(rules.clone())?;
+        let status = |outbound| {
+            let asked = runtime.block_on(ask_status(&worker, outbound));
+            asked.map_err(|fault| Chain(&fault).to_string())
+        };
+        let let_in = status(strangers)?;
+        table.row("a stranger", format!("at the gate: {let_in}"));
+        if let_in.is_success() {
+            table.row(
+                "",
+                "THE GATE OPENS FOR WHOEVER ASKS: does the origin know its path?",
+            );
+        }
+        let status = status(bare)?;
+        table.row(
+            "ungated",
+            format!("without `{}`: {status}", gate.credential.header),
+        );
+        if !requires_credential(status) {
+            table.row(
+                "",
+                "THE ORIGIN DOES NOT REQUIRE THE CREDENTIAL: whoever reaches it goes around the gate.",
+            );
+            table.row(
+                "cure",
+                format!(
+                    "Let the origin answer 403 unless `{}` is right.",
+                    gate.credential.header
+                ),
+            );
+        }
+    }
+    // Nothing is served here: what would be, if it opened.
+    match gated.open(StatusCode::OK) {
+        Ok(Opened::Shared(sharing)) => shared(table, args, rules, &sharing),
+        Ok(Opened::Pass(pass)) => {
+            personal(table, pass.why());
+            Ok(())
+        }
+        Err(_) => unreachable!("200 opens"),
+    }
+}
+
 fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Result<(), String> {
     let class = sharing.class();
     let to = match class.to {
         To::Everyone => "to everyone",
         To::Anonymous => "to requests without credentials",
+        To::Gated => "to whoever the origin lets see it",
     };
     table.row("class", format!("{} ({to})", class.name));
     let config = Config {
@@ -192,10 +259,12 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         format!("{} {} HTTP/1.1", outbound.method(), outbound.target()),
     );
     for (name, value) in outbound.headers() {
-        table.row(
-            "",
-            format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
-        );
+        let value = if value.is_sensitive() {
+            "(not shown)".into()
+        } else {
+            String::from_utf8_lossy(value.as_bytes())
+        };
+        table.row("", format!("{name}: {value}"));
     }
     if args.offline {
         table.row(

@@ -1,9 +1,11 @@
 //! Policy files, read and compiled.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use shikiri_edge::maintenance::{self, Maintenance, Page};
-use shikiri_partition::{Exceptions, Origin, Rules, policy};
+use shikiri_partition::{Exceptions, Origin, Rules, Secret, SecretSource, policy};
 use shikiri_record::PolicyText;
 
 use crate::settings::MaintenanceSettings;
@@ -24,6 +26,58 @@ pub(crate) fn rules(path: Option<&Path>, origin: Option<&Origin>) -> Result<Rule
         let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
         errors.join("\n")
     })
+}
+
+/// The rules of a policy file, with the secrets that they need.
+pub(crate) fn armed(path: Option<&Path>, origin: Option<&Origin>) -> Result<Rules, String> {
+    let rules = rules(path, origin)?;
+    let mut secrets = BTreeMap::new();
+    for source in rules.secrets() {
+        let secret = secret(&source).map_err(|why| format!("the secret in {source}: {why}"))?;
+        secrets.insert(source, secret);
+    }
+    Ok(rules.armed(&secrets))
+}
+
+/// The same, with as many of the secrets as are there: to look at.
+pub(crate) fn armed_if_there(rules: Rules) -> Rules {
+    let found = rules.secrets().into_iter().filter_map(|source| {
+        let secret = secret(&source).ok()?;
+        Some((source, secret))
+    });
+    let secrets = found.collect();
+    rules.armed(&secrets)
+}
+
+const FILE_BYTES_MAX: u64 = Secret::BYTES_MAX as u64 + 3;
+
+fn secret(source: &SecretSource) -> Result<Secret, String> {
+    let found = match source {
+        SecretSource::File(path) => {
+            let mut found = Vec::new();
+            // A byte more than a secret and the end of its line may have, to see that there is more.
+            let read = std::fs::File::open(path)
+                .and_then(|file| file.take(FILE_BYTES_MAX).read_to_end(&mut found));
+            read.map_err(|error| format!("it cannot be read: {error}"))?;
+            found
+        }
+        SecretSource::Environment(name) => std::env::var(name)
+            .map_err(|_| "it is not set, or no text".to_owned())?
+            .into_bytes(),
+    };
+    Secret::new(&found)
+}
+
+/// The files in which rules find their secrets.
+pub(crate) fn of_secrets(rules: &Rules) -> Vec<PathBuf> {
+    let files = rules
+        .secrets()
+        .into_iter()
+        .filter_map(|source| match source {
+            SecretSource::File(path) => Some(PathBuf::from(path)),
+            SecretSource::Environment(_) => None,
+        });
+    files.collect()
 }
 
 /// What a closed node shows.

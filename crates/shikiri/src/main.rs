@@ -9,6 +9,7 @@ mod edge;
 mod evidence;
 mod explain;
 mod files;
+mod gates;
 mod govern;
 mod handover;
 mod hook;

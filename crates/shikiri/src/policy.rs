@@ -46,7 +46,7 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
                 let with = files::rules(file.as_deref(), some.as_ref());
                 with.map_err(|why| if why.len() < bare.len() { why } else { bare })
             })?;
-            say(&rules.describe())
+            say(&files::armed_if_there(rules).describe())
         }
         Command::Diff { old, new, origin } => {
             let origin = files::origin(Some(origin.as_deref().unwrap_or(SOME_ORIGIN)))?;

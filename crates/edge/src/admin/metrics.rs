@@ -104,6 +104,18 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         c.invalidations_dropped,
     );
     page.one(
+        "shikiri_gates_total",
+        "counter",
+        "Gates that were asked whether somebody may see something.",
+        c.gates,
+    );
+    page.one(
+        "shikiri_gates_shut_total",
+        "counter",
+        "Those that did not open.",
+        c.gates_shut,
+    );
+    page.one(
         "shikiri_pin_faults_total",
         "counter",
         "Answers in which the origin named a viewer or owner who did not fit.",

@@ -517,6 +517,17 @@ pub struct Asked {
     pub body: Vec<u8>,
 }
 
+/// Sends one shared fetch and looks at the answer's status alone.
+///
+/// # Errors
+/// When the origin gives no response.
+pub async fn ask_status(
+    worker: &Arc<Worker>,
+    outbound: Outbound,
+) -> Result<StatusCode, OriginFault> {
+    Ok(shared(worker, outbound).await?.status)
+}
+
 /// Sends one shared fetch and reads the answer, whole.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ use super::fault::{At, Faults, Place, PolicyError};
 use super::text::{
     self, ClassText, Document, LifetimeText, MatchText, OriginText, SessionText, Texts,
 };
-use super::{digest, overlap, pins, units};
+use super::{digest, gates, overlap, pins, units};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern, names_html,
@@ -88,8 +88,10 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
     for said in &document.classes {
         let class = class(said, &limits, &session, &answers, faults);
         reachable(&class, said, &classes, &personal, faults);
+        gates::of_one_origin(&class, said, &origins, faults);
         classes.push(class);
     }
+    gates::in_no_key(&classes, &document.classes, faults);
     let has_assets = classes.iter().any(|class| class.name == builtin::ASSETS);
     if document.assets.unwrap_or(true) && !has_assets {
         classes.push(builtin_assets(&limits));
@@ -125,6 +127,7 @@ fn builtin_assets(limits: &Limits) -> Class {
         digest: ClassDigest(unsealed()),
         matches: kind.matches().expect("assets have extensions"),
         to: kind.to().expect("assets are for everyone"),
+        gate: None,
         types: kind.types().expect("assets have types"),
         statuses: Kind::statuses(),
         query: QueryKey::All,
@@ -593,8 +596,13 @@ fn class(
     let to = match said.to.as_ref().map(|to| (to.value.as_str(), to.at)) {
         Some(("everyone", _)) => To::Everyone,
         Some(("anonymous", _)) => To::Anonymous,
+        Some(("gated", _)) => To::Gated,
         Some((other, at)) => {
-            faults.add(at, format!("`to` cannot be `{other}`"), "Write \"anonymous\" or \"everyone\".");
+            faults.add(
+                at,
+                format!("`to` cannot be `{other}`"),
+                "Write \"anonymous\", \"everyone\" or \"gated\".",
+            );
             To::Anonymous
         }
         None => kind.to().unwrap_or_else(|| {
@@ -608,14 +616,18 @@ fn class(
         }),
     };
     let types = types(said, kind, &name, faults);
+    let query = query(said, session, faults);
+    let key_headers = key_headers(said, session, faults);
+    let gate = gates::gate(said, to, (&query, &key_headers), session, faults);
     Class {
         matches,
         to,
+        gate,
         is_static: is_static(said, kind, &types, faults),
         types,
         statuses: statuses(said, faults),
-        query: query(said, session, faults),
-        key_headers: key_headers(said, session, faults),
+        query,
+        key_headers,
         key_encoding: said
             .key_encoding
             .as_ref()

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 
 use super::limits::LIMITS;
 use super::units::{show_duration, show_size};
+use crate::gated::ClassGate;
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PinAction,
     PinRules, QueryKey, Rules, Session, SpanMarks, To,
@@ -119,9 +120,13 @@ fn describe_class(text: &mut String, class: &Class) {
                     "Served to everyone; a member gets the copy that was fetched without credentials.",
                 To::Anonymous =>
                     "Served to requests without credentials; a member's request goes to the origin as itself.",
+                To::Gated => "Served to whoever the origin lets see it, who is asked each time.",
             }
         ),
     );
+    if let Some(gate) = &class.gate {
+        describe_gate(text, gate);
+    }
     let statuses: Vec<String> = class.statuses.iter().map(u16::to_string).collect();
     let types = list(class.types.iter().map(|t| &t.0));
     line(
@@ -187,6 +192,30 @@ fn describe_class(text: &mut String, class: &Class) {
             format_args!("  One of static files: shared in mode `static` too."),
         );
     }
+}
+
+fn describe_gate(text: &mut String, gate: &ClassGate) {
+    let credential = &gate.credential;
+    line(
+        text,
+        format_args!(
+            "  Asked as `{} {}`, with what the member's request shows; only 2xx opens.",
+            gate.method, gate.target
+        ),
+    );
+    line(
+        text,
+        format_args!(
+            "  Fetched for all of them with `{}` from {}{}.",
+            credential.header,
+            credential.source,
+            if credential.secret.is_some() {
+                ""
+            } else {
+                ", which is not known: nothing is shared"
+            }
+        ),
+    );
 }
 
 fn describe_pins(text: &mut String, pins: &PinRules) {
@@ -326,7 +355,21 @@ pub(super) fn class(class: &Class) -> Vec<(&'static str, String)> {
             match class.to {
                 To::Everyone => "everyone".to_owned(),
                 To::Anonymous => "anonymous".to_owned(),
+                To::Gated => "gated".to_owned(),
             },
+        ),
+        (
+            "gate",
+            class.gate.as_ref().map_or_else(String::new, |gate| {
+                format!("{} {}", gate.method, gate.target)
+            }),
+        ),
+        (
+            "credential",
+            class.gate.as_ref().map_or_else(String::new, |gate| {
+                let credential = &gate.credential;
+                format!("{} from {}", credential.header, credential.source)
+            }),
         ),
         ("types", list(class.types.iter().map(|t| &t.0))),
         ("statuses", statuses.join(", ")),

@@ -7,6 +7,7 @@ use shikiri_record::{Canonical, ClassDigest, Digest, RulesDigest};
 
 use super::limits::LIMITS;
 use super::units;
+use crate::gated::ClassGate;
 use crate::rules::{
     Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, PinAction, PinRules,
     QueryKey, Rules, Session, To,
@@ -20,13 +21,17 @@ const RULES_SCHEMA: &str = "shikiri rules 2";
 
 /// The digest of a class's meaning: all but its name, and what decides who counts as a member and
 /// what is personal. Its `digest` is not looked at.
-pub(super) fn class(class: &Class, session: &Session, personal: &[Match]) -> ClassDigest {
+pub(crate) fn class(class: &Class, session: &Session, personal: &[Match]) -> ClassDigest {
     let mut canonical = Canonical::new(CLASS_SCHEMA);
     canonical.bytes(matching(&class.matches).as_bytes());
     canonical.number(match class.to {
         To::Everyone => 0,
         To::Anonymous => 1,
+        To::Gated => 2,
     });
+    if let Some(gate) = &class.gate {
+        self::gate(&mut canonical, gate);
+    }
     canonical.list(&class.types, |c, t| {
         c.text(&t.0);
     });
@@ -61,8 +66,21 @@ pub(super) fn class(class: &Class, session: &Session, personal: &[Match]) -> Cla
     ClassDigest(canonical.digest())
 }
 
+/// Another secret is another meaning: what was fetched with the old one dies.
+fn gate(canonical: &mut Canonical, gate: &ClassGate) {
+    let secret = gate.credential.secret.as_ref();
+    canonical
+        .text(&gate.target.to_string())
+        .text(gate.method.as_str())
+        .text(gate.credential.header.as_str())
+        .number(u64::from(secret.is_some()));
+    if let Some(secret) = secret {
+        canonical.bytes(secret.identity().as_bytes());
+    }
+}
+
 /// The digest of everything in force.
-pub(super) fn rules(rules: &Rules) -> RulesDigest {
+pub(crate) fn rules(rules: &Rules) -> RulesDigest {
     let mut canonical = Canonical::new(RULES_SCHEMA);
     // Origins are looked up in an order in which none hides another, so that any such order will do.
     let mut hosts: Vec<Digest> = rules

@@ -515,7 +515,7 @@ fn all_faults_are_shown_at_once() {
             (6, 1, "Did you mean `cookies`?"),
             (7, 1, "the class `x` has no `types`"),
             (9, 20, "Write `/news`."),
-            (10, 6, "Write \"anonymous\" or \"everyone\""),
+            (10, 6, "Write \"anonymous\", \"everyone\" or \"gated\""),
             (12, 16, "Write a value from 1 to 1000000."),
         ],
     );
@@ -1334,4 +1334,137 @@ fn pins_that_cannot_be() {
         "viewers = 3",
         &[(6, 8, "has no `within`"), (6, 8, "has no `mode`")],
     );
+}
+
+const GATED: &str = "[[class]]\nname = \"films\"\nmatch = { paths = [\"/films/**\"] }\nto = \"gated\"\ntypes = [\"video/*\"]\n";
+const CREDENTIAL: &str =
+    "credential = { header = \"X-Edge-Key\", file = \"/run/secrets/media\" }\n";
+
+#[test]
+fn a_gated_class_says_where_its_gate_is_and_where_its_secret() {
+    let rules = rules(&format!(
+        "{GATED}query = []\ngate = {{ path = \"/authz{{path}}\" }}\n{CREDENTIAL}"
+    ));
+    let class = rules.class("films").unwrap();
+    assert_eq!(class.to, To::Gated);
+    let gate = class.gate.as_ref().unwrap();
+    assert_eq!(
+        (gate.method.as_str(), gate.target.to_string().as_str()),
+        ("GET", "/authz{path}")
+    );
+    assert_eq!(gate.credential.header, "x-edge-key");
+    let described = rules.describe();
+    for part in [
+        "asked each time",
+        "`GET /authz{path}`",
+        "`x-edge-key` from the file `/run/secrets/media`, which is not known",
+    ] {
+        assert!(described.contains(part), "{part} in {described}");
+    }
+}
+
+#[test]
+fn gates_that_cannot_be() {
+    check(
+        GATED,
+        &[(5, 1, "has no `gate`"), (5, 1, "has no `credential`")],
+    );
+    let gate = "gate = { path = \"/authz{path}?{query}\" }\n";
+    check(
+        &format!("{PAGES}{gate}"),
+        &[(9, 8, "says nothing without `to = \"gated\"`")],
+    );
+    check(
+        &format!("{PAGES}{CREDENTIAL}"),
+        &[(9, 14, "says nothing without `to = \"gated\"`")],
+    );
+    let of = |gate: &str, expected: &[(usize, usize, &str)]| {
+        check(
+            &format!("{GATED}{CREDENTIAL}gate = {{ {gate} }}\n"),
+            expected,
+        );
+    };
+    of("method = \"HEAD\"", &[(11, 8, "the gate has no `path`")]);
+    of(
+        "path = \"/authz\"",
+        &[(11, 17, "does not say once for which path")],
+    );
+    of(
+        "path = \"/authz{path}\"",
+        &[(11, 17, "not asked for the query")],
+    );
+    of(
+        "path = \"/authz?for={path}&{query}\"",
+        &[(11, 17, "parameters of its own")],
+    );
+    of(
+        "path = \"/authz{path}?{query}\", method = \"POST\"",
+        &[(11, 50, "cannot be asked with `POST`")],
+    );
+    of(
+        "path = \"/authz{path}?{query}\", probe = \"/films/1\"",
+        &[(11, 49, "is no URL")],
+    );
+    of(
+        "path = \"/authz{path}?{query}\", cache = true",
+        &[(11, 41, "has no key `cache`")],
+    );
+    let of = |credential: &str, expected: &[(usize, usize, &str)]| {
+        check(
+            &format!("{GATED}{gate}credential = {{ {credential} }}\n"),
+            expected,
+        );
+    };
+    of("file = \"/x\"", &[(11, 14, "has no `header`")]);
+    of("header = \"X-Edge-Key\"", &[(11, 14, "in one way")]);
+    of(
+        "header = \"X-Edge-Key\", file = \"/x\", env = \"X\"",
+        &[(11, 58, "in one way")],
+    );
+    of(
+        "header = \"X-Edge-Key\", env = \"A B\"",
+        &[(11, 45, "in one way")],
+    );
+    for (header, why) in [
+        ("Cookie", "members show theirs"),
+        ("Authorization", "members show theirs"),
+        ("X-Forwarded-For", "has a meaning"),
+        ("Accept", "has a meaning"),
+        ("a b", "no header name"),
+    ] {
+        of(
+            &format!("header = \"{header}\", file = \"/x\""),
+            &[(11, 25, why)],
+        );
+    }
+    check(
+        &format!("{GATED}{gate}{CREDENTIAL}key_headers = [\"x-edge-key\"]\n"),
+        &[(11, 25, "it is in the key")],
+    );
+    check(
+        &format!("{PAGES}key_headers = [\"x-edge-key\"]\n{GATED}{gate}{CREDENTIAL}"),
+        &[(9, 15, "bears the credential of the class `films`")],
+    );
+}
+
+#[test]
+fn a_credential_is_shown_to_one_origin() {
+    let origin = |hosts: &str| format!("[[origin]]\nhosts = [\"{hosts}\"]\nurl = \"http://h:1\"\n");
+    let gate = "gate = { path = \"/authz{path}?{query}\" }\n";
+    let several = format!("{}{}", origin("films.test"), origin("*"));
+    let class = |hosts: &str| {
+        let class = GATED.replace("match = { ", &format!("match = {{ {hosts}"));
+        format!("version = 1\n{several}{class}{gate}{CREDENTIAL}")
+    };
+    for (hosts, origins) in [
+        ("", 2),
+        ("hosts = [\"films.test\"], ", 1),
+        ("hosts = [\"shop.test\"], ", 1),
+        ("hosts = [\"films.test\", \"shop.test\"], ", 2),
+        ("hosts = [\"*.test\"], ", 2),
+    ] {
+        let text = class(hosts);
+        let expected = [(10, 9, "asked of 2 origins")];
+        check_all(&text, if origins == 1 { &[] } else { &expected });
+    }
 }

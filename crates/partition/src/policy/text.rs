@@ -71,6 +71,8 @@ pub(super) struct ClassText {
     pub(super) name: Option<At<String>>,
     pub(super) matches: Option<MatchText>,
     pub(super) to: Option<At<String>>,
+    pub(super) gate: Option<GateText>,
+    pub(super) credential: Option<CredentialText>,
     pub(super) types: Option<Texts>,
     pub(super) statuses: Option<At<Vec<At<u64>>>>,
     pub(super) query: Option<Texts>,
@@ -81,6 +83,22 @@ pub(super) struct ClassText {
     pub(super) volatile: Vec<VolatileText>,
     pub(super) object_bytes_max: Option<At<u64>>,
     pub(super) is_static: Option<At<bool>>,
+}
+
+#[derive(Debug)]
+pub(super) struct GateText {
+    pub(super) at: Place,
+    pub(super) path: Option<At<String>>,
+    pub(super) method: Option<At<String>>,
+    pub(super) probe: Option<At<String>>,
+}
+
+#[derive(Debug)]
+pub(super) struct CredentialText {
+    pub(super) at: Place,
+    pub(super) header: Option<At<String>>,
+    pub(super) file: Option<At<String>>,
+    pub(super) env: Option<At<String>>,
 }
 
 #[derive(Debug)]
@@ -235,6 +253,8 @@ const CLASS_KEYS: &[&str] = &[
     "name",
     "match",
     "to",
+    "gate",
+    "credential",
     "types",
     "statuses",
     "query",
@@ -289,6 +309,22 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
             .table("match", MATCH_KEYS, faults)
             .map(|inner| matching(&inner, faults)),
         to: section.text("to", faults),
+        gate: section
+            .table("gate", &["path", "method", "probe"], faults)
+            .map(|inner| GateText {
+                at: inner.at,
+                path: inner.text("path", faults),
+                method: inner.text("method", faults),
+                probe: inner.text("probe", faults),
+            }),
+        credential: section
+            .table("credential", &["header", "file", "env"], faults)
+            .map(|inner| CredentialText {
+                at: inner.at,
+                header: inner.text("header", faults),
+                file: inner.text("file", faults),
+                env: inner.text("env", faults),
+            }),
         types: section.texts("types", faults),
         statuses: section.whole_numbers("statuses", faults),
         query: section.texts("query", faults),

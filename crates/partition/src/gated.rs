@@ -1,0 +1,389 @@
+//! Gate, then share: what is the same for all who may see it, and only some may.
+//!
+//! A class that is `gated` has a path at which the origin says whether a member may see what they ask
+//! for. Each request is asked there as itself, with its own credentials; only an answer of 2xx opens,
+//! and for this one request. What is then served was fetched once, with a credential of the edge's own
+//! that the origin requires.
+//!
+//! Never here: an answer that is remembered, or shared. A gate opens once.
+//!
+//! Invariant: a [`Gated`] request has no key, and cannot pass with the edge's credential, until
+//! [`Gated::open`] has seen the origin say yes. Nothing else makes a [`Sharing`] of a gated class.
+
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
+use shikiri_record::{Epoch, Mode};
+
+use crate::classify::{Classified, Sharing, Under};
+use crate::key::{self, Constants, Outbound};
+use crate::pass::{Hop, Pass, PassRequest};
+use crate::reason::{Personal, Refused};
+use crate::request::{RequestHead, Scheme};
+use crate::rules::{Class, Rules};
+use crate::secret::{Secret, SecretSource};
+
+/// How a class asks whether somebody may see something, and shows the origin that it has asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassGate {
+    /// Where.
+    pub target: GateTarget,
+    /// `GET` or `HEAD`.
+    pub method: Method,
+    /// What the origin requires of a fetch that is for all who may see it.
+    pub credential: EdgeCredential,
+    /// A URL of the class that a start asks for without the credential, to see whether it is required.
+    pub probe: Option<String>,
+}
+
+/// A credential of the edge's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeCredential {
+    /// The request header that carries it.
+    pub header: HeaderName,
+    /// Where it is found.
+    pub source: SecretSource,
+    /// It, once it is known.
+    pub secret: Option<Secret>,
+}
+
+/// A path in which what is asked for has its places: `/authz{path}?{query}`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GateTarget(Vec<Piece>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Piece {
+    Text(String),
+    Path,
+    Query,
+}
+
+impl GateTarget {
+    /// Reads a template.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to write instead.
+    pub(crate) fn parse(text: &str) -> Result<Self, (String, String)> {
+        let wrong = |what: String| {
+            Err((
+                what,
+                "Write `path = \"/authz{path}\"`, or `\"/authz{path}?{query}\"`.".to_owned(),
+            ))
+        };
+        if !text.starts_with('/') && !text.starts_with("{path}") {
+            return wrong(format!("the gate `{text}` does not start with `/`"));
+        }
+        let mut pieces = Vec::new();
+        let mut rest = text;
+        while !rest.is_empty() {
+            let (piece, after) = if let Some(after) = rest.strip_prefix("{path}") {
+                (Piece::Path, after)
+            } else if let Some(after) = rest.strip_prefix("{query}") {
+                (Piece::Query, after)
+            } else {
+                let brace = rest.find('{').filter(|at| *at > 0);
+                let (plain, after) = rest.split_at(brace.unwrap_or(rest.len()));
+                (Piece::Text(plain.to_owned()), after)
+            };
+            pieces.push(piece);
+            rest = after;
+        }
+        let plain = |text: &str| {
+            text.bytes().all(|b| b.is_ascii_graphic()) && !text.contains(['{', '}', '#'])
+        };
+        let texts_are_plain = pieces.iter().all(|piece| match piece {
+            Piece::Text(text) => plain(text),
+            Piece::Path | Piece::Query => true,
+        });
+        if !texts_are_plain {
+            return wrong(format!(
+                "`{text}` holds more than `{{path}}` and `{{query}}` and what a path may hold"
+            ));
+        }
+        let count = |wanted: &Piece| pieces.iter().filter(|piece| *piece == wanted).count();
+        if count(&Piece::Path) != 1 {
+            return wrong(format!(
+                "the gate `{text}` does not say once for which path it is asked"
+            ));
+        }
+        if count(&Piece::Query) > 1 {
+            return wrong(format!("the gate `{text}` names the query twice"));
+        }
+        let own_query = text.replace("?{query}", "").contains(['?', '&']);
+        if own_query && count(&Piece::Query) == 1 {
+            // Whoever asks could say them again: the gate would be asked one thing, and another fetched.
+            return wrong(format!(
+                "the gate `{text}` has parameters of its own beside `{{query}}`"
+            ));
+        }
+        let in_query = |text: &str| {
+            text.split("{path}")
+                .next()
+                .is_some_and(|before| before.contains('?'))
+        };
+        if in_query(text) {
+            // A path may hold `&` and `=`, and would bring parameters of its own.
+            return wrong(format!("in `{text}`, `{{path}}` stands in the query"));
+        }
+        let after_mark = pieces.windows(2).all(|two| match two {
+            [Piece::Text(text), Piece::Query] => text.ends_with('?'),
+            [_, Piece::Query] => false,
+            [Piece::Text(text), Piece::Path] => !text.ends_with('/'),
+            _ => true,
+        });
+        if !after_mark {
+            return wrong(format!(
+                "in `{text}`, `{{path}}` begins with a slash of its own, and `{{query}}` stands after `?`"
+            ));
+        }
+        Ok(Self(pieces))
+    }
+
+    /// Whether the query has a place.
+    pub(crate) fn holds_query(&self) -> bool {
+        self.0.contains(&Piece::Query)
+    }
+
+    /// The target for what a key names: path and query as the origin would see them.
+    fn of(&self, target: &str) -> String {
+        let (path, query) = target
+            .split_once('?')
+            .map_or((target, None), |(path, query)| (path, Some(query)));
+        let mut of = String::new();
+        for piece in &self.0 {
+            match (piece, query) {
+                (Piece::Text(text), _) => of.push_str(text),
+                (Piece::Path, _) => of.push_str(path),
+                (Piece::Query, Some(query)) => of.push_str(query),
+                (Piece::Query, None) => {
+                    // With its mark.
+                    of.pop();
+                }
+            }
+        }
+        of
+    }
+}
+
+impl std::fmt::Display for GateTarget {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        for piece in &self.0 {
+            match piece {
+                Piece::Text(text) => f.write_str(text)?,
+                Piece::Path => f.write_str("{path}")?,
+                Piece::Query => f.write_str("{query}")?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A request that a gated class claims: nothing is looked up for it before its gate has opened.
+#[must_use]
+#[derive(Debug)]
+pub struct Gated {
+    class: Arc<Class>,
+    /// Where its gate is.
+    target: String,
+    /// What may follow.
+    after: Opened,
+}
+
+/// What a gate has opened.
+#[derive(Debug)]
+pub enum Opened {
+    /// The shared copy may answer.
+    Shared(Sharing),
+    /// It goes on as itself, with the edge's credential.
+    Pass(Pass),
+}
+
+impl Gated {
+    pub(crate) fn new(class: &Arc<Class>, target: &str, after: Opened) -> Self {
+        let gate = class.gate.as_ref().expect("a gated class has a gate");
+        Self {
+            class: Arc::clone(class),
+            target: gate.target.of(target),
+            after,
+        }
+    }
+
+    /// The class that claims it.
+    #[must_use]
+    pub const fn class(&self) -> &Arc<Class> {
+        &self.class
+    }
+
+    /// Where its gate is: path and query.
+    #[must_use]
+    pub fn target(&self) -> &str {
+        &self.target
+    }
+
+    /// What is behind the gate, asked for as anybody might who knows the way around the edge: without the
+    /// edge's credential, or a member's. The origin must not answer it. `None` when it is not shared now.
+    #[must_use]
+    pub fn bare(&self, constants: &Constants) -> Option<Outbound> {
+        match &self.after {
+            Opened::Shared(sharing) => Some(key::bare(sharing.key(), constants)),
+            Opened::Pass(_) => None,
+        }
+    }
+
+    /// The question, as somebody would ask it who shows nothing at all. A gate that opens for them is
+    /// mostly no gate: many sites answer 200 for a path that they do not know. `None` when it is not
+    /// shared now.
+    #[must_use]
+    pub fn strangers(&self, constants: &Constants) -> Option<Outbound> {
+        let gate = self.class.gate.as_ref().expect("a gated class has a gate");
+        let bare = self.bare(constants)?;
+        Some(bare.about(gate.method.clone(), &self.target))
+    }
+
+    /// The question, as it goes to the origin: the member's own request, with the gate's method and
+    /// target, and nothing in it that asks for a part, or for what has changed.
+    ///
+    /// # Errors
+    /// See [`Pass::outbound`].
+    pub fn ask(
+        &self,
+        parts: request::Parts,
+        rules: &Rules,
+        hop: &Hop<'_>,
+        constants: &Constants,
+    ) -> Result<PassRequest, Refused> {
+        let gate = self.class.gate.as_ref().expect("a gated class has a gate");
+        Pass::new(Personal::AsksGate).outbound_to_gate(
+            parts,
+            (&gate.method, &self.target),
+            rules,
+            hop,
+            constants,
+        )
+    }
+
+    /// Opens, or does not: only 2xx is a yes. The answer counts for this request, and is gone with it.
+    ///
+    /// # Errors
+    /// [`Shut`].
+    pub fn open(self, answer: StatusCode) -> Result<Opened, Shut> {
+        if answer.is_success() {
+            return Ok(self.after);
+        }
+        // What sends a member somewhere else, or says what is missing, is for the member to see. A
+        // condition was not asked, a protocol not to be switched; and an origin that fails says nothing.
+        let tells = answer.is_redirection() && answer != StatusCode::NOT_MODIFIED
+            || answer.is_client_error();
+        Err(if tells { Shut::Told } else { Shut::Failed })
+    }
+}
+
+/// A gate that did not open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shut {
+    /// The origin's answer is for the member to see.
+    Told,
+    /// It is none.
+    Failed,
+}
+
+/// What shows whether a gate is one. See [`Gated::bare`] and [`Gated::strangers`].
+#[derive(Debug)]
+pub struct Probe {
+    /// What is behind the gate, without the edge's credential: [`requires_credential`] says what must
+    /// come of it.
+    pub bare: Outbound,
+    /// The gate's question, of a stranger: no 2xx must come of it.
+    pub strangers: Outbound,
+}
+
+/// Whether an answer to a request without the edge's credential keeps what is behind a gate.
+#[must_use]
+pub const fn requires_credential(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 401 | 403 | 404)
+}
+
+impl Rules {
+    /// For each gated class with a probe, by its name: what a start asks the origin, or why it cannot be
+    /// asked.
+    #[must_use]
+    pub fn probes(&self, constants: &Constants) -> Vec<(String, Result<Probe, String>)> {
+        let probes = self.classes().iter().filter_map(|class| {
+            let probe = class.gate.as_ref()?.probe.as_ref()?;
+            Some((
+                class.name.clone(),
+                self.probe(&class.name, probe, constants),
+            ))
+        });
+        probes.collect()
+    }
+
+    fn probe(&self, class: &str, url: &str, constants: &Constants) -> Result<Probe, String> {
+        let wrong = |why: &str| format!("the probe `{url}` {why}");
+        let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+        let scheme = match uri.scheme_str() {
+            Some("https") => Scheme::Https,
+            _ => Scheme::Http,
+        };
+        let host = uri
+            .authority()
+            .map(|authority| authority.as_str())
+            .unwrap_or_default();
+        let host = HeaderValue::from_str(host).map_err(|_| wrong("has no host"))?;
+        let headers = HeaderMap::from_iter([(HOST, host)]);
+        let head = RequestHead::parse(scheme, Version::HTTP_11, &Method::GET, &uri, &headers)
+            .map_err(|why| wrong(why.name()))?;
+        let under = Under {
+            mode: Mode::Open,
+            epoch: Epoch(1),
+            grant: None,
+        };
+        let claimed = match self.classify(&head, under) {
+            Classified::Gated(gated) if gated.class().name == class => gated
+                .bare(constants)
+                .zip(gated.strangers(constants))
+                .map(|(bare, strangers)| Probe { bare, strangers }),
+            _ => None,
+        };
+        claimed.ok_or_else(|| wrong("is not claimed by its class"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gate_s_target_is_made_of_what_the_key_names() {
+        for (template, target, expected) in [
+            ("/authz{path}", "/films/1.mp4", "/authz/films/1.mp4"),
+            ("/authz{path}?{query}", "/f?a=1&b=2", "/authz/f?a=1&b=2"),
+            ("/authz{path}?{query}", "/f", "/authz/f"),
+            ("/authz{path}/may?by=edge", "/f", "/authz/f/may?by=edge"),
+            ("{path}", "/f", "/f"),
+        ] {
+            let parsed = GateTarget::parse(template).expect(template);
+            assert_eq!(parsed.of(target), expected, "{template}");
+            assert_eq!(parsed.to_string(), template);
+        }
+        for wrong in [
+            "authz{path}",
+            "/authz",
+            "/authz/{path}",
+            "/authz{path}{path}",
+            "/authz{path}{query}",
+            "/a{path}?{query}&{query}",
+            "/a{path}#x",
+            "/a{host}{path}",
+            "/a b{path}",
+            "/a}{path}",
+            "/authz?for={path}",
+            "/authz{path}?by=edge&{query}",
+            "/authz{path}?{query}&by=edge",
+            "/authz{path}&{query}",
+        ] {
+            assert!(GateTarget::parse(wrong).is_err(), "{wrong}");
+        }
+    }
+}
