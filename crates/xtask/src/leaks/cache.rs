@@ -9,7 +9,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use super::script::Script;
+use super::script::{Over, Script};
 
 /// A cache that can be put in front of an origin. Each cell has one of its own, so that no script is
 /// changed to keep cells apart.
@@ -22,6 +22,11 @@ pub(crate) trait Cache: Sync {
     /// page.
     fn is_ours(&self) -> bool {
         true
+    }
+
+    /// A bridge to TLS for scripts that do not speak it themselves.
+    fn bridge(&self) -> Option<SocketAddr> {
+        None
     }
 
     /// Starts it under a policy of the script's.
@@ -50,11 +55,21 @@ pub(crate) trait Running {
     /// # Errors
     /// Why it is not in force.
     fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String>;
+
+    /// Reloads what is in force, shares nothing for a moment, and shares again.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn stir(&mut self) -> Result<(), String> {
+        Ok(())
+    }
 }
 
 /// Our own edge, as a process.
+#[derive(Clone)]
 pub(crate) struct Ours {
     pub(crate) binary: PathBuf,
+    pub(crate) bridge: Option<SocketAddr>,
 }
 
 /// The most careless policy that the language can say: everything, to everybody, whatever its type
@@ -111,6 +126,17 @@ key = "blue.key"
 client_ca = "ca.pem"
 "#;
 
+/// For any other script, when its clients are to speak TLS.
+const WITH_TLS_FOR_ALL: &str = r#"
+[[listen]]
+address = "https://127.0.0.1:0"
+
+[[tls]]
+hosts = ["shop.test", "red.test", "blue.test", "green.test"]
+cert = "all.pem"
+key = "all.key"
+"#;
+
 /// A policy that says nothing: what holds without one.
 const NOTHING: &str = "version = 1\n";
 
@@ -135,13 +161,16 @@ struct Process {
     address: SocketAddr,
     tls_address: Option<SocketAddr>,
     folder: PathBuf,
-    binary: PathBuf,
-    texts: Ours,
+    ours: Ours,
 }
 
 impl Cache for Ours {
     fn name(&self) -> &'static str {
         "shikiri"
+    }
+
+    fn bridge(&self) -> Option<SocketAddr> {
+        self.bridge
     }
 
     fn start(
@@ -161,9 +190,14 @@ impl Cache for Ours {
             .args(["--log", "warn", "--data"])
             .arg(folder.join("data"));
         let mut node = NODE.to_owned();
-        if script.tls {
+        let with_tls = match (script.tls, script.over) {
+            (true, _) => Some(WITH_TLS),
+            (false, Over::Tls | Over::Http2) => Some(WITH_TLS_FOR_ALL),
+            (false, Over::Clear) => None,
+        };
+        if let Some(with_tls) = with_tls {
             super::tls::write_files(&folder).map_err(|e| e.to_string())?;
-            node.push_str(WITH_TLS);
+            node.push_str(with_tls);
         }
         std::fs::write(folder.join("edge.toml"), node).map_err(|e| e.to_string())?;
         command.arg("--config").arg(folder.join("edge.toml"));
@@ -199,23 +233,19 @@ impl Cache for Ours {
             address.strip_prefix("://")?.trim().parse().ok()
         };
         let address = listens("http");
-        let tls_address = script.tls.then(|| listens("https")).flatten();
-        let (Some(address), true) = (address, tls_address.is_some() == script.tls) else {
+        let tls_address = with_tls.and_then(|_| listens("https"));
+        let (Some(address), true) = (address, tls_address.is_some() == with_tls.is_some()) else {
             child.kill().ok();
             child.wait().ok();
             let log = std::fs::read_to_string(folder.join("log")).unwrap_or_default();
             return Err(format!("the edge does not listen: {log}"));
-        };
-        let texts = Self {
-            binary: self.binary.clone(),
         };
         Ok(Box::new(Process {
             child,
             address,
             tls_address,
             folder,
-            binary: self.binary.clone(),
-            texts,
+            ours: self.clone(),
         }))
     }
 }
@@ -230,10 +260,24 @@ impl Running for Process {
     }
 
     fn reload(&mut self, script: &Script, policy: &str) -> Result<(), String> {
-        let text = self.texts.text(script, policy)?;
+        let text = self.ours.text(script, policy)?;
         std::fs::write(self.folder.join("policy.toml"), text).map_err(|e| e.to_string())?;
-        let said = Command::new(&self.binary)
-            .args(["reload", "--data"])
+        self.told(&["reload"])
+    }
+
+    fn stir(&mut self) -> Result<(), String> {
+        self.told(&["reload"])?;
+        self.told(&["mode", "pass", "--reason", "a test"])?;
+        self.told(&["mode", "open", "--reason", "a test"])
+    }
+}
+
+impl Process {
+    /// Does what an operator does.
+    fn told(&self, words: &[&str]) -> Result<(), String> {
+        let said = Command::new(&self.ours.binary)
+            .args(words)
+            .arg("--data")
             .arg(self.folder.join("data"))
             .output()
             .map_err(|e| e.to_string())?;

@@ -10,7 +10,7 @@ use super::cache::{Cache, Running};
 use super::client::{Connections, Delivered, Viewers};
 use super::judge::{Leak, judge};
 use super::origin::{Origin, REFERENCE, Seen};
-use super::script::{Ask, Control, Identity, Reload, Script, Step};
+use super::script::{Ask, Control, Handshake, Identity, Over, Reload, Script, Step};
 use super::tls::{Bridge, Through};
 use super::token;
 
@@ -112,11 +112,12 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
             return void("what answered has not asked this origin".to_owned());
         }
     }
-    let bridge = match script.tls.then(Bridge::start).transpose() {
+    let own_bridge = match script.tls.then(Bridge::start).transpose() {
         Ok(bridge) => bridge,
         Err(why) => return void(why),
     };
-    let bridge = bridge.as_ref().map(|bridge| bridge.address);
+    let bridge = own_bridge.as_ref().map(|bridge| bridge.address);
+    let bridge = bridge.or_else(|| cache.bridge().filter(|_| script.over != Over::Clear));
     let mut delivered = Vec::new();
     let mut declined = None;
     for control in script
@@ -126,7 +127,11 @@ pub(crate) fn run(cache: &dyn Cache, script: &Script, policy: &str, way: Way) ->
     {
         for node in &nodes {
             let mut hits = |control: &Control| {
-                control_hits(control, &origin, &viewers, node.address(), &mut delivered)
+                let connections = match script.over {
+                    Over::Clear => Connections::new(node.address(), None, &viewers),
+                    _ => Connections::new(node.address(), through(bridge, &**node), &viewers),
+                };
+                control_hits(control, script.over, &origin, connections, &mut delivered)
             };
             if let Err(why) = hits(control) {
                 let reference = Control {
@@ -242,7 +247,7 @@ fn viewers_of(steps: &[Step]) -> Vec<String> {
             Step::Ask(ask) => names.push(ask.viewer.clone()),
             Step::Overlap(asks, _) => names.extend(asks.iter().map(|ask| ask.viewer.clone())),
             Step::Repeat(_, inner) => names.extend(viewers_of(inner)),
-            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
+            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) | Step::Stir => {}
         }
     }
     names
@@ -252,12 +257,12 @@ fn viewers_of(steps: &[Step]) -> Vec<String> {
 /// caches nothing, and its silence proves nothing.
 fn control_hits(
     control: &Control,
+    over: Over,
     origin: &Origin,
-    viewers: &Viewers,
-    cache: SocketAddr,
+    mut connections: Connections<'_>,
     delivered: &mut Vec<Delivered>,
 ) -> Result<(), String> {
-    let mut connections = Connections::new(cache, None, viewers);
+    let handshake = || Handshake::over(over, control.host.as_deref());
     let asked_before = origin.last_number();
     for n in 1..=CONTROLS {
         let ask = Ask {
@@ -265,6 +270,7 @@ fn control_hits(
             method: control.method.clone(),
             target: control.target.clone(),
             host: control.host.clone(),
+            handshake: (over != Over::Clear).then(handshake),
             ..Ask::default()
         };
         let exchange = connections.ask(&ask.viewer, &[&ask], 0);
@@ -324,6 +330,7 @@ impl Play<'_> {
                     self.too_old = self.origin.change();
                 }
                 Step::Reload(reload) => self.reload(reload, nodes)?,
+                Step::Stir => nodes.iter_mut().try_for_each(|node| node.stir())?,
                 Step::Repeat(times, inner) => {
                     for _ in 0..*times {
                         self.steps(inner, nodes)?;

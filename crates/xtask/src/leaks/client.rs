@@ -5,13 +5,11 @@ use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use super::script::{Ask, Handshake, Identity, Script};
+use super::script::{Ask, HOST, Handshake, Identity, Script};
 use super::tls::Through;
 use super::token::{self, token};
 use super::wire::Incoming;
 
-/// Whom a request without its own `host` asks.
-const HOST: &str = "shop.test";
 /// How long a response may take.
 const PATIENCE: Duration = Duration::from_secs(8);
 /// How long after the last byte a raw exchange is taken to be over.
@@ -145,7 +143,7 @@ impl Viewers {
     }
 
     /// The line with which a connection through the bridge to TLS begins.
-    fn opening(&self, through: Through, ask: &Ask, handshake: &Handshake) -> Vec<u8> {
+    fn opening(&self, through: Through, from: IpAddr, ask: &Ask, handshake: &Handshake) -> Vec<u8> {
         let host = ask.host.as_deref().unwrap_or(HOST);
         let (http2, body) = if ask.http2 {
             let body = ask.body.as_deref().unwrap_or_default();
@@ -153,7 +151,7 @@ impl Viewers {
         } else {
             (Vec::new(), String::new())
         };
-        through.opening(&ask.viewer, host, handshake, &http2, &body)
+        through.opening(&ask.viewer, from, host, handshake, &http2, &body)
     }
 
     /// The tenants that a request could be taken to ask.
@@ -384,7 +382,7 @@ impl<'a> Connections<'a> {
         let connect = || match (over_tls, asks.first()) {
             (Some((through, handshake)), Some(ask)) => {
                 let mut client = Client::connect(through.bridge, from)?;
-                let opening = self.viewers.opening(through, ask, handshake);
+                let opening = self.viewers.opening(through, from, ask, handshake);
                 client.incoming.stream().write_all(&opening)?;
                 client.is_bridged = true;
                 Ok(client)

@@ -131,9 +131,7 @@ fn columns<'a>(wanted: &Options, ours: &'a Ours) -> Vec<Column<'a>> {
         columns.push(Column {
             peer: OURS,
             configuration,
-            cache: Box::new(Ours {
-                binary: ours.binary.clone(),
-            }),
+            cache: Box::new(ours.clone()),
         });
     }
     for peer in PEERS {

@@ -25,7 +25,7 @@ mod tls;
 mod token;
 mod wire;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -38,15 +38,16 @@ pub(crate) use tls::write_files as write_certificates;
 
 use cache::{Cache, Ours};
 use cell::{Outcome, Verdict, Way};
-use script::Script;
+use script::{Over, Script};
+use tls::Bridge;
 
 use crate::process::{Doing, Failure, line, root, run as run_command};
 
 const USAGE: &str = "\
-usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--show]
-                         [--jobs N] [--binary FILE] [--folder FOLDER]
+usage: cargo xtask leaks [--case NAME]... [--way a|b|c] [--policy NAME] [--over clear,tls,h2] [--stir]
+                         [--show] [--jobs N] [--binary FILE] [--folder FOLDER]
        cargo xtask leaks --peers all|NAME,... [--configs NAME,...] [--repeat N] [--small] [--write]
-                         [the others of above, but for --policy]
+                         [the others of above, but for --policy, --over and --stir]
 
 Plays the scripts of tests/leaks against the edge: every case in every way (a: one after another,
 b: overlapping, c: all viewers on one connection) under every policy that it names. With --peers,
@@ -54,6 +55,9 @@ against the caches that people run today, and prints the matrix.
 
   --case NAME      only the cases whose name starts so
   --policy NAME    only this policy: default, careless, or one of a script's own
+  --over NAMES     what the clients speak: clear (HTTP/1.1), tls (the same in TLS), h2 (HTTP/2 in TLS);
+                   clear when not given
+  --stir           in the midst of each script: a reload, then the mode pass, then open again
   --peers NAMES    all, or some of shikiri, nginx, varnish, squid, trafficserver, apache, haproxy
   --configs NAMES  some of default, careless (shikiri's), packaged, hurried, expert (the others')
   --repeat N       each cell so often (3)
@@ -74,6 +78,8 @@ struct Options {
     cases: Vec<String>,
     way: Option<Way>,
     policy: Option<String>,
+    over: Vec<Over>,
+    stir: bool,
     show: bool,
     /// So many cells at once; without a number, what suits what is run.
     jobs: Option<usize>,
@@ -88,6 +94,8 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
         cases: Vec::new(),
         way: None,
         policy: None,
+        over: vec![Over::Clear],
+        stir: false,
         show: false,
         jobs: None,
         matrix: None,
@@ -98,11 +106,12 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
     while let Some(flag) = arguments.next() {
         match flag.as_str() {
             "--show" => options.show = true,
+            "--stir" => options.stir = true,
             "--small" => options.matrix.get_or_insert_default().small(),
             "--write" => options.matrix.get_or_insert_default().write = true,
             _ => {}
         }
-        if ["--show", "--small", "--write"].contains(&flag.as_str()) {
+        if ["--show", "--stir", "--small", "--write"].contains(&flag.as_str()) {
             continue;
         }
         let value = arguments
@@ -127,6 +136,7 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
                     .map_err(|_| Failure::new("--repeat needs a number"))?;
             }
             "--policy" => options.policy = Some(value.clone()),
+            "--over" => options.over = over(value)?,
             "--jobs" => {
                 let jobs = value.parse();
                 options.jobs = Some(jobs.map_err(|_| Failure::new("--jobs needs a number"))?);
@@ -137,6 +147,14 @@ fn options(arguments: &[String]) -> Result<Options, Failure> {
         }
     }
     Ok(options)
+}
+
+fn over(names: &str) -> Result<Vec<Over>, Failure> {
+    let named = |name: &str| {
+        let over = Over::ALL.into_iter().find(|over| over.name() == name);
+        over.ok_or_else(|| Failure::new(format!("`{name}` is nothing to speak: clear, tls or h2")))
+    };
+    names.split(',').map(named).collect()
 }
 
 /// # Errors
@@ -155,27 +173,44 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         root().join("target/debug/shikiri")
     };
     if let Some(wanted) = &options.matrix {
-        return matrix::run(&scripts, &options, wanted, &Ours { binary });
+        let ours = Ours {
+            binary,
+            bridge: None,
+        };
+        return matrix::run(&scripts, &options, wanted, &ours);
     }
-    let cells = cells(&scripts, &options);
+    let spoken = spoken(&scripts, &options);
+    let cells = cells(&spoken, &options);
     if cells.is_empty() {
         return Err(Failure::new("no case, way and policy is as asked"));
     }
     let begun = Instant::now();
     let mut tally = Tally::default();
-    for (cell, outcome) in run_all(&Ours { binary }, &cells, options.jobs.unwrap_or(JOBS)) {
+    let needs_bridge = options.over.iter().any(|over| *over != Over::Clear);
+    let bridge = needs_bridge.then(Bridge::start).transpose();
+    let bridge = bridge.map_err(Failure::new)?;
+    let ours = Ours {
+        binary,
+        bridge: bridge.as_ref().map(|bridge| bridge.address),
+    };
+    for over in &options.over {
+        sees(&ours, *over)?;
+    }
+    for (cell, outcome) in run_all(&ours, &cells, options.jobs.unwrap_or(JOBS)) {
         let verdict = tally.count(&outcome.verdict);
         let Cell {
             script,
             policy,
             way,
         } = &cell;
-        println!("{:<42} {way} {policy:<18} {verdict}", script.name);
+        let over = script.over.name();
+        println!("{:<42} {over:<5} {way} {policy:<18} {verdict}", script.name);
         if let Verdict::Leak(found) = &outcome.verdict {
             println!("{}", describe(found, &outcome));
             println!(
-                "  replay: cargo xtask leaks --case {} --way {way} --policy {policy} --show",
-                script.name
+                "  replay: cargo xtask leaks --case {} --over {over} --way {way} --policy {policy} --show{}",
+                script.name,
+                if options.stir { " --stir" } else { "" }
             );
         }
         if options.show {
@@ -273,6 +308,85 @@ fn read(options: &Options) -> Result<Vec<Script>, Failure> {
         scripts.push(script.map_err(|why| Failure::new(format!("{}: {why}", path.display())))?);
     }
     Ok(scripts)
+}
+
+/// An origin that is wrong by itself: whatever is in front of it, the judge must see that.
+const WRONG: &str = "\
+title      An origin that shows everybody what is alice's
+mechanism  M40
+legality   uncovered: RFC 9111 does not speak of origins
+cure       None; it is there to be seen.
+identity   cookie sid
+control    GET /logo.css
+
+origin
+  route GET /logo.css
+    header Content-Type: text/css
+    header Cache-Control: public, max-age=60
+    body a { color: red }
+  route GET /field
+    header X-Name: {for alice}
+    unstamped
+  route GET /body
+    unstamped
+    body {for alice}
+  route GET /trailer
+    header Trailer: X-Name
+    framing chunked
+    trailer X-Name: {for alice}
+    unstamped
+    body none
+
+steps
+  bob GET /field
+  bob GET /body
+  bob GET /trailer
+    header TE: trailers
+    header Connection: te
+";
+
+/// Sees that the judge is shown what comes to clients that speak so: silence would not be safety.
+fn sees(ours: &Ours, over: Over) -> Result<(), Failure> {
+    let script = script::parse("wrong-origin", WRONG).map_err(Failure::new)?;
+    let script = script.over(over).map_err(Failure::new)?;
+    let outcome = cell::run(ours, &script, "default", Way::SameConnection);
+    let found = match &outcome.verdict {
+        Verdict::Leak(leaks) => leaks.len(),
+        _ => 0,
+    };
+    if found == script.steps.len() {
+        return Ok(());
+    }
+    Err(Failure::new(format!(
+        "over {}, {found} of {} leaks of a wrong origin are seen: {:?}{}",
+        over.name(),
+        script.steps.len(),
+        outcome.verdict,
+        traffic(&outcome)
+    )))
+}
+
+/// The scripts with their clients speaking what is asked for. Those that cannot be played so are named.
+fn spoken(scripts: &[Script], options: &Options) -> Vec<Script> {
+    let mut spoken = Vec::new();
+    for over in &options.over {
+        let mut others: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for script in scripts {
+            match script.over(*over) {
+                Ok(script) if options.stir => spoken.push(script.stirred()),
+                Ok(script) => spoken.push(script),
+                Err(why) => others.entry(why).or_default().push(&script.name),
+            }
+        }
+        for (why, names) in others {
+            println!(
+                "not over {}, since {why}: {}",
+                over.name(),
+                names.join(", ")
+            );
+        }
+    }
+    spoken
 }
 
 fn cells<'a>(scripts: &'a [Script], options: &Options) -> Vec<Cell<'a>> {

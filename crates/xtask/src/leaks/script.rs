@@ -23,6 +23,8 @@ pub(crate) struct Script {
     /// The cache speaks TLS too, for `red.test` and for `blue.test`, which wants a client certificate;
     /// the steps come that way.
     pub(crate) tls: bool,
+    /// What clients speak where the script does not say it.
+    pub(crate) over: Over,
     /// Who has credentials; everybody else in the steps is anonymous.
     pub(crate) members: Vec<String>,
     /// How the origin recognises whom it serves, in the order in which it looks.
@@ -37,6 +39,30 @@ pub(crate) struct Script {
     pub(crate) controls: Vec<Control>,
     /// What happens.
     pub(crate) steps: Vec<Step>,
+}
+
+/// What clients of a script speak that says nothing of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Over {
+    /// HTTP/1.1 in cleartext.
+    Clear,
+    /// HTTP/1.1 in TLS.
+    Tls,
+    /// HTTP/2 in TLS.
+    Http2,
+}
+
+impl Over {
+    pub(crate) const ALL: [Self; 3] = [Self::Clear, Self::Tls, Self::Http2];
+
+    /// Its name on the command line.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Clear => "clear",
+            Self::Tls => "tls",
+            Self::Http2 => "h2",
+        }
+    }
 }
 
 /// How an origin recognises a member.
@@ -136,6 +162,8 @@ pub(crate) enum Step {
     Reload(Reload),
     Phase(String),
     Repeat(usize, Vec<Self>),
+    /// The operator reloads what is in force, lowers the mode to `pass`, and opens again.
+    Stir,
 }
 
 /// Another policy comes into force.
@@ -190,6 +218,8 @@ pub(crate) struct Handshake {
     pub(crate) tls12: bool,
     /// It offers the session that this viewer had last, at whichever server name.
     pub(crate) resumes: bool,
+    /// Requests and answers go as HTTP/2, though they are written and read as HTTP/1.1.
+    pub(crate) translated: bool,
 }
 
 impl Ask {
@@ -211,6 +241,9 @@ struct Line {
 
 type Faulty<T> = Result<T, String>;
 
+/// Whom a request without its own `host` asks.
+pub(crate) const HOST: &str = "shop.test";
+
 /// As many nodes as a script may have: each is a process.
 const NODES_MAX: usize = 9;
 
@@ -228,6 +261,7 @@ pub(crate) fn parse(name: &str, text: &str) -> Faulty<Script> {
         cure: String::new(),
         nodes: 1,
         tls: false,
+        over: Over::Clear,
         members: vec!["alice".to_owned(), "bob".to_owned()],
         identities: Vec::new(),
         under: vec!["default".to_owned(), "careless".to_owned()],
@@ -339,10 +373,61 @@ fn asks(steps: &mut [Step]) -> Vec<&mut Ask> {
             Step::Ask(ask) => found.push(ask),
             Step::Overlap(asks, _) => found.extend(asks),
             Step::Repeat(_, inner) => found.extend(asks(inner)),
-            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) => {}
+            Step::Then | Step::Wait(_) | Step::Reload(_) | Step::Phase(_) | Step::Stir => {}
         }
     }
     found
+}
+
+impl Script {
+    /// The same script with its clients speaking something else.
+    ///
+    /// # Errors
+    /// Why it would not be the same any more.
+    pub(crate) fn over(&self, over: Over) -> Result<Self, &'static str> {
+        let mut script = self.clone();
+        if over == Over::Clear {
+            return Ok(script);
+        }
+        if self.tls {
+            return Err("they say themselves what they speak");
+        }
+        let mut asks = asks(&mut script.steps);
+        if over == Over::Http2 && asks.iter().any(|ask| ask.raw.is_some()) {
+            return Err("they send what is HTTP/1.1 alone");
+        }
+        for ask in &mut asks {
+            ask.handshake = Some(Handshake::over(over, ask.host.as_deref()));
+        }
+        script.over = over;
+        Ok(script)
+    }
+
+    /// The same script with an operator at work in its midst: at the first rest in its second half.
+    pub(crate) fn stirred(mut self) -> Self {
+        let half = self.steps.len() / 2;
+        let rest = self
+            .steps
+            .iter()
+            .skip(half)
+            .position(|step| matches!(step, Step::Then));
+        self.steps
+            .insert(rest.map_or(half, |rest| half + rest), Step::Stir);
+        self
+    }
+}
+
+impl Handshake {
+    /// For a host, which is the server name without what is none of it.
+    pub(crate) fn over(over: Over, host: Option<&str>) -> Self {
+        let host = host.unwrap_or(HOST);
+        let name = host.split(':').next().unwrap_or_default();
+        Self {
+            server_name: Some(name.trim_end_matches('.').to_ascii_lowercase()),
+            translated: over == Over::Http2,
+            ..Self::default()
+        }
+    }
 }
 
 fn fault<T>(line: &Line, what: String) -> Faulty<T> {

@@ -1,7 +1,7 @@
 //! That the runner finds leaks, and does not take silence for safety: against caches that are known
 //! to leak, to be careful, and to cache nothing.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
@@ -12,7 +12,7 @@ use super::cache::{Cache, Running};
 use super::cell::{self, Verdict, Way};
 use super::client::Delivered;
 use super::judge::judge;
-use super::script::{self, Script};
+use super::script::{self, Over, Script, Step};
 use super::token;
 use super::wire::{Head, Incoming, http_date};
 use super::{Cell, run_all};
@@ -565,6 +565,40 @@ fn faults_in_scripts_are_named() {
     ] {
         let found = script::parse("case", &format!("{HEAD}{rest}\n")).unwrap_err();
         assert!(found.starts_with(why), "{rest}: {found}");
+    }
+}
+
+#[test]
+fn only_what_says_how_it_is_spoken_cannot_be_spoken_otherwise() {
+    const OF_TLS: [&str; 3] = [
+        "m25-server-name-and-host",
+        "m33-http2-downgrade",
+        "m36-session-of-another-tenant",
+    ];
+    const OF_HTTP1: [&str; 3] = [
+        "m25-host-and-absolute-form",
+        "m33-request-smuggling",
+        "m33-undrained-body-and-upgrade",
+    ];
+    for (over, expected) in [
+        (Over::Clear, vec![]),
+        (Over::Tls, OF_TLS.to_vec()),
+        (Over::Http2, [OF_TLS, OF_HTTP1].concat()),
+    ] {
+        let all = cases();
+        let others = all.iter().filter(|script| script.over(over).is_err());
+        let others: BTreeSet<&str> = others.map(|script| script.name.as_str()).collect();
+        assert_eq!(others, BTreeSet::from_iter(expected), "{over:?}");
+    }
+}
+
+#[test]
+fn an_operator_comes_between_groups_of_requests() {
+    let asks = "  bob GET /\n  bob GET /2\n  bob GET /3\n  then\n  bob GET /4\n";
+    for (steps, place) in [(asks, 3), ("  bob GET /\n", 0)] {
+        let script = written(&format!("{PAGES}steps\n{steps}")).stirred();
+        let stirred = |step: &Step| matches!(step, Step::Stir);
+        assert_eq!(script.steps.iter().position(stirred), Some(place));
     }
 }
 

@@ -3,12 +3,12 @@
 //! Never checks the cache's certificate: a script is about what the cache does, and its clients are as
 //! gullible as its origin.
 //!
-//! Invariant: what a client sends and is given through the bridge is byte for byte what goes through
-//! TLS, so that the judge sees all of it.
+//! Invariant: the judge sees all that comes. What goes through the bridge goes through TLS byte for byte;
+//! where it is translated to HTTP/2, every field and every byte of a body has its place in HTTP/1.1.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,16 +16,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde_json::json;
 
 use super::script::Handshake;
+use crate::setup;
 
 const BRIDGE: &str = include_str!("tls/bridge.py");
 
 /// Of nobody: made for this, and good until 2126. The authority's own key is gone.
-const FILES: [(&str, &str); 7] = [
+const FILES: [(&str, &str); 9] = [
     ("ca.pem", include_str!("tls/test-only-ca.pem")),
     ("red.pem", include_str!("tls/test-only-red.pem")),
     ("red.key", include_str!("tls/test-only-red.key")),
     ("blue.pem", include_str!("tls/test-only-blue.pem")),
     ("blue.key", include_str!("tls/test-only-blue.key")),
+    ("all.pem", include_str!("tls/test-only-all.pem")),
+    ("all.key", include_str!("tls/test-only-all.key")),
     ("member.pem", include_str!("tls/test-only-member.pem")),
     ("member.key", include_str!("tls/test-only-member.key")),
 ];
@@ -78,6 +81,7 @@ impl Bridge {
         let mut child = Command::new("python3")
             .args(["-c", BRIDGE])
             .arg(&folder)
+            .envs(setup::sslyze_path().map(|path| ("PYTHONPATH", path)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -120,6 +124,7 @@ impl Through {
     pub(crate) fn opening(
         &self,
         viewer: &str,
+        from: IpAddr,
         host: &str,
         handshake: &Handshake,
         http2: &[(String, String)],
@@ -129,10 +134,12 @@ impl Through {
         let ask = json!({
             "to": [self.cache.ip().to_string(), self.cache.port()],
             "viewer": viewer,
+            "from": from,
             "name": name,
             "certificate": handshake.certificate,
             "tls12": handshake.tls12,
             "resumes": handshake.resumes,
+            "translated": handshake.translated,
             "http2": http2,
             "body": body,
         });
