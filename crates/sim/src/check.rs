@@ -152,10 +152,12 @@ impl<'a> Judge<'a> {
             }
             let Some(request) = asked.request else {
                 // What an origin says unasked, long after its answer, may be taken for the answer to
-                // another URL: connections that have been silent are used again. Nobody's secret is
-                // in it, since none was ever sent there.
+                // another URL, and then what it says when it is asked again comes one too late:
+                // connections that have been silent are used again. Nobody's secret is in it, since
+                // none was ever sent there.
                 let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
-                if !asked.surplus && path(&asked.target) != path(&exchange.request.target) {
+                let is_late = asked.surplus || asked.after_surplus;
+                if !is_late && path(&asked.target) != path(&exchange.request.target) {
                     let what = format!(
                         "request {} for {} got {asked:?}",
                         exchange.request.id, exchange.request.target

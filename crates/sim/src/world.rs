@@ -34,8 +34,9 @@ use crate::secret::{Secrets, Who, certificate};
 /// When every run begins: 2023-11-14T22:13:20Z.
 pub(crate) const BEGINNING_MS: u64 = 1_700_000_000_000;
 
-/// How long after the last step a run goes on: longer than all time limits of the edge together.
-const AFTER_MS: u64 = 300_000;
+/// How long after the last step a run goes on: longer than all time limits of the edge together, for
+/// each of the requests that wait for one another on a connection.
+const AFTER_MS: u64 = 1_200_000;
 
 /// Milliseconds since the run began.
 #[derive(Clone, Debug)]
