@@ -29,8 +29,10 @@ mod token;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::{Parser, Subcommand};
+use shikiri_record::UnixMillis;
 
 // A build that can be made to misbehave is for the tests alone.
 const _: () = assert!(
@@ -100,7 +102,10 @@ fn main() -> ExitCode {
         Command::Mode(args) => site::mode(&args),
         Command::Grant(command) => site::grant(&command),
         Command::Purge(args) => site::purge(&args),
-        Command::Timeline(command) => timeline::run(&command),
+        Command::Timeline(command) => match timeline::run(&command) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::Drain(args) => match site::drain(&args) {
             Ok(code) => return code,
             Err(why) => Err(why),
@@ -121,6 +126,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// The time by this machine's clock.
+fn now() -> UnixMillis {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// Prints to standard output. A reader that has gone away ends the command quietly.

@@ -4,7 +4,7 @@
 //! file is changed under the data folder's lock. A token is printed once and never kept.
 
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use shikiri_edge::admin::{Scope, Token, Tokens, WantedToken};
@@ -14,7 +14,7 @@ use shikiri_record::UnixMillis;
 use crate::data::DataFolder;
 use crate::edge::TOKENS;
 use crate::remote::{At, ask};
-use crate::say;
+use crate::{now, say};
 
 /// `shikiri token …`
 #[derive(clap::Subcommand)]
@@ -130,13 +130,6 @@ fn change(
 
 fn is_running(at: &At) -> Result<bool, String> {
     Ok(UnixStream::connect(at.socket()?).is_ok())
-}
-
-fn now() -> UnixMillis {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    UnixMillis(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 fn listed(tokens: &[Token], now: UnixMillis) -> String {
