@@ -383,6 +383,6 @@ fn proof_text(proof: &Proof) -> String {
     match proof {
         Proof::Numbered => "its lines are numbered, and none is missing".into(),
         Proof::Counted(against) => format!("it was counted against {against}"),
-        Proof::Stated(by) => format!("{by} says so"),
+        Proof::Stated(by) => format!("it is stated: {by}"),
     }
 }

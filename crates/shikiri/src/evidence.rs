@@ -200,10 +200,9 @@ fn make_tag_key(path: &Path) -> io::Result<()> {
     file.write_all(&key)?;
     file.sync_all()?;
     fs::rename(&new, path)?;
-    match path.parent() {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
+    // A bare name has an empty parent.
+    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Logs what happens to evidence. What goes on being wrong is said again once a minute.

@@ -13,9 +13,12 @@ mod gates;
 mod govern;
 mod handover;
 mod hook;
+mod import;
+mod infer;
 mod keep;
 mod listening;
 mod log;
+mod logs;
 mod notify;
 mod policy;
 mod reload;
@@ -79,6 +82,10 @@ enum Command {
     /// Show the timeline, or put somebody's word on it.
     #[command(subcommand)]
     Timeline(timeline::Command),
+    /// Read another cache's log: what it tells, and what cannot be read.
+    Import(Box<import::Args>),
+    /// Say who saw whose, from the logs of other caches.
+    Infer(infer::Args),
     /// Wait until no request has come for longer than a DNS lifetime.
     Drain(site::DrainArgs),
     /// Make a running edge read its policy again.
@@ -106,6 +113,11 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(why) => Err(why),
         },
+        Command::Import(args) => match import::run(&args) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
+        Command::Infer(args) => infer::run(&args),
         Command::Drain(args) => match site::drain(&args) {
             Ok(code) => return code,
             Err(why) => Err(why),

@@ -31,6 +31,8 @@ use crate::keep::TIMELINE;
 use crate::remote::{At, ask};
 use crate::say;
 
+pub(crate) use view::whole;
+
 /// `shikiri timeline …`
 #[derive(clap::Subcommand)]
 pub(crate) enum Command {

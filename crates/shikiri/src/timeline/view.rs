@@ -163,7 +163,7 @@ pub(super) fn export(args: &ExportArgs) -> Result<(), String> {
 ///
 /// # Errors
 /// In words: there is none, or it is not whole.
-pub(super) fn whole(folder: &Path) -> Result<Timeline, String> {
+pub(crate) fn whole(folder: &Path) -> Result<Timeline, String> {
     let mut events = Vec::new();
     for found in found(folder)? {
         match found {

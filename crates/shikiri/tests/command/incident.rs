@@ -1,6 +1,7 @@
-//! An incident at a site whose cache is not ours: its timeline.
+//! An incident at a site whose cache is not ours: its timeline, and its logs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -66,6 +67,66 @@ fn the_notice_of_march_2020_is_kept_corrected_and_asked() {
     check("notice", &Folder::new("notice"));
 }
 
+/// The notice's hour at a cache that shows one stored page to everybody.
+const LOG: &str = r#"1584329000.100 0.050 "GET /mypage HTTP/1.1" 200 MISS "sato"
+1584329002.000 0.001 "GET /mypage HTTP/1.1" 200 HIT "suzuki"
+1584329003.000 0.001 "GET /mypage HTTP/1.1" 200 HIT "takahashi"
+1584329070.150 0.001 "GET /mypage HTTP/1.1" 200 HIT "tanaka"
+1584329070.200 0.100 "GET /mypage HTTP/1.1" 200 EXPIRED "ito"
+1584329071.000 0.001 "GET /mypage HTTP/1.1" 200 HIT "sato"
+1584329072.000 0.001 "GET /mypage HTTP/1.1" 200 HIT "ito"
+"#;
+
+/// What is known of it.
+const SITE: &str = r#"version = 1
+host = "shop.example.test"
+session = "sid"
+zone = "+09:00"
+
+[cache]
+replaces = true
+refreshes = "openly"
+revalidates = false
+shares_unstored = false
+fetch_max = "30s"
+transit_max = "5ms"
+
+[[log]]
+files = ["access.log"]
+format = "nginx"
+log_format = '$msec $request_time "$request" $status $upstream_cache_status "$cookie_sid"'
+store = "edge-1"
+complete = "nginx wrote every line: the disk was never full"
+covers = ["2020-03-16 11:00", "2020-03-16 14:00"]
+misses_are_stored = true
+
+# It was taken into use with an empty store.
+[[purge]]
+from = "2020-03-16 11:59"
+"#;
+
+#[test]
+fn the_logs_of_another_cache_tell_who_saw_whose() {
+    let folder = Folder::new("logs");
+    folder.file("access.log", LOG);
+    folder.file("site.toml", SITE);
+    folder.file("torn.log", &format!("{LOG}1584329073.0"));
+    folder.file("torn.toml", &SITE.replace("access.log", "torn.log"));
+    let alone: Vec<&str> = LOG.lines().filter(|line| line.contains("ito")).collect();
+    folder.file("alone.log", &alone.join("\n"));
+    folder.file("alone.toml", &SITE.replace("access.log", "alone.log"));
+    check("logs", &folder);
+    // What is written of persons is for the owner alone, and names none.
+    for name in ["views.jsonl", "facts.jsonl", "unread.log", "import.key"] {
+        let mode = fs::metadata(folder.0.join(name)).unwrap().permissions();
+        assert_eq!(mode.mode() & 0o077, 0, "{name}");
+    }
+    for name in ["views.jsonl", "facts.jsonl"] {
+        let told = fs::read_to_string(folder.0.join(name)).unwrap();
+        assert!(!told.contains("sato") && !told.contains("mypage"), "{told}");
+    }
+}
+
 #[test]
 fn nothing_is_derived_from_a_damaged_timeline() {
     let folder = Folder::new("damaged-timeline");
@@ -100,4 +161,32 @@ fn nothing_is_derived_from_a_damaged_timeline() {
     assert!(text(&shown.stdout).contains("CANNOT BE READ"));
     let errors = text(&put("third").stderr);
     assert!(errors.contains("nothing was added"), "{errors}");
+}
+
+#[test]
+fn what_cannot_be_read_as_a_site_is_refused_with_what_to_write() {
+    let folder = Folder::new("sites");
+    folder.file("access.log", LOG);
+    for (from, to, said) in [
+        ("version = 1", "version = 2", "version = 1"),
+        ("replaces", "replcaes", "replcaes"),
+        ("\"+09:00\"", "\"Europe/Berlin\"", "summer"),
+        ("\"30s\"", "\"30\"", "unit"),
+        ("\"nginx\"", "\"ngnix\"", "no form"),
+        ("log_format = ", "store_format = ", "store_format"),
+        ("2020-03-16 14:00", "2020-02-30 14:00", "is no time"),
+        ("$upstream_cache_status", "$other", "origin"),
+        ("access.log", "none.log", "none.log"),
+        (
+            "covers = [\"2020-03-16 11:00\", \"2020-03-16 14:00\"]",
+            "",
+            "",
+        ),
+    ] {
+        let site = folder.file("site.toml", &SITE.replace(from, to));
+        let output = run(&["infer", &site, "--key", &folder.path("key")]);
+        let errors = text(&output.stderr);
+        assert_eq!(output.status.success(), said.is_empty(), "{to}: {errors}");
+        assert!(errors.contains(said), "{to}: {errors}");
+    }
 }
