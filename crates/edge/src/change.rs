@@ -1,11 +1,14 @@
 //! Changes: what an operator, or the node itself, changes while it runs. Mode, rules, purges, grants.
 //!
 //! What shares more is on the timeline before it takes effect, and is refused when it cannot be. What
-//! shares less never waits for a disk: it takes effect, and is put on the timeline then, or as soon as that
-//! is possible, which is told.
+//! shares less never waits for a disk, not even for one that hangs: it takes effect, and is put on the
+//! timeline then, or as soon as that is possible, which is told. Who raises the mode while somebody lowers
+//! it, or would have, comes too late, however the disk dealt with the two.
 //!
-//! Never decides who may change what: that is the admin interface's. Invariant: changes happen one after
-//! another, and requests see each of them whole.
+//! Never decides who may change what: that is the admin interface's. Invariants: changes take effect one
+//! after another, and requests see each of them whole; entries of the timeline stand in the order in which
+//! that happened, but for what came to nothing, which another entry says; the lock on changes is never held
+//! while a disk is waited for.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
@@ -16,11 +19,13 @@ use shikiri_record::{
     Actor, Alarm, ENTRY_TEXT_BYTES_MAX, Entry, Epoch, GRANT_TIME_MAX, Grant, GrantId, GrantToken,
     Mode, Order, PurgeTarget, Status, TIMELINE_VERSION, UnixMillis, What,
 };
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use crate::chronicle::{ChronicleFault, TimelineFault};
 use crate::closing::Cut;
 use crate::node::{Node, Stance, in_force};
+use crate::scribe::{Otherwise, Ticket};
 
 /// In this time everything that runs is cut when the site is closed.
 const CLOSING_TIME_MAX: Duration = Duration::from_secs(1);
@@ -59,6 +64,12 @@ pub enum ChangeFault {
         "it did not take effect, since it would share more and must be on the timeline first: {0}"
     )]
     NotRecorded(#[from] ChronicleFault),
+    /// While it was put on the timeline, somebody lowered the mode, or closed the site again.
+    #[error(
+        "it did not take effect: while it was being put on the timeline the site was told to share less; \
+         its mode is {0}"
+    )]
+    Overtaken(Mode),
     /// What was asked for cannot be.
     #[error("{0}")]
     Wrong(String),
@@ -142,9 +153,22 @@ pub struct ModeNotice {
     pub at: UnixMillis,
 }
 
+/// What is known of changes by whoever makes one.
+#[derive(Debug, Default)]
+pub(crate) struct Changes {
+    /// How often it was asked for a mode that shares less, or for what that is already.
+    lowered: u64,
+    /// Whether a higher mode is being put on the timeline.
+    is_raised: bool,
+}
+
 impl Node {
-    fn changing(&self) -> MutexGuard<'_, ()> {
+    fn changing(&self) -> MutexGuard<'_, Changes> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn raising(&self) -> MutexGuard<'_, ()> {
+        self.raising.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn entry(&self, what: What, said: &Said) -> Entry {
@@ -168,19 +192,50 @@ impl Node {
     /// # Errors
     /// It is not there.
     pub fn record(&self, entry: &Entry) -> Result<u64, ChronicleFault> {
-        self.chronicle.append(entry, self.now())
+        let ticket = self.put_first(entry, None)?;
+        self.chronicle.first(&ticket)
     }
 
-    /// Puts what the node saw, or did, on the timeline: now, or as soon as that is possible.
-    pub fn note(&self, what: What, said: &Said) -> Recorded {
-        let entry = self.entry(what, said);
-        match self.chronicle.append_in_time(entry, self.now()) {
+    /// Puts an entry whose contents have not happened into the timeline's queue. `back`: what is so after
+    /// it, where the disk has it and does not answer in time: it does not happen then.
+    fn put_first(&self, entry: &Entry, back: Option<What>) -> Result<Ticket, ChronicleFault> {
+        let said =
+            Said::by_node("it did not take effect: the timeline's disk did not answer in time");
+        let corrected = Some(What::Corrected {});
+        let takes_back = corrected.into_iter().chain(back);
+        let takes_back = takes_back.map(|what| self.entry(what, &said)).collect();
+        self.chronicle
+            .put(entry, Otherwise::Dropped(takes_back), self.now())
+    }
+
+    /// Puts what has happened into the timeline's queue. Whoever changes something holds the lock on
+    /// changes.
+    fn put(&self, what: What, said: &Said) -> Ticket {
+        let put = self
+            .chronicle
+            .put(&self.entry(what, said), Otherwise::Kept, self.now());
+        put.unwrap_or_else(|why| Ticket::settled(Err(why)))
+    }
+
+    /// What became of that, as far as can be said without waiting for a disk that hangs.
+    fn recorded(&self, ticket: &Ticket) -> Recorded {
+        match self.chronicle.in_time(ticket) {
             Ok(at) => Recorded::At(at),
             Err(why) => {
                 tracing::error!(%why, "NOT ON THE TIMELINE YET, and kept to be written");
                 Recorded::NotYet(why.to_string())
             }
         }
+    }
+
+    /// Puts what the node saw, or did, on the timeline: now, or as soon as that is possible.
+    pub fn note(&self, what: What, said: &Said) -> Recorded {
+        self.recorded(&self.put(what, said))
+    }
+
+    /// The same, and does not wait at all: for who serves requests.
+    pub(crate) fn note_later(&self, what: What, said: &Said) {
+        drop(self.put(what, said));
     }
 
     /// Puts the beginning of this run on the timeline, with the rules in force; first what is missing
@@ -250,68 +305,149 @@ impl Node {
         }
     }
 
-    /// Takes a mode. A lower one is in force when this returns, whatever the disk says; a higher one only
-    /// when it is on the timeline.
+    /// Takes a mode. A lower one, or `closed`, is in force when this returns, whatever the disk does; a
+    /// higher one only when it is on the timeline.
     ///
     /// Closing cuts what runs; this does not wait for it. Use [`Self::change_mode`] to be told.
     ///
     /// # Errors
-    /// The mode would be higher, and could not be recorded.
+    /// The mode would be higher, and could not be recorded; or somebody lowered it meanwhile.
     pub fn take_mode(
         &self,
         to: Mode,
         reopening: Option<UnixMillis>,
         said: &Said,
     ) -> Result<ModeTaken, ChangeFault> {
-        let changing = self.changing();
-        let from = self.stance().mode;
-        let what = What::ModeChanged {
-            from,
-            to,
-            reopening,
+        let (from, ticket) = match self.lower_if_lower(to, reopening, said) {
+            Some(lowered) => lowered,
+            None => self.raise_mode(to, reopening, said)?,
         };
-        let recorded = if to < from {
-            self.put_mode(to, reopening);
-            self.note(what, said)
-        } else {
-            let at = self.record(&self.entry(what, said))?;
-            self.put_mode(to, reopening);
-            Recorded::At(at)
-        };
-        drop(changing);
-        self.tell_mode(from, to, reopening, said);
         Ok(ModeTaken {
             from,
             to,
-            recorded,
+            recorded: self.recorded(&ticket),
             stored: self.store.objects(),
             closed: None,
         })
     }
 
-    /// Takes a mode unless the one in force is as low already: what a node does by itself never shares
-    /// more.
-    pub(crate) fn lower_mode(&self, to: Mode, said: &Said) {
-        let changing = self.changing();
+    /// Takes a mode when that is to share less, or to be closed again; returns the one before.
+    fn lower_if_lower(
+        &self,
+        to: Mode,
+        reopening: Option<UnixMillis>,
+        said: &Said,
+    ) -> Option<(Mode, Ticket)> {
+        let mut changes = self.changing();
         let from = self.stance().mode;
-        if from <= to {
-            return;
+        if to >= from && to != Mode::Closed {
+            return None;
         }
-        self.put_mode(to, None);
-        let reopening = None;
+        let ticket = self.lower(&mut changes, to, reopening, said);
+        drop(changes);
+        log_mode(from, to, said);
+        Some((from, ticket))
+    }
+
+    fn lower(
+        &self,
+        changes: &mut Changes,
+        to: Mode,
+        reopening: Option<UnixMillis>,
+        said: &Said,
+    ) -> Ticket {
+        changes.lowered += 1;
+        let from = self.stance().mode;
+        self.put_mode((from, to), reopening, said);
         let what = What::ModeChanged {
             from,
             to,
             reopening,
         };
-        self.note(what, said);
-        drop(changing);
-        self.tell_mode(from, to, reopening, said);
+        self.put(what, said)
     }
 
-    /// Tells the world of a mode that was taken.
-    fn tell_mode(&self, from: Mode, to: Mode, reopening: Option<UnixMillis>, said: &Said) {
-        tracing::info!(%from, %to, actor = %said.actor, reason = said.text, "the mode changed");
+    fn raise_mode(
+        &self,
+        to: Mode,
+        reopening: Option<UnixMillis>,
+        said: &Said,
+    ) -> Result<(Mode, Ticket), ChangeFault> {
+        let _raising = self.raising();
+        // Who raised before may have raised it above.
+        if let Some(lowered) = self.lower_if_lower(to, reopening, said) {
+            return Ok(lowered);
+        }
+        let mut changes = self.changing();
+        let (from, lowered) = (self.stance().mode, changes.lowered);
+        let what = |from, to, reopening| What::ModeChanged {
+            from,
+            to,
+            reopening,
+        };
+        let entry = self.entry(what(from, to, reopening), said);
+        let back = what(to, from, self.reopening());
+        let ticket = self.put_first(&entry, Some(back))?;
+        changes.is_raised = true;
+        drop(changes);
+        let recorded = self.chronicle.first(&ticket);
+        let mut changes = self.changing();
+        changes.is_raised = false;
+        let place = recorded?;
+        self.unless_overtaken(&changes, lowered, place)?;
+        self.put_mode((from, to), reopening, said);
+        drop(changes);
+        log_mode(from, to, said);
+        Ok((from, ticket))
+    }
+
+    /// What is on the timeline in this place takes effect now, unless somebody has asked for less since.
+    fn unless_overtaken(
+        &self,
+        changes: &Changes,
+        lowered: u64,
+        place: u64,
+    ) -> Result<(), ChangeFault> {
+        if changes.lowered == lowered {
+            return Ok(());
+        }
+        let said =
+            Said::by_node("it did not take effect: the site was told to share less meanwhile");
+        let mut entry = self.entry(What::Corrected {}, &said);
+        entry.supersedes = Some(place);
+        let put = self.chronicle.put(&entry, Otherwise::Kept, self.now());
+        if let Err(why) = put {
+            tracing::error!(%why, place, "an entry of the timeline is not corrected");
+        }
+        Err(ChangeFault::Overtaken(self.stance().mode))
+    }
+
+    /// Takes a mode unless the one in force is as low already: what a node does by itself never shares
+    /// more. Never waits.
+    pub(crate) fn lower_mode(&self, to: Mode, said: &Said) {
+        let mut changes = self.changing();
+        let from = self.stance().mode;
+        if to < from {
+            drop(self.lower(&mut changes, to, None, said));
+            drop(changes);
+            log_mode(from, to, said);
+        } else if changes.is_raised {
+            // As low already, and about to be raised by somebody who does not know of this.
+            changes.lowered += 1;
+            let reopening = self.reopening();
+            let what = What::ModeChanged {
+                from,
+                to: from,
+                reopening,
+            };
+            drop(self.put(what, said));
+        }
+    }
+
+    /// The mode, and after that what follows from it. Whoever does this holds the lock on changes.
+    fn put_mode(&self, (from, to): (Mode, Mode), reopening: Option<UnixMillis>, said: &Said) {
+        self.enter_mode(to, reopening);
+        // Under the lock: what is told last is what is in force.
         self.modes.send_replace(Some(ModeNotice {
             from,
             to,
@@ -322,8 +458,7 @@ impl Node {
         }));
     }
 
-    /// The mode, and after that what follows from it.
-    fn put_mode(&self, mode: Mode, reopening: Option<UnixMillis>) {
+    fn enter_mode(&self, mode: Mode, reopening: Option<UnixMillis>) {
         self.plan(reopening);
         let stance = self.stance();
         self.put_stance(Stance {
@@ -338,43 +473,79 @@ impl Node {
     }
 
     /// Takes a mode, and waits until it is in force: when the site was closed, until nothing that began
-    /// before can be sent any more.
+    /// before can be sent any more. The thread never waits for a disk.
     ///
     /// # Errors
     /// See [`Self::take_mode`].
     pub async fn change_mode(
-        &self,
+        self: &Arc<Self>,
         to: Mode,
         reopening: Option<UnixMillis>,
         said: &Said,
     ) -> Result<ModeTaken, ChangeFault> {
         let began = Instant::now();
-        let mut taken = self.take_mode(to, reopening, said)?;
-        if to == Mode::Closed {
-            let done = timeout(CLOSING_TIME_MAX, self.closings.all_done()).await;
-            let (cut, behind) = match done {
-                Ok(cut) => (cut, 0),
-                Err(_) => self.closings.so_far(),
-            };
-            let took = began.elapsed();
-            if behind > 0 {
-                tracing::error!(behind, "CLOSED, BUT NOT ALL CONNECTIONS HAVE SAID SO");
-            }
-            tracing::info!(
-                connections = cut.connections,
-                streams = cut.streams,
-                ?took,
-                "closed"
-            );
-            taken.closed = Some(Closed { cut, took, behind });
-        }
+        let lowered = self.lower_if_lower(to, reopening, said);
+        let closed = match to {
+            Mode::Closed => Some(self.all_cut(began).await),
+            _ => None,
+        };
+        let (node, said) = (Arc::clone(self), said.clone());
+        let mut taken = self
+            .where_disks_are_waited_for(move || match lowered {
+                Some((from, ticket)) => Ok(ModeTaken {
+                    from,
+                    to,
+                    recorded: node.recorded(&ticket),
+                    stored: node.store.objects(),
+                    closed: None,
+                }),
+                None => node.take_mode(to, reopening, &said),
+            })
+            .await?;
+        taken.closed = closed;
         Ok(taken)
+    }
+
+    /// Waits until all that ran when the site was closed is cut.
+    async fn all_cut(&self, began: Instant) -> Closed {
+        let done = timeout(CLOSING_TIME_MAX, self.closings.all_done()).await;
+        let (cut, behind) = match done {
+            Ok(cut) => (cut, 0),
+            Err(_) => self.closings.so_far(),
+        };
+        let took = began.elapsed();
+        if behind > 0 {
+            tracing::error!(behind, "CLOSED, BUT NOT ALL CONNECTIONS HAVE SAID SO");
+        }
+        tracing::info!(
+            connections = cut.connections,
+            streams = cut.streams,
+            ?took,
+            "closed"
+        );
+        Closed { cut, took, behind }
+    }
+
+    /// Runs what may wait for the timeline's disk on a thread that nobody is served on.
+    async fn where_disks_are_waited_for<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> T {
+        if !self.chronicle.is_kept() {
+            return work();
+        }
+        match spawn_blocking(work).await {
+            Ok(done) => done,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
     }
 
     /// Closes a node that another has replaced, and waits until what runs on it is cut. That other one has
     /// put it on the timeline. Blocks its thread, for a second at most.
     pub fn close_with_successor(&self) {
-        self.put_mode(Mode::Closed, None);
+        let changes = self.changing();
+        self.enter_mode(Mode::Closed, self.reopening());
+        drop(changes);
         let began = std::time::Instant::now();
         while self.closings.so_far().1 > 0 && began.elapsed() < CLOSING_TIME_MAX {
             std::thread::sleep(Duration::from_millis(5));
@@ -384,14 +555,24 @@ impl Node {
     /// Plans when to open again, while the mode stays.
     ///
     /// # Errors
-    /// It could not be recorded.
+    /// It could not be recorded, or somebody lowered the mode meanwhile.
     pub fn plan_reopening(
         &self,
         at: Option<UnixMillis>,
         said: &Said,
     ) -> Result<Recorded, ChangeFault> {
-        let _changing = self.changing();
-        let place = self.record(&self.entry(What::ReopeningPlanned { at }, said))?;
+        let _raising = self.raising();
+        let changes = self.changing();
+        let lowered = changes.lowered;
+        let entry = self.entry(What::ReopeningPlanned { at }, said);
+        let back = What::ReopeningPlanned {
+            at: self.reopening(),
+        };
+        let ticket = self.put_first(&entry, Some(back))?;
+        drop(changes);
+        let place = self.chronicle.first(&ticket)?;
+        let changes = self.changing();
+        self.unless_overtaken(&changes, lowered, place)?;
         self.plan(at);
         Ok(Recorded::At(place))
     }
@@ -407,9 +588,8 @@ impl Node {
         policy: Option<&str>,
         said: &Said,
     ) -> Result<(), ChangeFault> {
-        let _changing = self.changing();
-        let stance = self.stance();
-        if stance.rules.digest() != rules.digest() {
+        let _raising = self.raising();
+        if self.stance().rules.digest() != rules.digest() {
             let what = What::RulesInForce {
                 rules: rules.digest(),
                 policy: policy.map(str::to_owned),
@@ -417,11 +597,15 @@ impl Node {
             self.record(&self.entry(what, said))?;
         }
         self.store.resize(rules.limits().store_bytes_max);
+        let changes = self.changing();
+        // As it is now: the mode may have been lowered meanwhile.
+        let stance = self.stance();
         self.put_stance(Stance {
             mode: stance.mode,
             rules: Arc::new(rules),
             epoch: stance.epoch,
         });
+        drop(changes);
         self.remembered.clear();
         self.sweep();
         Ok(())
@@ -430,8 +614,8 @@ impl Node {
     /// Kills what the targets mean and what began before now: stored, or being filled. It holds for
     /// whatever is asked for after this returns.
     pub fn purge(&self, targets: &[PurgeTarget], said: &Said) -> Purged {
-        let _changing = self.changing();
         let covered = self.covered(targets);
+        let changes = self.changing();
         let rules = Arc::clone(&self.stance().rules);
         let targets = targets
             .iter()
@@ -449,17 +633,21 @@ impl Node {
             self.remembered.clear();
         }
         let order = self.purges.purge(&targets);
-        self.sweep();
-        let mut recorded = Recorded::At(0);
-        for targets in chunks(&targets) {
+        let put = chunks(&targets).into_iter().map(|targets| {
             let what = What::Purged {
                 targets,
                 order,
                 epoch,
             };
-            let this = self.note(what, said);
+            self.put(what, said)
+        });
+        let put: Vec<Ticket> = put.collect();
+        drop(changes);
+        self.sweep();
+        let mut recorded = Recorded::At(0);
+        for ticket in &put {
             if !matches!(recorded, Recorded::NotYet(_)) {
-                recorded = this;
+                recorded = self.recorded(ticket);
             }
         }
         Purged {
@@ -531,7 +719,7 @@ impl Node {
         time: Duration,
         said: &Said,
     ) -> Result<(Grant, GrantToken), ChangeFault> {
-        let _changing = self.changing();
+        let _raising = self.raising();
         let wrong = |why: &str| Err(ChangeFault::Wrong(why.to_owned()));
         if name.trim().is_empty() || name.len() > GRANT_NAME_BYTES_MAX || has_controls(name) {
             return wrong("a grant has a name, of at most 200 bytes: who it is for");
@@ -553,17 +741,21 @@ impl Node {
         let what = What::GrantMade {
             grant: grant.clone(),
         };
-        self.record(&self.entry(what, said))?;
+        let back = What::GrantRevoked { grant: grant.id };
+        let ticket = self.put_first(&self.entry(what, said), Some(back))?;
+        self.chronicle.first(&ticket)?;
         let token = self.grants.add(grant.clone());
         Ok((grant, token))
     }
 
     /// Takes a preview grant back. `None`: there is none of this id.
     pub fn revoke_grant(&self, id: GrantId, said: &Said) -> Option<Recorded> {
-        let _changing = self.changing();
+        let changes = self.changing();
         self.grants.remove(id)?;
+        let ticket = self.put(What::GrantRevoked { grant: id }, said);
+        drop(changes);
         self.sweep();
-        Some(self.note(What::GrantRevoked { grant: id }, said))
+        Some(self.recorded(&ticket))
     }
 
     /// The grants that hold now.
@@ -572,19 +764,36 @@ impl Node {
         self.grants.live(self.now())
     }
 
-    /// The grant that a request's token opens. Its first use is recorded before it opens anything.
+    /// The grant that a request's token opens. Never waits: one whose first use is not recorded
+    /// ([`Self::introduce`]) opens nothing.
     pub(crate) fn grant_of(&self, token: &GrantToken) -> Option<Grant> {
         let grant = self.grants.of(token, self.now())?;
-        if self.grants.is_unused(grant.id) {
-            let what = What::GrantUsed { grant: grant.id };
-            let said = Said::by_node(format!("shown for `{}`", grant.name));
-            if let Err(why) = self.record(&self.entry(what, &said)) {
-                tracing::error!(%why, "a preview grant opens nothing: its use cannot be recorded");
-                return None;
-            }
-            self.grants.used(grant.id);
+        (!self.grants.is_unused(grant.id)).then_some(grant)
+    }
+
+    /// Records the first use of a token's grant, before it opens anything. The thread never waits for a
+    /// disk.
+    pub(crate) async fn introduce(self: &Arc<Self>, token: &GrantToken) {
+        let unused = || {
+            let grant = self.grants.of(token, self.now());
+            grant.filter(|grant| self.grants.is_unused(grant.id))
+        };
+        if unused().is_none() {
+            return;
         }
-        Some(grant)
+        // One after another: whoever comes meanwhile finds it used.
+        let _introducing = self.introducing.lock().await;
+        let Some(grant) = unused() else { return };
+        let said = Said::by_node(format!("shown for `{}`", grant.name));
+        let entry = self.entry(What::GrantUsed { grant: grant.id }, &said);
+        let node = Arc::clone(self);
+        let recorded = self.where_disks_are_waited_for(move || node.record(&entry));
+        match recorded.await {
+            Ok(_) => self.grants.used(grant.id),
+            Err(why) => {
+                tracing::error!(%why, "a preview grant opens nothing: its use cannot be recorded");
+            }
+        }
     }
 
     /// Says that a part of the evidence is missing.
@@ -593,7 +802,8 @@ impl Node {
         self.note(What::EvidenceAlarm { alarm }, &Said::by_node(text))
     }
 
-    /// What must be looked at from time to time: whether the clock has jumped, and the timeline.
+    /// What must be looked at from time to time: whether the clock has jumped, and the timeline. May wait
+    /// for a moment for the timeline's disk.
     pub fn maintain(&self) {
         if let Some(away) = self.clock_jump() {
             #[cfg(feature = "seeded-faults")]
@@ -603,11 +813,10 @@ impl Node {
             let away_ms = u64::try_from(away.as_millis()).unwrap_or(u64::MAX);
             tracing::warn!(away_ms, "the clock jumped: everything stored is purged");
             let said = Said::by_node("the clock jumped");
-            self.note(What::ClockJumped { away_ms }, &said);
             self.purge(&[PurgeTarget::All], &said);
+            self.note(What::ClockJumped { away_ms }, &said);
         }
-        if let Err(why) = self.chronicle.maintain(self.now()) {
-            let waiting = self.chronicle.unwritten();
+        if let Err((waiting, why)) = self.chronicle.maintain(self.now()) {
             tracing::error!(%why, waiting, "THE TIMELINE LACKS ENTRIES, which wait to be written");
         }
     }
@@ -622,6 +831,10 @@ pub struct Start<'a> {
     pub missing: Option<(Alarm, String)>,
     /// What else is to be known of how it began.
     pub text: &'a str,
+}
+
+fn log_mode(from: Mode, to: Mode, said: &Said) {
+    tracing::info!(%from, %to, actor = %said.actor, reason = said.text, "the mode changed");
 }
 
 /// Targets, in as many entries as they need.

@@ -1,14 +1,14 @@
 //! The timeline of a node: read when it starts, and written before what it says takes effect.
 //!
 //! An entry that was appended outlives a loss of power. What cannot be appended now because it shares
-//! less, and so must not wait, is kept in order and appended as soon as that is possible.
+//! less, and so must not wait, is kept in order and appended as soon as that is possible
+//! ([`crate::scribe`]).
 //!
 //! Never decides what a change means; that is folded from the entries by `shikiri_partition::State`.
-//! Invariant: entries stand in the timeline in the order in which what they tell of came to be.
+//! Invariant: entries stand in the timeline in the order in which they were put.
 
-use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shikiri_evidence::{
@@ -18,8 +18,7 @@ use shikiri_evidence::{
 use shikiri_partition::{Knowledge, State};
 use shikiri_record::{Alarm, Entry, EntryFault, UnixMillis, What};
 
-/// Entries that wait to be appended, at most; the oldest are dropped for newer ones, which is told.
-const WAITING_MAX: usize = 1024;
+use crate::scribe::{Otherwise, Scribe, Ticket};
 
 /// A timeline is small: what is set aside for it is, too. The largest entry fits twice.
 const CUT: Cut = Cut {
@@ -28,17 +27,29 @@ const CUT: Cut = Cut {
 };
 
 /// Why an entry is not on the timeline.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ChronicleFault {
     /// It is no entry that could be read again.
     #[error("the entry cannot be put on the timeline: {0}")]
-    Entry(#[from] EntryFault),
+    Entry(#[source] Arc<EntryFault>),
     /// The disk did not take it.
     #[error("the timeline cannot be written: {0}")]
-    Append(#[from] AppendFault),
+    Append(#[from] Arc<AppendFault>),
+    /// The disk has not taken it in time.
+    #[error("the timeline's disk does not answer")]
+    Slow,
+    /// Too many wait to be written.
+    #[error("too many entries for the timeline wait to be written")]
+    TooMany,
     /// Another node writes the timeline now.
     #[error("the timeline is another node's to write now")]
     Released,
+}
+
+impl From<EntryFault> for ChronicleFault {
+    fn from(fault: EntryFault) -> Self {
+        Self::Entry(Arc::new(fault))
+    }
 }
 
 /// Why a timeline cannot be used.
@@ -107,10 +118,13 @@ fn tells_of_damage(what: &What) -> bool {
 
 /// A timeline that is being written.
 #[derive(Debug)]
-pub struct Chronicle {
-    /// None for a node that keeps none: a trial, a test.
-    place: Option<Place>,
-    inner: Mutex<Inner>,
+pub struct Chronicle(Option<Kept>);
+
+/// None of it there is for a node that keeps none: a trial, a test.
+#[derive(Debug)]
+struct Kept {
+    place: Place,
+    scribe: Scribe,
 }
 
 /// Where a timeline is, and whose.
@@ -119,13 +133,6 @@ struct Place {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     identity: Identity,
-}
-
-#[derive(Debug, Default)]
-struct Inner {
-    /// None while another node writes it.
-    stream: Option<Arc<Stream>>,
-    waiting: VecDeque<(UnixMillis, Entry)>,
 }
 
 /// What was found when a timeline was opened.
@@ -145,13 +152,7 @@ impl Chronicle {
     /// Keeps nothing.
     #[must_use]
     pub const fn none() -> Self {
-        Self {
-            place: None,
-            inner: Mutex::new(Inner {
-                stream: None,
-                waiting: VecDeque::new(),
-            }),
-        }
+        Self(None)
     }
 
     /// Reads the timeline in a folder, and opens it for new entries; makes one where there is none.
@@ -196,104 +197,107 @@ impl Chronicle {
             identity,
         };
         let stream = place.open(now)?;
+        let scribe = Scribe::start(stream).map_err(|error| OpenFault {
+            path: folder.to_owned(),
+            error,
+        })?;
         let knowledge = match (damage.is_empty(), is_empty && expected) {
             (true, false) => Knowledge::Whole,
             (true, true) => Knowledge::Lost,
             (false, _) => Knowledge::Damaged,
         };
         Ok(Opened {
-            chronicle: Self {
-                place: Some(place),
-                inner: Mutex::new(Inner {
-                    stream: Some(stream),
-                    waiting: VecDeque::new(),
-                }),
-            },
+            chronicle: Self(Some(Kept { place, scribe })),
             state,
             knowledge,
             damage,
         })
     }
 
-    fn inner(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn scribe(&self) -> Option<&Scribe> {
+        self.0.as_ref().map(|kept| &kept.scribe)
     }
 
-    /// Appends an entry, after all that wait. When this returns its sequence number, it outlives a loss
+    /// Puts an entry after all that were put before; it is written by another thread. Never waits for the
+    /// disk.
+    ///
+    /// # Errors
+    /// It is no entry that could be read again.
+    pub(crate) fn put(
+        &self,
+        entry: &Entry,
+        otherwise: Otherwise,
+        now: UnixMillis,
+    ) -> Result<Ticket, ChronicleFault> {
+        match self.scribe() {
+            Some(scribe) => Ok(scribe.put(entry, otherwise, now)?),
+            None => entry
+                .encode()
+                .map_or_else(|why| Err(why.into()), |_| Ok(Ticket::settled(Ok(0)))),
+        }
+    }
+
+    /// Appends an entry from which nothing follows. When this returns its sequence number, it
+    /// outlives a loss of power.
+    ///
+    /// # Errors
+    /// It is not on the timeline; a disk that did not answer in time may still put it there.
+    pub fn append(&self, entry: &Entry, now: UnixMillis) -> Result<u64, ChronicleFault> {
+        self.first(&self.put(entry, Otherwise::Dropped(Vec::new()), now)?)
+    }
+
+    /// Waits until an entry whose contents have not happened is on the timeline: then it outlives a loss
     /// of power.
     ///
     /// # Errors
-    /// It is not on the timeline, and will not be.
-    pub fn append(&self, entry: &Entry, now: UnixMillis) -> Result<u64, ChronicleFault> {
-        let mut inner = self.inner();
-        self.append_waiting(&mut inner)?;
-        self.write(&inner, entry, now)
+    /// It is not there, or is taken back there.
+    pub(crate) fn first(&self, ticket: &Ticket) -> Result<u64, ChronicleFault> {
+        self.scribe().map_or(Ok(0), |scribe| scribe.first(ticket))
     }
 
-    /// Appends an entry about what has happened already. When that cannot be done now, it is kept and
-    /// appended later.
+    /// Waits for a moment until an entry about what has happened is on the timeline.
     ///
     /// # Errors
-    /// It is not on the timeline yet.
-    pub fn append_in_time(&self, entry: Entry, now: UnixMillis) -> Result<u64, ChronicleFault> {
-        let mut inner = self.inner();
-        let appended = self
-            .append_waiting(&mut inner)
-            .and_then(|()| self.write(&inner, &entry, now));
-        // What no timeline would take is not tried again.
-        if matches!(
-            appended,
-            Err(ChronicleFault::Append(_) | ChronicleFault::Released)
-        ) {
-            if inner.waiting.len() >= WAITING_MAX {
-                inner.waiting.pop_front();
-                tracing::error!("an entry for the timeline is lost: too many wait to be written");
-            }
-            inner.waiting.push_back((now, entry));
-        }
-        appended
+    /// It is not there yet.
+    pub(crate) fn in_time(&self, ticket: &Ticket) -> Result<u64, ChronicleFault> {
+        self.scribe().map_or(Ok(0), |scribe| scribe.in_time(ticket))
     }
 
-    /// Looks after the timeline: sets space aside, and appends what waits.
+    /// Looks after the timeline: sets space aside, and appends what waits. Waits for a moment.
     ///
     /// # Errors
-    /// What waits still does.
-    pub fn maintain(&self, now: UnixMillis) -> Result<(), ChronicleFault> {
-        let mut inner = self.inner();
-        if let Some(stream) = &inner.stream {
-            for trouble in stream.maintain(now) {
-                tracing::error!(%trouble, "the timeline");
-            }
+    /// So many entries wait nevertheless, and why.
+    pub(crate) fn maintain(&self, now: UnixMillis) -> Result<(), (usize, ChronicleFault)> {
+        match self.scribe().map(|scribe| scribe.tend(now)) {
+            None | Some((0, _)) => Ok(()),
+            Some(lacks) => Err(lacks),
         }
-        self.append_waiting(&mut inner)
     }
 
     /// The sequence number of the next entry.
     pub fn next(&self) -> u64 {
-        let inner = self.inner();
-        inner
-            .stream
-            .as_ref()
-            .map_or(0, |stream| stream.next_sequence())
+        self.scribe().map_or(0, Scribe::next)
+    }
+
+    /// Whether it is written anywhere: who waits for an entry may wait for a disk.
+    pub(crate) const fn is_kept(&self) -> bool {
+        self.0.is_some()
     }
 
     /// Whether this node is the one that writes it.
-    pub fn is_ours(&self) -> bool {
-        self.place.is_none() || self.inner().stream.is_some()
+    pub(crate) fn is_ours(&self) -> bool {
+        self.scribe().is_none_or(Scribe::writes)
     }
 
     /// How many entries wait to be appended.
-    pub fn unwritten(&self) -> usize {
-        self.inner().waiting.len()
+    pub(crate) fn unwritten(&self) -> usize {
+        self.scribe().map_or(0, Scribe::waiting)
     }
 
     /// Leaves the timeline to another node: nothing more is appended.
     pub fn release(&self, now: UnixMillis) {
-        let stream = self.inner().stream.take();
-        if let Some(stream) = stream
-            && let Err(trouble) = stream.seal(now)
-        {
-            tracing::error!(%trouble, "the timeline");
+        if let Some(scribe) = self.scribe() {
+            scribe.release(now);
         }
     }
 
@@ -301,27 +305,10 @@ impl Chronicle {
     ///
     /// # Errors
     /// The disk does not let it be written.
-    pub fn take_back(&self, now: UnixMillis) -> Result<(), TimelineFault> {
-        if let Some(place) = &self.place {
-            self.inner().stream = Some(place.open(now)?);
-        }
-        Ok(())
-    }
-
-    fn append_waiting(&self, inner: &mut Inner) -> Result<(), ChronicleFault> {
-        while let Some((at, entry)) = inner.waiting.front() {
-            self.write(inner, entry, *at)?;
-            inner.waiting.pop_front();
-        }
-        Ok(())
-    }
-
-    fn write(&self, inner: &Inner, entry: &Entry, at: UnixMillis) -> Result<u64, ChronicleFault> {
-        let bytes = entry.encode()?;
-        match (&inner.stream, &self.place) {
-            (Some(stream), _) => Ok(stream.append_durably(at, &bytes)?),
-            (None, Some(_)) => Err(ChronicleFault::Released),
-            (None, None) => Ok(0),
+    pub(crate) fn take_back(&self, now: UnixMillis) -> Result<(), TimelineFault> {
+        match &self.0 {
+            Some(kept) => Ok(kept.scribe.take_back(|| kept.place.open(now))?),
+            None => Ok(()),
         }
     }
 }

@@ -193,6 +193,9 @@ pub(crate) async fn preview(node: &Arc<Node>, method: &Method, body: Incoming) -
     let shown = std::str::from_utf8(&body).ok();
     let shown = shown.and_then(|text| text.trim().strip_prefix("grant="));
     let token = shown.and_then(|text| GrantToken::parse(text.trim()));
+    if let Some(token) = &token {
+        node.introduce(token).await;
+    }
     let Some((token, grant)) =
         token.and_then(|token| node.grant_of(&token).map(|grant| (token, grant)))
     else {

@@ -45,6 +45,7 @@ mod purge;
 mod remembered;
 pub mod request;
 pub mod retelling;
+mod scribe;
 mod slot;
 mod sockets;
 mod store;

@@ -13,7 +13,7 @@ use shikiri_record::{Epoch, FillId, Mode, NodeKey, Order, UnixMillis};
 use tokio::sync::watch;
 
 use crate::chain::Chain;
-use crate::change::ModeNotice;
+use crate::change::{Changes, ModeNotice};
 use crate::chronicle::Chronicle;
 use crate::closing::Closings;
 use crate::evidence::Evidence;
@@ -120,11 +120,15 @@ pub struct Node {
     /// The lanes of the workers that are there.
     lanes: Mutex<Vec<Weak<Lane>>>,
     stance: ArcSwap<Stance>,
-    /// Changes happen one after another (`crate::change`).
-    pub(crate) changing: Mutex<()>,
+    /// Changes take effect one after another (`crate::change`). Never held while a disk is waited for.
+    pub(crate) changing: Mutex<Changes>,
+    /// What shares more is recorded and takes effect one at a time: held while the disk is waited for.
+    pub(crate) raising: Mutex<()>,
     pub(crate) chronicle: Chronicle,
     pub(crate) closings: Arc<Closings>,
     pub(crate) grants: Grants,
+    /// First uses of grants are recorded one after another.
+    pub(crate) introducing: tokio::sync::Mutex<()>,
     pub(crate) modes: watch::Sender<Option<ModeNotice>>,
     /// Who said the mode that the run began in.
     mode_said: Option<ModeSaid>,
@@ -325,10 +329,12 @@ impl Node {
                 rules: Arc::new(rules),
                 epoch: beginning.epoch,
             }),
-            changing: Mutex::new(()),
+            changing: Mutex::default(),
+            raising: Mutex::default(),
             chronicle,
             closings: Closings::new(),
             grants: Grants::new(node_key.clone(), beginning.grants),
+            introducing: tokio::sync::Mutex::default(),
             modes: watch::Sender::new(None),
             mode_said: beginning.mode_said,
             maintenance: ArcSwap::from_pointee(Maintenance::of_our_own()),

@@ -308,9 +308,22 @@ impl Drop for Watched<'_> {
     }
 }
 
-/// Puts a fault on the timeline, and in the log, at most once in a while: whoever causes one may cause
-/// any number.
+/// Lowers the mode where that is due, and puts a fault on the timeline, and in the log, at most once in a
+/// while: whoever causes one may cause any number. Never waits for a disk.
 fn found(node: &Node, fault: PinFault, stops: bool, trips: Option<Trip>) {
+    // First: what shares less waits for nothing, not even for the fault's own entry.
+    if let Some(Trip {
+        viewers,
+        within,
+        mode,
+    }) = trips
+    {
+        let said = format!(
+            "{viewers} members were served as others within {} s",
+            within.as_secs()
+        );
+        node.lower_mode(mode, &change::Said::by_node(said));
+    }
     let now = node.now();
     if let Some(before) = node.pins.told_of(fault, now) {
         let end = if stops {
@@ -324,21 +337,9 @@ fn found(node: &Node, fault: PinFault, stops: bool, trips: Option<Trip>) {
         };
         tracing::warn!(fault = fault.name(), before, "{fault}: {end}");
         let finding = fault.name().to_owned();
-        node.note(
+        node.note_later(
             What::Finding { finding },
             &change::Said::by_node(format!("{fault}: {end}{more}")),
         );
-    }
-    if let Some(trip) = trips {
-        let Trip {
-            viewers,
-            within,
-            mode,
-        } = trip;
-        let said = format!(
-            "{viewers} members were served as others within {} s",
-            within.as_secs()
-        );
-        node.lower_mode(mode, &change::Said::by_node(said));
     }
 }

@@ -54,14 +54,18 @@ pub(crate) async fn serve(
     if let Some(why) = turn.refused() {
         return Ok(Served::own(node, early(why), turn, None));
     }
+    let (mut parts, body) = request.into_parts();
+    let has_body = !body.is_end_stream();
+    let token = gate::take_token(&mut parts.headers);
+    if let Some(token) = &token {
+        // Before the stance: it may be waited for.
+        node.introduce(token).await;
+    }
     // Stance: one value, read once.
     let stance = node.stance();
     let Some(permit) = node.admit_request(stance.rules.limits()) else {
         return Ok(Served::own(node, early(Refused::Busy), turn, None));
     };
-    let (mut parts, body) = request.into_parts();
-    let has_body = !body.is_end_stream();
-    let token = gate::take_token(&mut parts.headers);
     if gate::is_for_preview(&parts) {
         let unanswered = Unanswered::of(node);
         let page = gate::preview(node, &parts.method, body).await;

@@ -1,11 +1,11 @@
-//! A disk in memory, for simulations and tests: it can be full, fail, and tear the last write.
+//! A disk in memory, for simulations and tests: it can be full, fail, hang, and tear the last write.
 //!
 //! Never used by a node that serves anybody: nothing here outlives its process.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::disk::{Disk, File, Hold};
 
@@ -13,6 +13,8 @@ use crate::disk::{Disk, File, Hold};
 #[derive(Clone, Debug)]
 pub struct MemoryDisk {
     shared: Arc<Mutex<Shared>>,
+    /// Wakes those for whom it hangs.
+    mended: Arc<Condvar>,
 }
 
 #[derive(Debug)]
@@ -25,6 +27,9 @@ struct Shared {
     /// be.
     writes_left: Option<u64>,
     syncs_fail: bool,
+    /// Whether a sync does not end, and how many do not.
+    syncs_hang: bool,
+    hung: usize,
 }
 
 /// A file: what was written, and how long it is. What is after the written bytes is zero.
@@ -46,7 +51,10 @@ impl MemoryDisk {
                 bytes_max,
                 writes_left: None,
                 syncs_fail: false,
+                syncs_hang: false,
+                hung: 0,
             })),
+            mended: Arc::default(),
         }
     }
 
@@ -64,6 +72,18 @@ impl MemoryDisk {
     /// Whether nothing that is written would outlive a loss of power.
     pub fn fail_syncs(&self, fail: bool) {
         self.lock().syncs_fail = fail;
+    }
+
+    /// Whether whoever waits for the disk waits until this is told otherwise.
+    pub fn hang_syncs(&self, hang: bool) {
+        self.lock().syncs_hang = hang;
+        self.mended.notify_all();
+    }
+
+    /// How many wait for the disk in vain.
+    #[must_use]
+    pub fn hung(&self) -> usize {
+        self.lock().hung
     }
 
     /// The same files on a disk of their own, as they are now: what a machine that stops here leaves.
@@ -86,7 +106,10 @@ impl MemoryDisk {
                 bytes_max: shared.bytes_max,
                 writes_left: None,
                 syncs_fail: false,
+                syncs_hang: false,
+                hung: 0,
             })),
+            mended: Arc::default(),
         }
     }
 
@@ -283,7 +306,15 @@ impl File for MemoryFile {
     }
 
     fn sync(&self) -> io::Result<()> {
-        if self.disk.lock().syncs_fail {
+        let mut shared = self.disk.lock();
+        shared.hung += 1;
+        let waited = self
+            .disk
+            .mended
+            .wait_while(shared, |shared| shared.syncs_hang);
+        shared = waited.unwrap_or_else(PoisonError::into_inner);
+        shared.hung -= 1;
+        if shared.syncs_fail {
             return Err(io::Error::other("the disk fails"));
         }
         Ok(())

@@ -16,7 +16,7 @@ use shikiri_record::Mode;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::interval;
 
 use crate::data::DataFolder;
@@ -114,8 +114,8 @@ impl Governor<'_> {
             tokio::select! {
                 _ = signals.terminate.recv() => return Ok((Ending::Told, link)),
                 _ = signals.interrupt.recv() => return Ok((Ending::Told, link)),
-                _ = signals.hangup.recv(), if serving => self.reload(),
-                _ = tick.tick() => self.maintain(),
+                _ = signals.hangup.recv(), if serving => self.reload().await,
+                _ = tick.tick() => self.maintain().await,
                 _ = look.tick(), if serving && self.settings.watch => self.look_at_files().await,
                 _ = watchdog.tick() => {
                     if self.listening.is_alive(SILENCE_MAX) {
@@ -151,26 +151,27 @@ impl Governor<'_> {
         self.admin.node()
     }
 
-    fn maintain(&self) {
+    async fn maintain(&self) {
         let node = self.node();
-        node.maintain();
+        aside(node, |node| node.maintain()).await;
         let concern = self.tenants.and_then(|tenants| tenants.concern(node.now()));
         self.admin.attend("the end of certificates", concern);
     }
 
     /// What went wrong is logged, and stays in the status.
-    fn reload(&self) {
+    async fn reload(&self) {
         notify::reloading();
-        drop(self.admin.reload(&Actor::Signal));
+        aside(&self.admin, |admin| drop(admin.reload(&Actor::Signal))).await;
         notify::ready(self.node());
     }
 
     /// Reads again what has changed on disk, away from what answers requests.
     async fn look_at_files(&self) {
         let parts = Arc::clone(&self.parts);
-        let looked = tokio::task::spawn_blocking(move || parts.look(&Actor::Watch)).await;
-        self.admin
-            .note_reloaded(&looked.unwrap_or_default(), &Actor::Watch);
+        aside(&self.admin, move |admin| {
+            admin.note_reloaded(&parts.look(&Actor::Watch), &Actor::Watch);
+        })
+        .await;
     }
 
     /// Opens the admin interface: the control socket, and the TCP listener when there is to be one; on
@@ -255,18 +256,33 @@ impl Governor<'_> {
             // Until it has ended, its socket listens.
             drop(task.await);
         }
-        self.node().leave_timeline("another node replaces this one");
+        aside(self.node(), |node| {
+            node.leave_timeline("another node replaces this one");
+        })
+        .await;
     }
 
     /// Goes on: the other node does not serve.
     async fn resume(&self, tcp: Option<StdListener>) -> Result<Doors, String> {
-        self.node()
-            .resume_timeline()
-            .map_err(|fault| fault.to_string())?;
+        let resumed = aside(self.node(), |node| node.resume_timeline()).await;
+        resumed.map_err(|fault| fault.to_string())?;
         let doors = self.open_doors(tcp).await?;
         self.listening.accept(true);
         self.admin.enter(Phase::Serving);
         Ok(doors)
+    }
+}
+
+/// Does what may wait for a disk on a thread of its own: signals and the admin interface go on.
+async fn aside<T, D>(of: &Arc<T>, work: impl FnOnce(&T) -> D + Send + 'static) -> D
+where
+    T: Send + Sync + 'static,
+    D: Send + 'static,
+{
+    let of = Arc::clone(of);
+    match spawn_blocking(move || work(&of)).await {
+        Ok(done) => done,
+        Err(error) => std::panic::resume_unwind(error.into_panic()),
     }
 }
 

@@ -41,7 +41,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use shikiri_record::Mode;
 use tokio::net::{TcpListener, UnixListener};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
 
 use crate::node::Node;
 
@@ -434,13 +436,17 @@ impl Said {
 }
 
 impl Admin {
-    async fn answer(&self, caller: &Caller, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(
+        self: &Arc<Self>,
+        caller: &Caller,
+        request: Request<Incoming>,
+    ) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let said = match self.admit(caller, &parts) {
             Ok((ask, by)) => match Limited::new(body, BODY_BYTES_MAX).collect().await {
                 Ok(body) => {
                     let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                    self.run(ask, by, &body).await
+                    self.run_aside(ask, by, body).await
                 }
                 Err(_) => Said::no(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),
             },
@@ -512,6 +518,21 @@ impl Admin {
             }
         })?;
         Ok((*ask, by))
+    }
+
+    /// Does what is asked for; on a thread of its own where that may wait for a disk, so that nobody else
+    /// who asks waits for it, too. Taking a mode never does.
+    async fn run_aside(self: &Arc<Self>, ask: Ask, by: By, body: String) -> Said {
+        if matches!(ask, Ask::Health | Ask::Ready | Ask::Close | Ask::TakeMode) {
+            return self.run(ask, by, &body).await;
+        }
+        let (admin, runtime) = (Arc::clone(self), Handle::current());
+        let done = spawn_blocking(move || runtime.block_on(admin.run(ask, by, &body)));
+        done.await.unwrap_or_else(|error| {
+            tracing::error!(%error, "what was asked of the admin interface ended by a fault of the program");
+            let why = "a fault of the program ended this: report it";
+            Said::no(StatusCode::INTERNAL_SERVER_ERROR, why)
+        })
     }
 
     async fn run(&self, ask: Ask, by: By, body: &str) -> Said {

@@ -3,6 +3,7 @@
 //! JSON in, JSON out. Never decides who may do what ([`super::permission`] has), and never what a change
 //! means ([`crate::change`] does). Every change has a reason, and its answer says what it has done.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -239,6 +240,7 @@ pub(super) fn told<T: Serialize>(answer: Answered<T>) -> Said {
 fn refused(why: ChangeFault) -> Said {
     let status = match why {
         ChangeFault::NotRecorded(_) => StatusCode::SERVICE_UNAVAILABLE,
+        ChangeFault::Overtaken(_) => StatusCode::CONFLICT,
         ChangeFault::Wrong(_) => StatusCode::BAD_REQUEST,
     };
     Said::no(status, why)
@@ -293,7 +295,7 @@ pub(super) fn now(node: &Node) -> SiteNow {
 }
 
 /// Takes a mode.
-pub(super) async fn mode(node: &Node, by: &Actor, wanted: WantedMode) -> Answered<ModeAnswer> {
+pub(super) async fn mode(node: &Arc<Node>, by: &Actor, wanted: WantedMode) -> Answered<ModeAnswer> {
     let said = said(by, &wanted.reason, true)?;
     if let Some(at) = wanted.reopening {
         if wanted.mode != Mode::Closed {

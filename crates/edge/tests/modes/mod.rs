@@ -2,6 +2,7 @@
 //! takes effect.
 
 mod changes;
+mod hanging;
 mod labels;
 mod two_days;
 

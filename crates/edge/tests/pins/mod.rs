@@ -229,6 +229,51 @@ async fn several_members_trip_the_mode_and_one_with_many_tabs_does_not() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_trip_waits_for_no_disk() {
+    let trip = "trip = { viewers = 2, within = \"60s\", mode = \"closed\" }\n";
+    let node = node(&format!("{STOP}{trip}"));
+    for (member, session) in [("alice", "1"), ("bob", "2")] {
+        check_left(&node.get(&format!("/as/{member}"), &of(session)).await);
+    }
+    node.timeline.hang_syncs(true);
+    let began = std::time::Instant::now();
+    check_stopped(&node.get("/as/carol", &of("1")).await, "wrong-viewer");
+    drop(node.get("/as/carol", &of("2")).await);
+    assert_eq!(node.node.stance().mode, Mode::Closed);
+    assert!(began.elapsed() < S, "somebody waited for the disk");
+    node.timeline.hang_syncs(false);
+    assert_eq!(node.timeline().len(), 2);
+}
+
+/// Somebody opens the site, and the disk takes its time, when members are found to be mixed up.
+#[tokio::test(start_paused = true)]
+async fn a_trip_in_a_mode_as_low_as_its_own_keeps_it_from_being_raised() {
+    let trip = "trip = { viewers = 2, within = \"60s\", mode = \"pass\" }\n";
+    let node = node(&format!("{STOP}{trip}"));
+    node.node.take_mode(Mode::Pass, None, &said()).unwrap();
+    node.timeline.hang_syncs(true);
+    let raising = std::sync::Arc::clone(&node.node);
+    let raising = std::thread::spawn(move || raising.take_mode(Mode::Open, None, &said()));
+    while node.timeline.hung() == 0 {
+        std::thread::yield_now();
+    }
+    for (member, session) in [("alice", "1"), ("bob", "2")] {
+        check_left(&node.get(&format!("/as/{member}"), &of(session)).await);
+        check_stopped(&node.get("/as/carol", &of(session)).await, "wrong-viewer");
+    }
+    node.timeline.hang_syncs(false);
+    assert!(raising.join().unwrap().is_err());
+    assert_eq!(node.node.stance().mode, Mode::Pass);
+    let told = node.timeline();
+    assert!(
+        told[2..]
+            .iter()
+            .any(|entry| entry.starts_with("mode pass -> pass: 2 members")),
+        "{told:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_trip_never_raises_the_mode() {
     let trip = "trip = { viewers = 2, within = \"60s\", mode = \"static\" }\n";
     let node = node(&format!("{STOP}{trip}"));

@@ -349,17 +349,23 @@ impl TestNode {
 
     /// What is found on its timeline.
     pub(crate) fn found(&self) -> Vec<Found> {
-        let disk: Arc<dyn Disk> = Arc::new(self.timeline.clone());
-        chronicle::read(&disk, Path::new(TIMELINE)).unwrap()
+        self.timeline_written();
+        found(&self.timeline)
     }
 
     /// What is on its timeline.
     pub(crate) fn entries(&self) -> Vec<Entry> {
-        let entries = self.found().into_iter().map(|found| match found {
-            Found::Entry(placed) => placed.entry,
-            Found::Damage(what) => panic!("{what}"),
-        });
-        entries.collect()
+        self.timeline_written();
+        entries(&self.timeline)
+    }
+
+    /// Waits for the thread that writes it.
+    fn timeline_written(&self) {
+        let began = std::time::Instant::now();
+        while self.node.unwritten() > 0 {
+            assert!(began.elapsed().as_secs() < 10, "it is not written");
+            std::thread::yield_now();
+        }
     }
 
     /// One request on a connection of its own.
@@ -433,6 +439,20 @@ pub(crate) fn get(path: &str, lines: &str) -> String {
 }
 
 const TIMELINE: &str = "/timeline";
+
+fn found(timeline: &MemoryDisk) -> Vec<Found> {
+    let disk: Arc<dyn Disk> = Arc::new(timeline.clone());
+    chronicle::read(&disk, Path::new(TIMELINE)).unwrap()
+}
+
+/// What is on the timeline of a node that has it on this disk.
+pub(crate) fn entries(timeline: &MemoryDisk) -> Vec<Entry> {
+    let entries = found(timeline).into_iter().map(|found| match found {
+        Found::Entry(placed) => placed.entry,
+        Found::Damage(what) => panic!("{what}"),
+    });
+    entries.collect()
+}
 
 /// What a node goes on with that finds this timeline.
 pub(crate) fn kept(timeline: &MemoryDisk, now: UnixMillis) -> Kept {
