@@ -42,8 +42,14 @@ pub struct Tls {
 pub enum ServedNames {
     /// The server name that the client sent, lower case.
     Sent(Box<str>),
-    /// The client sent none: the hosts of the tenant that takes such clients.
-    Tenant(Arc<[HostPattern]>),
+    /// The client sent none: the hosts of the tenant that takes such clients, but none for which a
+    /// pattern of the others says more.
+    Tenant {
+        /// The tenant's.
+        hosts: Arc<[HostPattern]>,
+        /// Those of all other tenants.
+        others: Arc<[HostPattern]>,
+    },
 }
 
 impl ServedNames {
@@ -52,8 +58,24 @@ impl ServedNames {
     pub fn hold(&self, host: &str) -> bool {
         match self {
             Self::Sent(name) => **name == *host,
-            Self::Tenant(hosts) => hosts.iter().any(|pattern| pattern.matches(host)),
+            Self::Tenant { hosts, others } => most_said(hosts, host) > most_said(others, host),
         }
+    }
+}
+
+/// How much that pattern says of a host that says most of it; `None` when none matches. The tenant
+/// that says most of a host is its own, and no two say as much.
+pub(crate) fn most_said(patterns: &[HostPattern], host: &str) -> Option<usize> {
+    let matching = patterns.iter().filter(|pattern| pattern.matches(host));
+    matching.map(specificity).max()
+}
+
+/// How much a pattern says: no two patterns of one length match one name.
+const fn specificity(pattern: &HostPattern) -> usize {
+    match pattern {
+        HostPattern::Any => 0,
+        HostPattern::Below(suffix) => suffix.len(),
+        HostPattern::Exact(_) => usize::MAX,
     }
 }
 
@@ -99,23 +121,35 @@ mod tests {
 
     #[test]
     fn a_connection_serves_the_hosts_that_it_was_made_for() {
+        let exact = |host: &str| HostPattern::Exact(host.into());
+        let below = |suffix: &str| HostPattern::Below(suffix.into());
         let sent = ServedNames::Sent("shop.test".into());
-        let tenant = ServedNames::Tenant(
-            [
-                HostPattern::Exact("shop.test".into()),
-                HostPattern::Below(".shop.test".into()),
+        let tenant = ServedNames::Tenant {
+            hosts: [exact("shop.test"), below(".shop.test")].into(),
+            others: [
+                exact("members.shop.test"),
+                below(".in.shop.test"),
+                HostPattern::Any,
             ]
             .into(),
-        );
-        for (host, by_name, by_tenant) in [
-            ("shop.test", true, true),
-            ("www.shop.test", false, true),
-            ("other.test", false, false),
-            ("", false, false),
+        };
+        let any = ServedNames::Tenant {
+            hosts: [HostPattern::Any].into(),
+            others: [below(".shop.test")].into(),
+        };
+        for (host, by_name, by_tenant, by_any) in [
+            ("shop.test", true, true, true),
+            ("www.shop.test", false, true, false),
+            // Another tenant's pattern says more.
+            ("members.shop.test", false, false, false),
+            ("a.in.shop.test", false, false, false),
+            ("in.shop.test", false, true, false),
+            ("other.test", false, false, true),
+            ("", false, false, true),
         ] {
             assert_eq!(
-                (sent.hold(host), tenant.hold(host)),
-                (by_name, by_tenant),
+                (sent.hold(host), tenant.hold(host), any.hold(host)),
+                (by_name, by_tenant, by_any),
                 "{host}"
             );
         }

@@ -13,7 +13,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::Tenants;
 use super::tenant::{Loaded, Tenant};
-use crate::transport::{Protocol, ServedNames, Tls};
+use crate::transport::{Protocol, Tls};
 
 /// Bytes of a client's certificate: it goes to the origin with every request, a third larger.
 const CERTIFICATE_BYTES_MAX: usize = 8 << 10;
@@ -53,7 +53,7 @@ where
 {
     let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
     let name = start.client_hello().server_name().map(normal);
-    let Some(tenant) = tenants.choose(name.as_deref()) else {
+    let Some((tenant, names)) = tenants.choose(name.as_deref()) else {
         // Who has gone away already needs no alert.
         drop(start.io.write_all(&UNRECOGNIZED_NAME).await);
         drop(start.io.shutdown().await);
@@ -64,10 +64,7 @@ where
     let stream = start.into_stream(Arc::clone(config)).await?;
     let (_, connection) = stream.get_ref();
     let tls = Tls {
-        names: match name {
-            Some(name) => ServedNames::Sent(name.into()),
-            None => ServedNames::Tenant(Arc::clone(tenant.hosts())),
-        },
+        names,
         certificate: certificate(connection, &tenant, &loaded)?,
     };
     let protocol = match connection.alpn_protocol() {

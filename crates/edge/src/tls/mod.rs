@@ -31,6 +31,8 @@ use tenant::Tenant;
 pub use tenant::TenantFault;
 pub use trust::{OriginTrust, TrustFault};
 
+use crate::transport::{ServedNames, most_said};
+
 /// A tenant as it is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TenantConfig {
@@ -187,31 +189,26 @@ impl Tenants {
             .collect()
     }
 
-    /// The tenant for a server name (lower case, no final dot), or for a client that sent none: the one
-    /// with the pattern that says most.
-    fn choose(&self, name: Option<&str>) -> Option<Arc<Tenant>> {
+    /// The tenant for a server name (lower case, no final dot), or for a client that sent none, and for
+    /// which hosts the connection is: of two patterns, the one that says more counts.
+    fn choose(&self, name: Option<&str>) -> Option<(Arc<Tenant>, ServedNames)> {
         let tenants = self.tenants.load();
         let Some(name) = name else {
-            return tenants.iter().find(|t| t.takes_nameless()).cloned();
+            let tenant = tenants.iter().find(|tenant| tenant.takes_nameless())?;
+            let others = tenants.iter().filter(|other| !Arc::ptr_eq(other, tenant));
+            let names = ServedNames::Tenant {
+                hosts: Arc::clone(tenant.hosts()),
+                others: others
+                    .flat_map(|other| other.hosts().iter().cloned())
+                    .collect(),
+            };
+            return Some((Arc::clone(tenant), names));
         };
-        let says = |tenant: &Tenant| {
-            let matching = tenant.hosts().iter().filter(|host| host.matches(name));
-            matching.map(specificity).max()
-        };
-        tenants
+        let (_, tenant) = tenants
             .iter()
-            .filter_map(|tenant| Some((says(tenant)?, tenant)))
-            .max_by_key(|(says, _)| *says)
-            .map(|(_, tenant)| Arc::clone(tenant))
-    }
-}
-
-/// How much a pattern says: no two patterns of one length match one name.
-const fn specificity(pattern: &HostPattern) -> usize {
-    match pattern {
-        HostPattern::Any => 0,
-        HostPattern::Below(suffix) => suffix.len(),
-        HostPattern::Exact(_) => usize::MAX,
+            .filter_map(|tenant| Some((most_said(tenant.hosts(), name)?, tenant)))
+            .max_by_key(|(said, _)| *said)?;
+        Some((Arc::clone(tenant), ServedNames::Sent(name.into())))
     }
 }
 

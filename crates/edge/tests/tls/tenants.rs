@@ -3,7 +3,7 @@
 use rustls::HandshakeKind;
 use rustls::client::Resumption;
 use rustls::version::{TLS12, TLS13};
-use shikiri_edge::tls::{TenantConfig, Tenants};
+use shikiri_edge::tls::{ClientCa, TenantConfig, Tenants};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::authority::{Authority, Folder};
@@ -89,6 +89,66 @@ async fn a_client_without_a_server_name_needs_a_default() {
             assert!(other.starts_with("HTTP/1.1 421"), "{other}");
         }
     }
+}
+
+/// `*.a.test` takes clients without a server name; `members.a.test` is for who shows a certificate.
+#[tokio::test(start_paused = true)]
+async fn what_one_tenant_asks_of_clients_is_not_got_round_by_way_of_another() {
+    let clients = Authority::new("certifies clients");
+    let site = Site::with(
+        &["*.a.test", "members.a.test"],
+        |config| {
+            let is_members = config.hosts[0].to_string() == "members.a.test";
+            let roots = config.cert.with_file_name("clients.pem");
+            std::fs::write(&roots, clients.pem()).unwrap();
+            TenantConfig {
+                takes_nameless: !is_members,
+                client_ca: is_members.then_some(ClientCa {
+                    roots,
+                    revoked: None,
+                    required: true,
+                }),
+                ..config
+            }
+        },
+        |_| crate::reply("200 OK", "a page"),
+    );
+    for (name, host, status) in [
+        (Some("members.a.test"), "members.a.test", None),
+        (Some("www.a.test"), "www.a.test", Some(200)),
+        (Some("www.a.test"), "members.a.test", Some(421)),
+        (None, "www.a.test", Some(200)),
+        (None, "members.a.test", Some(421)),
+        (None, "MEMBERS.a.test.:443", Some(421)),
+    ] {
+        for alpn in ["http/1.1", "h2"] {
+            let mut client = site.client(alpn);
+            client.enable_sni = name.is_some();
+            let got = status_of(&site, &client, name.unwrap_or("www.a.test"), host).await;
+            assert_eq!(got, status, "{name:?} {host} {alpn}");
+        }
+    }
+}
+
+/// The status of one `GET /` for a host, by whichever protocol is agreed on; `None` when the client was
+/// not let in.
+async fn status_of(
+    site: &Site,
+    client: &rustls::ClientConfig,
+    name: &str,
+    host: &str,
+) -> Option<u16> {
+    let mut stream = site.connect(client, name).await.ok()?;
+    if stream.get_ref().1.alpn_protocol() != Some(b"h2") {
+        let answer = ask(&mut stream, host).await.ok()?;
+        return answer.get(9..12)?.parse().ok();
+    }
+    let (mut requests, connection) = h2::client::handshake(stream).await.ok()?;
+    tokio::spawn(async move { drop(connection.await) });
+    let request = http::Request::get(format!("https://{host}/"));
+    let sent = requests.send_request(request.body(()).unwrap(), true);
+    let (response, _) = sent.ok()?;
+    Some(response.await.ok()?.status().as_u16())
 }
 
 #[tokio::test(start_paused = true)]
