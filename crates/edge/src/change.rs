@@ -690,7 +690,7 @@ impl Node {
         covered.uris = u64::try_from(uris.len()).unwrap_or(u64::MAX);
         // Nobody knows yet what their answers will bear.
         let unknown = Labels::unknown();
-        covered.filling = self.flights.count_where(|key| dies(&key.uri(), &unknown));
+        covered.filling = self.flights.count_where(|key| dies(&key.name(), &unknown));
         covered
     }
 

@@ -32,7 +32,7 @@ enum ObjectBody {
 
 impl Object {
     pub(crate) fn whole(head: Admitted, body: Bytes) -> Arc<Self> {
-        let uri = head.key().uri().into();
+        let uri = head.key().name().into();
         Arc::new(Self {
             head,
             uri,
@@ -41,7 +41,7 @@ impl Object {
     }
 
     pub(crate) fn growing(head: Admitted, body: Arc<Growing>, length: usize) -> Arc<Self> {
-        let uri = head.key().uri().into();
+        let uri = head.key().name().into();
         Arc::new(Self {
             head,
             uri,

@@ -12,6 +12,7 @@ mod world;
 use std::time::Duration;
 
 use shikiri_partition::Limits;
+use shikiri_record::PurgeTarget;
 use world::{TestNode, get, raw, reply, rules};
 
 const MS: Duration = Duration::from_millis(1);
@@ -353,6 +354,48 @@ async fn purges_are_complete_and_hold_for_running_fills() {
     node.purge_all();
     node.get("/a.css", "").await;
     assert!(node.asked() > before);
+}
+
+/// `%e3` and `%E3` are one (RFC 3986 6.2.2.1); each is asked for as it came, and both are purged by
+/// either, as are the other spellings of one URI.
+#[tokio::test(start_paused = true)]
+async fn whoever_names_one_spelling_means_all() {
+    let node = TestNode::new(PAGES, |_| reply(CSS, "body{}"));
+    let spellings = [
+        ("/caf%c3%a9.css", "/caf%C3%A9.css"),
+        ("/a@2x.css", "/a%402x.css"),
+        ("/a.css", "/a.css?"),
+        ("/a.css?v=%61", "/a.css?v=a"),
+    ];
+    let fill = async |path: &str| {
+        node.get(path, "").await;
+        assert!(node.get(path, "").await.cache().contains("hit"), "{path}");
+    };
+    let is_gone = async |path: &str| {
+        let cache = node.get(path, "").await.cache().to_owned();
+        assert!(!cache.contains("hit"), "{path}: {cache}");
+    };
+    for (one, other) in spellings.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {
+        fill(one).await;
+        fill(other).await;
+        node.purge(&[&format!("http://site.test{one}")]);
+        is_gone(one).await;
+        is_gone(other).await;
+        fill(one).await;
+        fill(other).await;
+        let prefix = PurgeTarget::Prefix(format!("http://Site.test.:080{one}"));
+        node.purge_targets(&[prefix]);
+        is_gone(one).await;
+        is_gone(other).await;
+        fill(one).await;
+        fill(other).await;
+        node.ask(&format!(
+            "POST {one} HTTP/1.1\r\nHost: site.test\r\nContent-Length: 0\r\n\r\n"
+        ))
+        .await;
+        is_gone(one).await;
+        is_gone(other).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,13 +9,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode};
 
 use crate::classify::target;
 use crate::labels::groups_invalidated;
+use crate::named::named;
 use crate::request::{RequestHead, normal_authority};
 use crate::rules::Rules;
 
 /// What is stale from now on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Invalidation {
-    /// What is stored for a URI, in the form of [`Key::uri`](crate::Key::uri).
+    /// What is stored for a URI, by the name that [`Key::name`](crate::Key::name) gives it.
     Uri(String),
     /// What is stored of a group (RFC 9875).
     Group {
@@ -94,17 +95,13 @@ fn uris(rules: &Rules, head: &RequestHead<'_>, target_named: &str) -> Vec<String
         has_body: false,
         ..head.clone()
     };
-    let mut uris = vec![get.uri()];
+    let mut uris = vec![get.name()];
     let class = rules
         .classes()
         .iter()
         .find(|class| class.matches.matches(&get));
     if let Some(Ok(kept)) = class.map(|class| target(class, &get)) {
-        uris.push(format!(
-            "{}://{}{kept}",
-            head.scheme.as_str(),
-            head.authority
-        ));
+        uris.push(named(head.scheme, &head.authority, &kept));
     }
     uris
 }

@@ -18,6 +18,7 @@ use shikiri_record::{ClassDigest, Epoch, FillId, GrantId, Order, UnixMillis};
 use crate::admit::{Admitted, Fill};
 use crate::classify::Under;
 use crate::gated::ClassGate;
+use crate::named::named;
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Origin, OriginHost};
 use crate::upstream::Upstream;
@@ -170,8 +171,7 @@ impl Key {
         self.0.grant
     }
 
-    /// The URI that a viewer would name: what purges and invalidations are about. The query is the
-    /// part that the key holds.
+    /// The URI as a viewer spelt it. The query is the part that the key holds.
     #[must_use]
     pub fn uri(&self) -> String {
         format!(
@@ -180,6 +180,13 @@ impl Key {
             self.0.authority,
             self.0.target
         )
+    }
+
+    /// The name by which purges and invalidations find what is stored: one for all spellings of
+    /// [`Key::uri`].
+    #[must_use]
+    pub fn name(&self) -> String {
+        named(self.0.scheme, &self.0.authority, &self.0.target)
     }
 
     /// Whether it is no more than a place: no query, no header value and no grant, so nothing in it that

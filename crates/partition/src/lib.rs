@@ -30,6 +30,7 @@ mod key;
 mod labels;
 mod marks;
 mod mint;
+mod named;
 mod pass;
 mod pins;
 pub mod policy;

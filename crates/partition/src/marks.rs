@@ -36,7 +36,7 @@ pub enum Standing {
 /// What of an object the marks are held against.
 #[derive(Clone, Copy, Debug)]
 pub struct Marked<'a> {
-    /// Its URI, as [`Key::uri`](crate::Key::uri) gives it.
+    /// The name of its URI, as [`Key::name`](crate::Key::name) gives it.
     pub uri: &'a str,
     /// The URI's digest under the node's own key: for marks that do not tell their URI, when there are
     /// any ([`Marks::name_nobody`]).

@@ -8,6 +8,7 @@ use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 
 use shikiri_record::{Digest, TagKey, TargetTag};
 
+use crate::named::named;
 use crate::reason::Refused;
 
 /// The scheme that the viewer used.
@@ -29,10 +30,10 @@ impl Scheme {
         }
     }
 
-    const fn default_port(self) -> &'static str {
+    const fn default_port(self) -> u16 {
         match self {
-            Self::Http => ":80",
-            Self::Https => ":443",
+            Self::Http => 80,
+            Self::Https => 443,
         }
     }
 }
@@ -118,16 +119,11 @@ impl<'a> RequestHead<'a> {
         host_of(&self.authority)
     }
 
-    /// The effective request URI, for people and for purges.
+    /// The name by which purges and invalidations find what is stored for its target, as
+    /// [`Key::name`](crate::Key::name) gives it.
     #[must_use]
-    pub fn uri(&self) -> String {
-        let query = self.query.map(|q| format!("?{q}")).unwrap_or_default();
-        format!(
-            "{}://{}{}{query}",
-            self.scheme.as_str(),
-            self.authority,
-            self.path
-        )
+    pub fn name(&self) -> String {
+        named(self.scheme, &self.authority, &self.target())
     }
 
     /// The pseudonym of the full target under a key: scheme, authority, path and query.
@@ -189,11 +185,10 @@ fn one_authority(
 /// Lower case, no user information, no default port, no final dot; `None` if it is no authority.
 pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
     let text = text.to_ascii_lowercase();
-    let text = text.strip_suffix(scheme.default_port()).unwrap_or(&text);
     let (host, port) = match text.strip_prefix('[') {
         Some(rest) => {
             let (address, port) = rest.split_once(']')?;
-            address.parse::<std::net::Ipv6Addr>().ok()?;
+            let address: std::net::Ipv6Addr = address.parse().ok()?;
             (
                 format!("[{address}]"),
                 port.strip_prefix(':')
@@ -203,7 +198,7 @@ pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
         None => {
             let (host, port) = text
                 .split_once(':')
-                .map_or((text, None), |(h, p)| (h, Some(p)));
+                .map_or((&*text, None), |(h, p)| (h, Some(p)));
             if port == Some("") {
                 return None;
             }
@@ -222,6 +217,9 @@ pub(crate) fn normal_authority(scheme: Scheme, text: &str) -> Option<String> {
         return None;
     }
     let port: u16 = port.parse().ok()?;
+    if port == scheme.default_port() {
+        return Some(host);
+    }
     Some(format!("{host}:{port}"))
 }
 
@@ -274,7 +272,10 @@ mod tests {
             &["shop.example.test:08080"],
             Ok(("shop.example.test:8080", "/a")),
         );
+        check("GET", "/a", &["a.test:0080"], Ok(("a.test", "/a")));
+        check("GET", "/a", &["a.test.:80"], Ok(("a.test", "/a")));
         check("GET", "/a", &["[::1]:8080"], Ok(("[::1]:8080", "/a")));
+        check("GET", "/a", &["[0:0::0:1]:80"], Ok(("[::1]", "/a")));
         check("GET", "http://a.test/x", &["a.test"], Ok(("a.test", "/x")));
         check("GET", "http://a.test", &["a.test"], Ok(("a.test", "/")));
         check("OPTIONS", "*", &["a.test"], Ok(("a.test", "*")));

@@ -8,6 +8,7 @@ use shikiri_record::PurgeTarget;
 
 use crate::classify::target;
 use crate::identity;
+use crate::named::{named, without_open_octet};
 use crate::request::{RequestHead, Scheme, normal_authority};
 use crate::rules::Rules;
 
@@ -30,9 +31,7 @@ impl Rules {
                 uris.into_iter().map(PurgeTarget::Uri).collect()
             }
             PurgeTarget::UriDigest(digest) => vec![PurgeTarget::UriDigest(*digest)],
-            PurgeTarget::Prefix(url) => {
-                vec![PurgeTarget::Prefix(with_head(url, |head| head.uri())?)]
-            }
+            PurgeTarget::Prefix(url) => with_head(without_open_octet(url), of_prefix)?,
             PurgeTarget::Tag { tag, host } => {
                 let tag = label("tag", tag)?;
                 match host {
@@ -79,18 +78,30 @@ impl Rules {
     /// When `url` is no absolute `http` or `https` URL.
     pub fn purge_uris(&self, url: &str) -> Result<Vec<String>, String> {
         with_head(url, |head| {
-            let mut uris = vec![head.uri()];
+            let mut uris = vec![head.name()];
             let classes = self.classes.iter();
             for class in classes.filter(|class| class.matches.matches(head)) {
                 if let Ok(target) = target(class, head) {
-                    let (scheme, authority) = (head.scheme.as_str(), &head.authority);
-                    uris.push(format!("{scheme}://{authority}{target}"));
+                    uris.push(named(head.scheme, &head.authority, &target));
                 }
             }
             uris.sort();
             uris.dedup();
             uris
         })
+    }
+}
+
+/// What a prefix marks. With an empty query at its end it is of all queries, also of the empty one,
+/// which no name has.
+fn of_prefix(head: &RequestHead<'_>) -> Vec<PurgeTarget> {
+    let name = head.name();
+    match head.query {
+        Some("") => vec![
+            PurgeTarget::Prefix(format!("{name}?")),
+            PurgeTarget::Uri(name),
+        ],
+        _ => vec![PurgeTarget::Prefix(name)],
     }
 }
 
@@ -210,6 +221,29 @@ mod tests {
             (
                 prefix("http://shop.test/a?b="),
                 Some(vec![prefix("http://shop.test/a?b=")]),
+            ),
+            (
+                prefix("http://shop.test/a?"),
+                Some(vec![
+                    prefix("http://shop.test/a?"),
+                    uri("http://shop.test/a"),
+                ]),
+            ),
+            // One name for all spellings, and none for half an octet.
+            (
+                prefix("http://shop.test/%c3%a"),
+                Some(vec![prefix("http://shop.test/%C3")]),
+            ),
+            (
+                uri("http://shop.test./caf%c3%a9@2x?"),
+                Some(vec![uri("http://shop.test/caf%C3%A9@2x")]),
+            ),
+            (
+                uri("http://shop.test/news/%c3%a9?utm=x&page=%32"),
+                Some(vec![
+                    uri("http://shop.test/news/%C3%A9?page=2"),
+                    uri("http://shop.test/news/%C3%A9?utm=x&page=2"),
+                ]),
             ),
             (prefix("shop.test/"), None),
             (tag(" red ", None), Some(vec![tag("red", None)])),

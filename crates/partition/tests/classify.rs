@@ -543,7 +543,7 @@ fn what_a_preview_fills_is_named_by_it_alone() {
     };
     let (one, other, none) = (key(Some(GrantId(1))), key(Some(GrantId(2))), key(None));
     assert!(one == key(Some(GrantId(1))) && one != other && one != none);
-    assert_eq!(one.uri(), none.uri(), "a purge is about both");
+    assert_eq!(one.name(), none.name(), "a purge is about both");
     assert!(none.is_a_place() && !one.is_a_place());
 }
 

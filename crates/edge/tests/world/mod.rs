@@ -404,8 +404,12 @@ impl TestNode {
         self.purge_targets(&targets)
     }
 
-    pub(crate) fn purge_targets(&self, targets: &[PurgeTarget]) -> u64 {
-        self.node.purge(targets, &said()).covered.objects
+    /// Purges what an operator means by these, as the admin interface does.
+    pub(crate) fn purge_targets(&self, wanted: &[PurgeTarget]) -> u64 {
+        let rules = &self.node.stance().rules;
+        let meant = wanted.iter().map(|one| rules.purge_targets(one).unwrap());
+        let targets: Vec<PurgeTarget> = meant.flatten().collect();
+        self.node.purge(&targets, &said()).covered.objects
     }
 
     pub(crate) fn purge_all(&self) {
