@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use shikiri_partition::{Gate, RequestHead, gate};
 use shikiri_record::{Grant, GrantId, GrantToken, Mode};
+use tokio::time::timeout;
 
 use crate::answer;
 use crate::connection::Connection;
@@ -183,14 +184,23 @@ pub(crate) async fn preview(node: &Arc<Node>, method: &Method, body: Incoming) -
     if *method != Method::POST {
         return form(node, StatusCode::OK, "");
     }
-    let Ok(body) = Limited::new(body, FORM_BYTES_MAX).collect().await else {
-        let mut response = form(node, StatusCode::PAYLOAD_TOO_LARGE, "That is no token.");
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(CONNECTION, close);
-        return response;
+    // No longer than a head may take, which is as short.
+    let time_max = node.stance().rules.limits().head_time_max;
+    let read = timeout(time_max, Limited::new(body, FORM_BYTES_MAX).collect()).await;
+    let (status, why) = match read {
+        Ok(Ok(body)) => return entered(node, &body.to_bytes()).await,
+        Ok(Err(_)) => (StatusCode::PAYLOAD_TOO_LARGE, "That is no token."),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "That took too long."),
     };
-    let body = body.to_bytes();
-    let shown = std::str::from_utf8(&body).ok();
+    let mut response = form(node, status, why);
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(CONNECTION, close);
+    response
+}
+
+/// Answers a form that was filled in.
+async fn entered(node: &Arc<Node>, body: &[u8]) -> Response<Own> {
+    let shown = std::str::from_utf8(body).ok();
     let shown = shown.and_then(|text| text.trim().strip_prefix("grant="));
     let token = shown.and_then(|text| GrantToken::parse(text.trim()));
     if let Some(token) = &token {

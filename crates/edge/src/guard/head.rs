@@ -10,6 +10,7 @@
 //! Invariant: the verdict depends on the bytes alone, not on how they were split. The first fault
 //! in byte order names the refusal.
 
+use http::header::COOKIE;
 use http::request::Parts;
 use shikiri_partition::{Limits, Refused};
 
@@ -184,7 +185,10 @@ pub(crate) fn refusal_of_parsed(parts: &Parts, limits: &Limits) -> Option<Refuse
     if run(target, 0, usize::MAX, TARGET) < target.len() {
         return Some(Refused::MalformedHead);
     }
-    if parts.headers.len() > bounds.head_fields_max {
+    // However many crumbs a client makes of its cookies, they are one line (RFC 9113 8.2.3).
+    let crumbs = parts.headers.get_all(COOKIE).iter().count();
+    let fields = parts.headers.len() - crumbs.saturating_sub(1);
+    if fields > bounds.head_fields_max {
         return Some(Refused::HeadTooLarge);
     }
     let mut told = Told::new();

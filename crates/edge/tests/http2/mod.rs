@@ -270,6 +270,28 @@ async fn what_the_guard_of_http_1_refuses_is_refused() {
     assert_eq!(client.ask(many.body(()).unwrap()).await.status, 431);
 }
 
+/// RFC 9113 8.2.3: a browser sends each cookie as a field of its own. They count as the one line that
+/// they are.
+#[tokio::test(start_paused = true)]
+async fn cookies_count_as_one_line() {
+    let node = TestNode::new("", |_| reply("200 OK", "x"));
+    let client = Client::of(&node).await;
+    let mut cookies = Request::get("http://site.test/account");
+    let mut padded = Request::get("http://site.test/account");
+    let mut line = String::from("cookie: c0=1");
+    cookies = cookies.header("cookie", "c0=1");
+    for n in 1..120 {
+        cookies = cookies.header("cookie", format!("c{n}=1"));
+        line += &format!("; c{n}=1");
+        padded = padded.header("cookie", format!(" c{n}=1"));
+    }
+    assert_eq!(client.ask(cookies.body(()).unwrap()).await.status, 200);
+    let seen = &node.seen()[0].text;
+    assert!(seen.contains(&format!("{line}\r\n")), "{seen}");
+    // Each is still held to what a field must be.
+    assert_eq!(client.ask(padded.body(()).unwrap()).await.status, 400);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_request_for_another_host_than_the_connections_is_misdirected() {
     let node = TestNode::new("", |_| reply("200 OK", "x"));
@@ -375,6 +397,34 @@ async fn a_body_that_stalls_or_is_too_large_ends_its_request() {
         response.await.unwrap().status(),
         StatusCode::PAYLOAD_TOO_LARGE
     );
+}
+
+/// Nor does a form for the node itself that never ends, or that comes an octet at a time, keep a
+/// request's place.
+#[tokio::test(start_paused = true)]
+async fn a_preview_form_that_never_ends_is_given_up() {
+    let node = TestNode::new("version = 1\n[limits]\nrequests_max = 3\n", |_| {
+        reply(CSS, "body{}")
+    });
+    let client = Client::of(&node).await;
+    let form = || Request::post("http://site.test/.well-known/shikiri-preview").body(());
+    let mut running = Vec::new();
+    for _ in 0..3 {
+        running.push(client.begin(form().unwrap(), false).await);
+    }
+    tokio::time::sleep(MS).await;
+    assert_eq!(node.get("/a.css", "").await.status, 503, "three are all");
+    for _ in 0..20 {
+        tokio::time::sleep(S).await;
+        for (_, body) in &mut running {
+            // Whether it is still taken does not matter.
+            drop(body.send_data("g".into(), false));
+        }
+    }
+    assert_eq!(node.get("/a.css", "").await.status, 200);
+    for (answer, _) in running {
+        assert_eq!(answer.await.unwrap().status(), 408);
+    }
 }
 
 #[tokio::test(start_paused = true)]
