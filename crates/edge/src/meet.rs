@@ -140,11 +140,13 @@ async fn handshake<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
+    // Who says nothing takes no place from those who do.
+    let start = tls::hear(io).await?;
     let running = Running::begin(&worker.node().handshakes);
     if running.before >= worker.limits().handshakes_max {
         return Err(Unmet::TooManyHandshakes);
     }
-    Ok(tls::accept(tenants, io, http2).await?)
+    Ok(tls::accept(tenants, start, http2).await?)
 }
 
 /// One of several at once; counts itself out when dropped.

@@ -406,7 +406,7 @@ pub struct Limits {
     pub invalidations_per_second_max: u32,
     /// How long running requests may take after the node was told to stop.
     pub shutdown_time_max: Duration,
-    /// TLS handshakes with clients at once.
+    /// TLS handshakes with clients at once, each from the whole of the client's first message on.
     pub handshakes_max: usize,
     /// How long a client may take for whatever comes before its first request: PROXY protocol, TLS.
     pub handshake_time_max: Duration,

@@ -8,8 +8,8 @@ use rustls::server::Acceptor;
 use rustls::{HandshakeKind, ServerConnection};
 use shikiri_partition::ClientCertificate;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
-use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake};
 
 use super::Tenants;
 use super::tenant::{Loaded, Tenant};
@@ -39,19 +39,30 @@ pub enum HandshakeFault {
     CertificateTooLarge,
 }
 
-/// Shakes hands with a client. `http2`: whether HTTP/2 is offered. Has no time limit of its own.
+/// Waits for a client's first word: nothing is computed before. Has no time limit of its own.
+///
+/// # Errors
+/// The client ended, or did not begin a handshake.
+pub async fn hear<IO>(io: IO) -> io::Result<StartHandshake<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    LazyConfigAcceptor::new(Acceptor::default(), io).await
+}
+
+/// Shakes hands with a client that has begun to. `http2`: whether HTTP/2 is offered. Has no time limit
+/// of its own.
 ///
 /// # Errors
 /// [`HandshakeFault`]; the client has been told, where the protocol has a word for it.
 pub async fn accept<IO>(
     tenants: &Tenants,
-    io: IO,
+    mut start: StartHandshake<IO>,
     http2: bool,
 ) -> Result<(TlsStream<IO>, Tls, Protocol), HandshakeFault>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut start = LazyConfigAcceptor::new(Acceptor::default(), io).await?;
     let name = start.client_hello().server_name().map(normal);
     let Some((tenant, names)) = tenants.choose(name.as_deref()) else {
         // Who has gone away already needs no alert.

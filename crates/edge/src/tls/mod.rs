@@ -26,7 +26,7 @@ use shikiri_partition::HostPattern;
 use shikiri_record::UnixMillis;
 
 pub use files::FileFault;
-pub use handshake::{HandshakeFault, accept};
+pub use handshake::{HandshakeFault, accept, hear};
 use tenant::Tenant;
 pub use tenant::TenantFault;
 pub use trust::{OriginTrust, TrustFault};

@@ -118,14 +118,33 @@ async fn who_begins_slowly_is_closed_on() {
     }
 }
 
+/// What a client says first.
+fn hello(client: &rustls::ClientConfig, name: &'static str) -> Vec<u8> {
+    let name = name.try_into().unwrap();
+    let mut client = rustls::ClientConnection::new(client.clone().into(), name).unwrap();
+    let mut hello = Vec::new();
+    client.write_tls(&mut hello).unwrap();
+    hello
+}
+
 #[tokio::test(start_paused = true)]
 async fn handshakes_at_once_are_bounded() {
     let site = Site::new(&["a.test"]);
     let text = "version = 1\n[limits]\nhandshakes_max = 2\n";
     site.node.reload(crate::world::rules(text));
-    let stuck: Vec<_> = (0..2).map(|_| site.wire()).collect();
-    tokio::task::yield_now().await;
     let client = site.client("http/1.1");
+    // Who says nothing, or not all of the first word, keeps nobody out.
+    let hello = hello(&client, "a.test");
+    let mut stuck: Vec<_> = (0..4).map(|_| site.wire()).collect();
+    for wire in &mut stuck[..2] {
+        wire.write_all(&hello[..hello.len() - 1]).await.unwrap();
+    }
+    tokio::task::yield_now().await;
+    assert!(site.get(&client, "a.test", "a.test").await.is_ok());
+    for wire in &mut stuck[..2] {
+        wire.write_all(&hello[hello.len() - 1..]).await.unwrap();
+    }
+    tokio::task::yield_now().await;
     assert!(site.get(&client, "a.test", "a.test").await.is_err());
     drop(stuck);
     tokio::task::yield_now().await;
