@@ -43,6 +43,7 @@ fn read(format: Format, lines: &[&[u8]]) -> Vec<Read> {
         edge: None,
         misses_are_stored: true,
         logins: vec!["/login".into()],
+        lag_ms_max: 0,
         took_by_readings: true,
     };
     let (mut reader, mut edges) = (Reader::new(format, settings), Edges::default());

@@ -74,6 +74,9 @@ pub struct Settings {
     pub misses_are_stored: bool,
     /// The paths to which members post to log in.
     pub logins: Vec<String>,
+    /// So long after the time that a line tells, it may have been: a server of several processes reads the
+    /// clock when one of them wakes, and each goes on by what it read.
+    pub lag_ms_max: u64,
     /// Whether durations are differences of two readings of the clock (nginx), or were measured finer.
     pub took_by_readings: bool,
 }
@@ -397,7 +400,7 @@ impl Reader {
             true => 0,
             false => step,
         };
-        match (told.ended, told.began, told.took) {
+        let times = match (told.ended, told.began, told.took) {
             (Some(ended), Some(began), _) => Some(Times {
                 began: began.span(),
                 ended: ended.span(),
@@ -424,7 +427,12 @@ impl Reader {
                 })
             }
             (None, None, _) => None,
-        }
+        };
+        let Times { began, ended } = times?;
+        Some(Times {
+            began: began.later(self.settings.lag_ms_max),
+            ended: ended.later(self.settings.lag_ms_max),
+        })
     }
 }
 

@@ -151,6 +151,9 @@ pub struct Known<'a> {
     /// By the fill's id: the stores that it is in, each with its place in the list. An id names one fill
     /// of its store; another store may have given the same one to another fill.
     by_fill: BTreeMap<FillId, Vec<(Option<Edge>, u32)>>,
+    /// By the id that a cache gave to what a 304 let it keep: the stores, and when it was asked after. The
+    /// bytes are whatever was there then.
+    kept: BTreeMap<FillId, Vec<(Option<Edge>, Span)>>,
     /// Of everything (`None`) or of one key.
     purges: BTreeMap<Option<TargetTag>, Ended>,
     /// Which request ids the origin's log tells, and for whom it rendered them.
@@ -369,6 +372,7 @@ impl<'a> Gather<'a> {
             fills: Vec::new(),
             shelves: BTreeMap::new(),
             by_fill: BTreeMap::new(),
+            kept: BTreeMap::new(),
             purges: BTreeMap::new(),
             rendered: BTreeMap::new(),
             disagreeing: 0,
@@ -461,6 +465,10 @@ impl Known<'_> {
             let stored = match asked.answer {
                 Answer::NotModified => {
                     self.shelf(edge, asked.key).revalidated(during);
+                    if let Some(id) = asked.fill {
+                        let asked_after = self.gaps.at_edge(edge, asked.times.began);
+                        self.kept.entry(id).or_default().push((edge, asked_after));
+                    }
                     continue;
                 }
                 Answer::Response(stored) => stored,
@@ -686,7 +694,31 @@ impl Known<'_> {
             };
             self.take(*at, lookup, &mut found);
         }
-        Some(self.proven(access, found))
+        let kept = self.kept.get(&named).map_or(&[][..], Vec::as_slice);
+        let kept = kept.iter().filter(|(store, asked_after)| {
+            self.may_serve(*store, access.edge) && asked_after.earliest <= during.latest
+        });
+        // The age is since the 304, where it counts from there.
+        let of_old = Access {
+            age_s: None,
+            ..access.clone()
+        };
+        let mut is_named = true;
+        for (store, asked_after) in kept {
+            is_named = false;
+            let lookup = Lookup {
+                access: &of_old,
+                at: store.or(access.edge),
+                during: *asked_after,
+                running: false,
+                depth: 0,
+            };
+            self.look(lookup, &mut found);
+        }
+        Some(match is_named {
+            true => self.proven(access, found),
+            false => self.inferred(access, found),
+        })
     }
 
     /// Whether what is in this store may be what that one answered with: it is that one, or behind it, or

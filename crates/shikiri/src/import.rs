@@ -148,6 +148,7 @@ fn settings(args: &Args, key: &TagKey, format: &str) -> Settings {
         edge: None,
         misses_are_stored: false,
         logins: Vec::new(),
+        lag_ms_max: 0,
         took_by_readings: format == "nginx",
     }
 }

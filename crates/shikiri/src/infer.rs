@@ -36,6 +36,9 @@ use site::{LogOf, LogSection, SiteFile};
 /// Sets of persons that are kept for the lower bound.
 const SETS_MAX: usize = 100_000;
 
+/// nginx's processes each go on by the time that they read when they woke.
+const NGINX_LAG_MS: u64 = 10;
+
 /// Of a view with more alternatives, no more are written.
 const OWNERS_MAX: usize = 100;
 
@@ -203,11 +206,22 @@ fn sources<'a>(
                 edge,
                 misses_are_stored: section.misses_are_stored,
                 logins: file.logins.clone(),
+                lag_ms_max: lag_ms(section),
                 took_by_readings: section.format == "nginx",
             },
         })
     };
     file.log.iter().map(source).collect()
+}
+
+/// So long after the time of its line a request may have been answered.
+fn lag_ms(section: &LogSection) -> u64 {
+    let of_form = if section.format == "nginx" {
+        NGINX_LAG_MS
+    } else {
+        0
+    };
+    site::ms(section.lag_max.as_ref()).unwrap_or(of_form)
 }
 
 fn named(edges: &mut Edges, name: &str) -> Result<Edge, String> {

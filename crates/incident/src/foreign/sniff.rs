@@ -90,6 +90,7 @@ fn tried(format: Format, lines: &[&[u8]]) -> (usize, usize) {
         edge: None,
         misses_are_stored: false,
         logins: Vec::new(),
+        lag_ms_max: 0,
         took_by_readings: false,
     };
     let mut reader = Reader::new(format, settings);

@@ -11,6 +11,7 @@ fn settings() -> Settings {
         edge: None,
         misses_are_stored: true,
         logins: vec!["/login".into()],
+        lag_ms_max: 0,
         took_by_readings: true,
     }
 }

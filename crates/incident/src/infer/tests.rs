@@ -365,6 +365,32 @@ fn what_the_log_names_is_proven_but_by_a_sampled_log() {
     check(&sampled, &fills, &hit(200), "set(1) b?");
 }
 
+/// Varnish gives what a 304 lets it keep an id of its own.
+#[test]
+fn what_was_kept_has_the_bytes_of_what_was_there_before() {
+    let mut site = site();
+    site.origin = Some(log());
+    site.cache.revalidates = true;
+    let kept = Asked {
+        answer: Answer::NotModified,
+        fill: Some(FillId(7)),
+        ..asked(100, 110, b'c')
+    };
+    let origin = [asked(11, 19, b'a'), kept];
+    let mut named = hit(200);
+    named.fill = Some(FillId(7));
+    let lines = [fill(10, 20, b'a')];
+    check_all(&site, &origin, &lines, &named, "exact a");
+    // What was stored later is another's, however the hit is placed.
+    let later = [fill(10, 20, b'a'), fill(150, 160, b'b')];
+    let origin = [origin[0].clone(), origin[1].clone(), asked(151, 159, b'b')];
+    check_all(&site, &origin, &later, &named, "exact a");
+    // Two that were there in no order.
+    let unordered = [fill(10, 20, b'a'), fill(15, 25, b'b')];
+    let origin = [origin[0].clone(), asked(16, 24, b'b'), origin[1].clone()];
+    check_all(&site, &origin, &unordered, &named, "set(2) ab");
+}
+
 #[test]
 fn a_gap_is_a_fill_of_nobody_knows_whom() {
     let gap = |from: u64, to: u64| {

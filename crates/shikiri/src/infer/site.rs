@@ -98,6 +98,8 @@ pub(super) struct LogSection {
     /// From when to when it is.
     pub(super) covers: Option<[String; 2]>,
     pub(super) skew_max: Option<Parsed<Time>>,
+    /// So long after the time of its line a request may have been answered.
+    pub(super) lag_max: Option<Parsed<Time>>,
     #[serde(default)]
     pub(super) misses_are_stored: bool,
 }
