@@ -17,6 +17,7 @@ mod fuzz;
 mod idle;
 mod judges;
 mod leaks;
+mod logs;
 mod operations;
 mod peers;
 mod process;
@@ -93,6 +94,12 @@ const TASKS: &[Task] = &[
         operands: "[NAME...]",
         about: "start the caches we are compared with, and see that each caches",
         run: peers::run,
+    },
+    Task {
+        name: "logs",
+        operands: "[CACHE...]",
+        about: "nginx and Varnish leak, and their own logs are asked who saw whose",
+        run: logs::run,
     },
     Task {
         name: "operations",

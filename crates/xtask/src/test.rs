@@ -113,6 +113,11 @@ const PARTS: &[Part] = &[
         ],
     },
     Part {
+        name: "logs",
+        budget_s: 120,
+        steps: &[Passes("cargo xtask logs")],
+    },
+    Part {
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],

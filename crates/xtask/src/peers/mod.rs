@@ -27,14 +27,16 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::process::{Doing, Failure, end};
+pub(crate) use nginx::NGINX_OF_ONE_PROCESS;
 use place::Place;
 pub(crate) use place::library_path;
 pub(crate) use smoke::run;
+pub(crate) use varnish::VARNISH;
 
 /// All of them, in the order of their tables.
 pub(crate) const PEERS: &[&Peer] = &[
     &nginx::NGINX,
-    &varnish::VARNISH,
+    &VARNISH,
     &squid::SQUID,
     &trafficserver::TRAFFIC_SERVER,
     &apache::APACHE,
@@ -185,6 +187,24 @@ impl Running {
         (self.peer.reload)(&self.place, configuration)
             .map_err(|failure| self.with_log(&failure))?;
         self.wait_until_it_answers()
+    }
+
+    /// What it has written to a file below its folder.
+    pub(crate) fn wrote(&self, name: &str) -> String {
+        self.place.read(name)
+    }
+
+    /// Starts another program of its packages beside it, as its user. The caller ends it.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub(crate) fn beside(&self, program: &str, arguments: &[&str]) -> Result<Child, Failure> {
+        let mut command = self.place.command(program)?;
+        command
+            .args(arguments.iter().map(|it| self.place.filled(it)))
+            .stdout(self.place.log()?)
+            .stderr(self.place.log()?);
+        command.spawn().doing(format_args!("starting {program}"))
     }
 
     fn wait_until_it_answers(&mut self) -> Result<(), Failure> {

@@ -23,6 +23,12 @@ pub(super) const NGINX: Peer = Peer {
     reload,
 };
 
+/// One whose log has the order in which it worked: several processes read the same clock at times of their own.
+pub(crate) const NGINX_OF_ONE_PROCESS: Peer = Peer {
+    prepare: prepare_one_process,
+    ..NGINX
+};
+
 const FRAME: &str = "\
 daemon off;
 worker_processes 2;
@@ -56,6 +62,15 @@ http {
 fn prepare(place: &Place, configuration: &str) -> Result<Command, Failure> {
     place.write("policy.conf", configuration)?;
     place.write("nginx.conf", FRAME)?;
+    command(place)
+}
+
+fn prepare_one_process(place: &Place, configuration: &str) -> Result<Command, Failure> {
+    place.write("policy.conf", configuration)?;
+    place.write(
+        "nginx.conf",
+        &FRAME.replace("worker_processes 2", "worker_processes 1"),
+    )?;
     command(place)
 }
 

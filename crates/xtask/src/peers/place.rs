@@ -97,7 +97,8 @@ impl Place {
         Ok(path)
     }
 
-    fn filled(&self, text: &str) -> String {
+    /// A text with the names of places in it filled in.
+    pub(super) fn filled(&self, text: &str) -> String {
         let tls = self.tls_listen.unwrap_or(self.listen);
         text.replace("@LISTEN@", &self.listen.to_string())
             .replace("@PORT@", &self.listen.port().to_string())

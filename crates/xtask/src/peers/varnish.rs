@@ -11,7 +11,7 @@ use std::process::Command;
 use super::{Peer, place::Place};
 use crate::process::{Failure, output};
 
-pub(super) const VARNISH: Peer = Peer {
+pub(crate) const VARNISH: Peer = Peer {
     name: "varnish",
     program: "usr/sbin/varnishd",
     loads: &["usr/bin/varnishadm"],
