@@ -253,15 +253,13 @@ fn parts(
         parts.push(Part {
             name: "config",
             files: Box::new(move || vec![file.clone()]),
+            leads: true,
             apply: Box::new(move |_| {
                 let new = Settings::of(&args)?;
                 files::origin(new.origin.as_deref())?;
                 let mut current = current.lock().unwrap_or_else(PoisonError::into_inner);
-                let waiting = current.fixed_changes(&new);
                 log.set(&new.log);
-                (current.log, current.policy, current.origin) = (new.log, new.policy, new.origin);
-                current.doors.tls = new.doors.tls;
-                current.maintenance = new.maintenance;
+                let waiting = current.take_over(new);
                 Ok(if waiting.is_empty() {
                     "in force".to_owned()
                 } else {
@@ -275,6 +273,7 @@ fn parts(
         parts.push(Part {
             name: "certificates",
             files: Box::new(move || files.files()),
+            leads: false,
             apply: Box::new(move |_| {
                 let configs = {
                     let current = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -294,6 +293,7 @@ fn parts(
     parts.push(Part {
         name: "maintenance page",
         files: Box::new(move || settings_of(&page).page.into_iter().collect()),
+        leads: false,
         apply: Box::new(move |_| {
             shows.show_when_closed(files::maintenance(&settings_of(&shown))?);
             Ok("in force".to_owned())
@@ -303,6 +303,7 @@ fn parts(
     parts.push(Part {
         name: "authorities of origins",
         files: Box::new(move || believes.origin_trust().files()),
+        leads: false,
         apply: Box::new(move |_| {
             let loaded = refreshes.origin_trust().refresh();
             let loaded = loaded.map_err(|fault| fault.to_string())?;
@@ -317,6 +318,7 @@ fn parts(
             let secrets = files::of_secrets(&holds.stance().rules);
             current.policy.iter().cloned().chain(secrets).collect()
         }),
+        leads: false,
         apply: Box::new(move |by| {
             let (policy, origin) = {
                 let current = current.lock().unwrap_or_else(PoisonError::into_inner);

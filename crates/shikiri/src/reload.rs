@@ -1,8 +1,9 @@
 //! What a running node reads again: on `shikiri reload`, on a signal, and when a file has changed.
 //!
 //! Each part stands alone: one with a fault keeps what was in force, and the others are read all the
-//! same. Invariant: what is in force was read whole and had no fault; a fault is told once, until the
-//! file changes again.
+//! same. Invariants: what is in force was read whole and had no fault; a fault is told once, until the
+//! file changes again or the fault is another; what depends on a file that was read again is read
+//! again, too, so that what is told to be in force is.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -22,6 +23,8 @@ pub(crate) struct Part {
     pub(crate) name: &'static str,
     /// The files that it is read from; asked anew each time.
     pub(crate) files: Box<dyn Fn() -> Vec<PathBuf> + Send + Sync>,
+    /// Whether those after it do as it says: they are read again after it.
+    pub(crate) leads: bool,
     /// Reads it and puts it in force, or says why not; then the old one stays.
     pub(crate) apply: Apply,
 }
@@ -38,6 +41,8 @@ struct Watched {
     read: Vec<Print>,
     /// As it was a moment ago, when that is something else: it may still be being written.
     coming: Option<Vec<Print>>,
+    /// What was wrong with it when it was last read.
+    fault: Option<String>,
 }
 
 /// What tells one state of a file from another.
@@ -58,6 +63,7 @@ impl Parts {
         let watched = parts.into_iter().map(|part| Watched {
             read: prints(&part),
             coming: None,
+            fault: None,
             part,
         });
         Self(Mutex::new(watched.collect()))
@@ -69,16 +75,24 @@ impl Parts {
         parts.iter_mut().map(|watched| watched.apply(by)).collect()
     }
 
-    /// Reads the parts whose files have changed and have been still since the look before.
+    /// Reads the parts whose files have changed and have been still since the look before, and those that
+    /// do as they say.
     pub(crate) fn look(&self, by: &Actor) -> Vec<Reloaded> {
         let mut parts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut done = Vec::new();
+        let mut done: Vec<Reloaded> = Vec::new();
+        let mut is_led = false;
         for watched in parts.iter_mut() {
             let now = prints(&watched.part);
-            if now == watched.read {
+            let has_changed = watched.coming.as_ref() == Some(&now);
+            if has_changed || is_led {
+                let told = watched.fault.take();
+                let reloaded = watched.apply(by);
+                is_led |= watched.part.leads && reloaded.done.is_ok();
+                if has_changed || told.is_none() || reloaded.done.as_ref().err() != told.as_ref() {
+                    done.push(reloaded);
+                }
+            } else if now == watched.read {
                 watched.coming = None;
-            } else if watched.coming.as_ref() == Some(&now) {
-                done.push(watched.apply(by));
             } else {
                 watched.coming = Some(now);
             }
@@ -92,9 +106,11 @@ impl Watched {
         // Before it is read: what changes meanwhile is read again.
         self.read = prints(&self.part);
         self.coming = None;
+        let done = (self.part.apply)(by);
+        self.fault = done.as_ref().err().cloned();
         Reloaded {
             part: self.part.name,
-            done: (self.part.apply)(by),
+            done,
         }
     }
 }
@@ -143,6 +159,7 @@ mod tests {
             let part = Part {
                 name: "number",
                 files: Box::new(move || vec![watched.clone()]),
+                leads: true,
                 apply: Box::new(move |_| {
                     let text = fs::read_to_string(&from).map_err(|error| error.to_string())?;
                     let number: u32 = text.parse().map_err(|_| format!("no number: {text}"))?;
@@ -150,7 +167,19 @@ mod tests {
                     Ok(number.to_string())
                 }),
             };
-            let parts = Parts::new(vec![part]);
+            let (last, told) = (Arc::clone(&in_force), Arc::clone(&in_force));
+            let led = Part {
+                name: "led",
+                files: Box::new(Vec::new),
+                leads: false,
+                apply: Box::new(move |_| {
+                    let number = last.lock().unwrap().last().cloned();
+                    let text = format!("led by {}", number.expect("one was read"));
+                    told.lock().unwrap().push(text.clone());
+                    Ok(text)
+                }),
+            };
+            let parts = Parts::new(vec![part, led]);
             Self {
                 file,
                 parts,
@@ -171,6 +200,11 @@ mod tests {
         }
     }
 
+    /// A number that was read, and what is led by it.
+    fn done(number: &str) -> [Result<String, String>; 2] {
+        [Ok(number.to_owned()), Ok(format!("led by {number}"))]
+    }
+
     #[test]
     fn what_has_changed_is_read_once_it_is_still() {
         let world = World::new("still");
@@ -182,16 +216,16 @@ mod tests {
         );
         fs::write(&world.file, "23").unwrap();
         assert!(world.parts.look(&Actor::Watch).is_empty());
-        assert_eq!(world.looks(), [Ok("23".to_owned())]);
+        assert_eq!(world.looks(), done("23"));
         assert!(world.looks().is_empty());
         // Of the same size, and perhaps within one tick of the file system's clock.
         fs::write(&world.file, "24").unwrap();
-        assert_eq!(world.looks(), [Ok("24".to_owned())]);
+        assert_eq!(world.looks(), done("24"));
         // Replaced as editors do.
         let other = world.file.with_extension("new");
         fs::write(&other, "25").unwrap();
         fs::rename(&other, &world.file).unwrap();
-        assert_eq!(world.looks(), [Ok("25".to_owned())]);
+        assert_eq!(world.looks(), done("25"));
     }
 
     #[test]
@@ -205,7 +239,7 @@ mod tests {
         assert!(world.looks().is_empty());
         assert!(world.in_force.lock().unwrap().is_empty());
         fs::write(&world.file, "3").unwrap();
-        assert_eq!(world.looks(), [Ok("3".to_owned())]);
+        assert_eq!(world.looks(), done("3"));
     }
 
     #[test]
@@ -215,10 +249,13 @@ mod tests {
         let all = world.parts.all(&Actor::Signal);
         assert!(matches!(
             &all[..],
-            [Reloaded {
-                part: "number",
-                done: Ok(_)
-            }]
+            [
+                Reloaded {
+                    part: "number",
+                    done: Ok(_)
+                },
+                Reloaded { part: "led", .. }
+            ]
         ));
         assert!(world.looks().is_empty());
         assert!(

@@ -173,25 +173,56 @@ impl Settings {
         self.doors.listen.iter().map(|door| door.address).collect()
     }
 
-    /// The names of what is set otherwise there and takes effect on a restart alone.
-    pub(crate) fn fixed_changes(&self, new: &Self) -> Vec<&'static str> {
-        let changes = [
-            ("[[listen]]", self.doors.listen != new.doors.listen),
-            ("[node] trust", self.trust != new.trust),
-            ("[node] data", self.data != new.data),
-            ("[node] control", self.control != new.control),
-            ("[node] watch", self.watch != new.watch),
-            ("[node] workers", self.workers != new.workers),
-            ("[node] name", self.node != new.node),
-            ("[admin]", self.admin != new.admin),
+    /// Takes over what takes effect while the node runs. Returns the names of what is set otherwise there
+    /// and takes effect on a restart alone.
+    pub(crate) fn take_over(&mut self, new: Self) -> Vec<&'static str> {
+        // Each setting is the one or the other: a new one must be given its place here.
+        let Self {
+            origin,
+            doors: Doors { listen, tls },
+            policy,
+            trust,
+            data,
+            control,
+            admin,
+            evidence,
+            watch,
+            workers,
+            node,
+            log,
+            log_format,
+            // A flag, of a first start alone.
+            first_mode: _,
+            maintenance,
+            on_mode,
+            hook_time_max,
+        } = new;
+        // Certificates are loaded again where some were, and never begun with.
+        let begins_tls = self.doors.tls.is_empty() && !tls.is_empty();
+        let waits = [
+            ("[[listen]]", self.doors.listen != listen),
+            ("[[tls]]", begins_tls),
+            ("[node] trust", self.trust != trust),
+            ("[node] data", self.data != data),
+            ("[node] control", self.control != control),
+            ("[node] watch", self.watch != watch),
+            ("[node] workers", self.workers != workers),
+            ("[node] name", self.node != node),
+            ("[admin]", self.admin != admin),
+            ("[evidence]", self.evidence != evidence),
             (
                 "[hooks]",
-                (&self.on_mode, self.hook_time_max) != (&new.on_mode, new.hook_time_max),
+                (&self.on_mode, self.hook_time_max) != (&on_mode, hook_time_max),
             ),
-            ("[log] format", self.log_format != new.log_format),
+            ("[log] format", self.log_format != log_format),
         ];
-        let changed = changes.into_iter().filter(|(_, changed)| *changed);
-        changed.map(|(name, _)| name).collect()
+        (self.origin, self.policy) = (origin, policy);
+        (self.log, self.maintenance) = (log, maintenance);
+        if !begins_tls {
+            self.doors.tls = tls;
+        }
+        let waits = waits.into_iter().filter(|(_, waits)| *waits);
+        waits.map(|(name, _)| name).collect()
     }
 }
 
@@ -295,9 +326,12 @@ mod tests {
         assert_eq!(both.node.as_deref(), Some("flag"));
         assert_eq!(both.admin.as_ref().unwrap().address.port(), 8);
         assert!(told.watch && !settings(&format!("{at} --no-watch")).watch);
-        assert!(told.fixed_changes(&told).is_empty());
+        assert!(told.clone().take_over(told.clone()).is_empty());
+        let mut both = both;
+        both.evidence.sync_interval = Duration::from_secs(9);
+        let mut running = told.clone();
         assert_eq!(
-            told.fixed_changes(&both),
+            running.take_over(both.clone()),
             [
                 "[[listen]]",
                 "[node] trust",
@@ -306,8 +340,18 @@ mod tests {
                 "[node] workers",
                 "[node] name",
                 "[admin]",
+                "[evidence]",
                 "[log] format"
             ]
+        );
+        // What takes effect is the new one's, and what does not is still as it was.
+        assert_eq!(
+            (&running.origin, &running.policy, &running.log),
+            (&both.origin, &both.policy, &both.log)
+        );
+        assert_eq!(
+            (running.workers, running.evidence),
+            (told.workers, told.evidence)
         );
         std::fs::remove_dir_all(&folder).unwrap();
     }

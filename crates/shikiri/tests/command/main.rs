@@ -487,6 +487,36 @@ fn files_that_change_are_read_again_by_themselves() {
     assert_eq!(status.status.code(), Some(0));
 }
 
+/// What a node says to be in force is.
+#[test]
+fn what_a_config_says_is_in_force_when_it_was_read_again() {
+    let folder = Folder::new("except");
+    let (one, other) = (origin(), origin());
+    let config = |origin: &str, except: &str| {
+        let text = format!(
+            "version = 1\n[node]\norigin = \"{origin}\"\n[maintenance]\nexcept = [{except}]\n"
+        );
+        folder.file("edge.toml", &text)
+    };
+    let file = config(&one, "\"/mypage/**\"");
+    let mut edge = Edge::start(&["--config", &file, "--mode", "closed"]);
+    edge.logs("begins");
+    let rules = |edge: &Edge| {
+        let status = run(&["status", "--data", &edge.data.path("data")]);
+        let status = text(&status.stdout);
+        let line = status.lines().find(|line| line.starts_with("rules "));
+        line.expect("they are shown").to_owned()
+    };
+    let before = rules(&edge);
+    assert!(edge.get("a.test", "/mypage/x").ends_with("/mypage/x"));
+    config(&one, "");
+    edge.logs("config read again: in force");
+    assert!(edge.get("a.test", "/mypage/x").starts_with("HTTP/1.1 503 "));
+    config(&other, "");
+    edge.logs("config read again: in force");
+    assert_ne!(rules(&edge), before);
+}
+
 #[test]
 fn what_would_harm_is_refused_before_anything_is_made() {
     use std::os::unix::fs::PermissionsExt;
