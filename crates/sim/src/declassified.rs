@@ -26,7 +26,8 @@
 //!    is full or fails, and only then, others can learn that somebody was answered, and how much of
 //!    the space it took. Why it is allowed: evidence goes before being up, and this can only refuse,
 //!    pass and cut; it shows nothing. Kept equal: where a schedule's disk is too small or fails, all of
-//!    A's answers have outlines without the secrets (`steady`). Nothing is left out of the comparison.
+//!    A's answers have outlines without the secrets (`steady`), whose heads come at once, and A takes
+//!    them at once. Nothing is left out of the comparison.
 //!
 //! A mode that trips by itself does not exist yet; when it does, it comes here.
 

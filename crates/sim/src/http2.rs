@@ -125,6 +125,8 @@ where
     let mut builder = Builder::new();
     builder
         .enable_push(false)
+        // Answers may lie, in however small frames they come.
+        .data_frame_budget(usize::MAX)
         .initial_window_size(client.window)
         .initial_connection_window_size(client.window.max(65_535));
     let Ok((sender, connection)) = builder.handshake(tap).await else {

@@ -464,7 +464,8 @@ impl Making<'_> {
                 doings.push(Doing::Close);
             }
             Framing::CutBody | Framing::HangBody => {
-                let keep = first.len() - first.len() / 6;
+                let start = self.unbroken(&first);
+                let keep = first.len() - (first.len() - start) / 6;
                 doings.push(Doing::Write(first[..keep].to_vec()));
                 doings.push(if framing == Framing::CutBody { Doing::Close } else { Doing::Hang });
             }
@@ -494,7 +495,10 @@ impl Making<'_> {
             Framing::Slow => {
                 let pieces = 2 + usize::try_from(self.timing.below(4)).expect("few");
                 let wait = 32 * self.timing.pick(&[1, 10, 100, 600]);
-                for piece in first.chunks(first.len() / pieces + 1) {
+                let (start, rest) = first.split_at(self.unbroken(&first));
+                let mut pieces = rest.chunks(rest.len() / pieces + 1);
+                let begins = [start, pieces.next().unwrap_or_default()].concat();
+                for piece in std::iter::once(&begins[..]).chain(pieces) {
                     doings.push(Doing::Write(piece.to_vec()));
                     doings.push(Doing::Wait(wait));
                 }
@@ -507,6 +511,16 @@ impl Making<'_> {
             is_surplus,
             what: self.what,
         }
+    }
+
+    /// How much of an answer's beginning is left whole. Where no secret may decide when an answer begins,
+    /// its head comes at once: its length is the secrets' to decide.
+    fn unbroken(&self, answer: &[u8]) -> usize {
+        let is_steady = self.request.steady;
+        is_steady
+            .then(|| wire::head_end(answer))
+            .flatten()
+            .unwrap_or(0)
     }
 
     fn framing(&mut self) -> Framing {

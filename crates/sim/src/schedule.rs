@@ -448,7 +448,8 @@ impl Maker {
         let mut times: Vec<u64> = (0..count).map(|_| instant(self.time(rng), lane)).collect();
         times.sort_unstable();
         // How long an answer of A's is must not decide when A's next request is taken up.
-        let patient = who == Some(Who::B) || who == Some(Who::C) || count == 1;
+        let is_alone = count == 1 && !self.alike;
+        let patient = who == Some(Who::B) || who == Some(Who::C) || is_alone;
         // On HTTP/2 nothing follows behind an answer, and no fault of its framing delays another; but
         // how long the connection is idle after it decides whether one that comes late is sent.
         let is_long = times
