@@ -176,6 +176,8 @@ enum Field {
     Status,
     Age,
     Word(Word),
+    /// Whether the origin was asked if what came from the store had changed: `true` or `false`.
+    Validated,
     Edge,
     RequestId,
     /// The fill's id, alone.
@@ -214,6 +216,7 @@ struct Told<'a> {
     age_s: Option<u64>,
     served: Option<Served>,
     is_broken_off: bool,
+    is_validated: bool,
     edge: Option<Cow<'a, [u8]>>,
     request: Option<RequestId>,
     fill: Option<FillId>,
@@ -334,6 +337,7 @@ impl Reader {
         };
         let served = told.served.map(|served| match served {
             Served::Fetched(Stored::Surely | Stored::Perhaps) => Served::Fetched(stored),
+            Served::Hit if told.is_validated => Served::Revalidated,
             other => other,
         });
         // A fetch behind a copy is not what the response held.
@@ -527,6 +531,7 @@ impl<'a> Told<'a> {
                 self.served = Some(found.served);
                 self.is_broken_off |= found.is_broken_off;
             }
+            Field::Validated => self.is_validated = value.as_ref() == b"true",
             Field::Edge => self.edge = Some(value),
             Field::RequestId => {
                 self.request.get_or_insert(request_id(&value));

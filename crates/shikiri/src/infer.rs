@@ -21,6 +21,7 @@ use shikiri_incident::foreign::{
 };
 use shikiri_incident::infer::{Exposes, Gather, Known, OriginLog, View};
 use shikiri_incident::negative::{Condition, NotViewed};
+use shikiri_incident::takeover::{How, Takeover, takeovers};
 use shikiri_incident::tally::Tally;
 use shikiri_incident::timeline::Timeline;
 use shikiri_incident::windows::{Reading, Windows};
@@ -90,6 +91,9 @@ pub(crate) struct Args {
     /// Write the statement that nobody was shown another's, or say what is against it.
     #[arg(long, value_name = "FILE", requires = "timeline")]
     statement: Option<PathBuf>,
+    /// Write a line of JSON for each session that another client came to have: what it read and wrote with it.
+    #[arg(long, value_name = "FILE")]
+    takeovers: Option<PathBuf>,
     /// No more fetches are held against each other at once.
     #[arg(long, value_name = "N", default_value_t = 20_000_000)]
     facts_max: usize,
@@ -145,11 +149,18 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     let mut exposure = Exposure::new(SETS_MAX);
     let mut tally = windows.clone().map(Tally::new);
     let mut views = args.views.as_ref().map(made).transpose()?;
+    let mut steps = Vec::new();
     for source in sources.iter().filter(|it| !it.is_origin()) {
         source.each(&mut edges, &mut |line| {
             let Some(access) = &line.request.access else {
                 return Ok(());
             };
+            if args.takeovers.is_some() {
+                steps.extend(line.request.step.clone());
+                if steps.len() > args.facts_max {
+                    return Err("there are more requests than takeovers are looked for in".into());
+                }
+            }
             let view = known.view(access);
             exposure.add(access, &view);
             if let Some(tally) = &mut tally {
@@ -171,6 +182,9 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         )?;
     }
     say(&result_text(&site, &known, &exposure, tally.as_ref()))?;
+    if let Some(path) = &args.takeovers {
+        taken_over(&takeovers(&steps), path)?;
+    }
     match (windows, &args.statement) {
         (Some(windows), Some(path)) => {
             let statement = NotViewed::of(&site, &windows, &known, &exposure);
@@ -520,6 +534,33 @@ fn view_text(line: &Line<'_>, view: &View) -> serde_json::Value {
             Exposes::Another => "another",
         },
     })
+}
+
+fn taken_over(found: &[Takeover], path: &PathBuf) -> Result<(), String> {
+    let mut file = made(path)?;
+    for it in found {
+        let line = json!({
+            "session": it.session.hex(),
+            "client": it.client.hex(),
+            "known": match it.known {
+                How::Replayed => "a stored response set its cookie",
+                How::Switched => "shown without a login, after another client's",
+            },
+            "since": [it.since.earliest.0, it.since.latest.0],
+            "reads": it.acts.reads,
+            "writes": it.acts.writes,
+        });
+        wrote(writeln!(file, "{line}"))?;
+    }
+    wrote(file.flush())?;
+    let (sessions, writes) = (
+        found.len(),
+        found.iter().map(|it| it.acts.writes).sum::<u64>(),
+    );
+    say(&format!(
+        "  sessions that another client had: {sessions}; requests with them that can have changed something: \
+         {writes}\n"
+    ))
 }
 
 fn stated(

@@ -104,6 +104,10 @@ impl Mapping {
             ("httpRequest.remoteIp", Field::Address),
             ("httpRequest.userAgent", Field::Agent),
             ("httpRequest.cacheHit", Field::Word(Word::Google)),
+            (
+                "httpRequest.cacheValidatedWithOriginServer",
+                Field::Validated,
+            ),
             ("jsonPayload.cacheId", Field::Edge),
         ])
     }

@@ -371,6 +371,13 @@ fn logs_of_objects() {
         "12:24:05.123-12:24:05.373 Fetched(Surely) untold /mypage 200 client",
     );
     check(
+        Format::named("google"),
+        &[
+            r#"{"timestamp":"2020-03-16T03:24:05.123456Z","httpRequest":{"requestUrl":"https://shop.test/mypage","status":200,"latency":"0.250s","cacheHit":true,"cacheValidatedWithOriginServer":true}}"#,
+        ],
+        "12:24:05.123-12:24:05.373 Revalidated untold /mypage 200",
+    );
+    check(
         Format::named("fastly"),
         &[
             r#"{"time_start_msec":"1584329045123","time_elapsed":"1500","client_ip":"192.0.2.7","host":"shop.test","url":"/mypage","request_method":"GET","response_status":"200","fastly_state":"HIT-STALE-CLUSTER","fastly_server":"cache-nrt1","response_set_cookie":"sid=abc; Path=/","response_age":"5"}"#,

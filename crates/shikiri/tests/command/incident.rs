@@ -105,6 +105,13 @@ misses_are_stored = true
 from = "2020-03-16 11:59"
 "#;
 
+/// A stored page that sets a cookie: who gets it is somebody else from then on.
+const LOGIN: &str = r#"192.0.2.1 1584329000.100 0.050 "GET /mypage HTTP/1.1" 200 MISS "-" "sid=sato; Path=/"
+192.0.2.2 1584329002.000 0.001 "GET /mypage HTTP/1.1" 200 HIT "suzuki" "sid=sato; Path=/"
+192.0.2.2 1584329003.000 0.001 "GET /history HTTP/1.1" 200 - "sato" "-"
+192.0.2.2 1584329004.000 0.001 "POST /order HTTP/1.1" 303 - "sato" "-"
+"#;
+
 #[test]
 fn the_logs_of_another_cache_tell_who_saw_whose() {
     let folder = Folder::new("logs");
@@ -115,6 +122,11 @@ fn the_logs_of_another_cache_tell_who_saw_whose() {
     let alone: Vec<&str> = LOG.lines().filter(|line| line.contains("ito")).collect();
     folder.file("alone.log", &alone.join("\n"));
     folder.file("alone.toml", &SITE.replace("access.log", "alone.log"));
+    folder.file("login.log", LOGIN);
+    let site = SITE.replace("access.log", "login.log");
+    let site = site.replace("$msec", "$remote_addr $msec");
+    let site = site.replace("sid\"'", "sid\" \"$sent_http_set_cookie\"'");
+    folder.file("login.toml", &site);
     check("logs", &folder);
     // What is written of persons is for the owner alone, and names none.
     for name in ["views.jsonl", "facts.jsonl", "unread.log", "import.key"] {
