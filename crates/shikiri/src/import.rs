@@ -31,7 +31,7 @@ const SNIFFED_MAX: usize = 200;
 #[command(
     after_help = "Forms: nginx, apache and varnish with their log format as text; json with a mapping; \
 squid, ats, haproxy, alb, cloudfront, w3c, cloudflare, akamai, google, fastly without. Files may be compressed with \
-gzip. docs/inference.md says what a log must hold for what.
+gzip, zstd or bzip2. docs/inference.md says what a log must hold for what.
 
 Exit status: 0 when every line was read, 3 when some were not and `--bad` did not say where to keep them, 1 when a \
 file or form cannot be used.

@@ -6,7 +6,9 @@ use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
+use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use shikiri_incident::foreign::LINE_BYTES_MAX;
 
 /// Gives each line of a file, without its end, and its number from 1. Of a line that is longer than
@@ -46,22 +48,63 @@ fn open(path: &Path) -> io::Result<Box<dyn BufRead>> {
     let head = file.fill_buf()?;
     Ok(match head {
         [0x1f, 0x8b, ..] => Box::new(BufReader::new(MultiGzDecoder::new(file))),
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => return Err(other_tool("zstd", "zstd -d")),
-        [b'B', b'Z', b'h', ..] => return Err(other_tool("bzip2", "bunzip2")),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => Box::new(BufReader::new(Zstd::of(file))),
+        [b'B', b'Z', b'h', ..] => Box::new(BufReader::new(MultiBzDecoder::new(file))),
         _ => Box::new(file),
     })
 }
 
-fn other_tool(what: &str, tool: &str) -> io::Error {
-    io::Error::other(format!(
-        "it is compressed with {what}, which is not read here: run `{tool}` first"
-    ))
+/// A file of Zstandard frames, one after another (RFC 8878).
+struct Zstd {
+    /// Where no frame is being read.
+    file: Option<BufReader<File>>,
+    frame: Option<StreamingDecoder<BufReader<File>, FrameDecoder>>,
+}
+
+impl Zstd {
+    const fn of(file: BufReader<File>) -> Self {
+        Self {
+            file: Some(file),
+            frame: None,
+        }
+    }
+}
+
+impl Read for Zstd {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        loop {
+            if let Some(frame) = &mut self.frame {
+                let read = frame.read(into)?;
+                if read > 0 || into.is_empty() {
+                    return Ok(read);
+                }
+            }
+            if let Some(frame) = self.frame.take() {
+                let (file, frame) = frame.into_parts();
+                let told = frame.get_checksum_from_data();
+                if told.is_some() && told != frame.get_calculated_checksum() {
+                    return Err(io::Error::other("its checksum is another"));
+                }
+                self.file = Some(file);
+            }
+            let Some(mut file) = self.file.take() else {
+                return Ok(0);
+            };
+            if file.fill_buf()?.is_empty() {
+                return Ok(0);
+            }
+            let frame = StreamingDecoder::new(file).map_err(io::Error::other)?;
+            self.frame = Some(frame);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use flate2::{Compression, write::GzEncoder};
+    use bzip2::write::BzEncoder;
+    use flate2::write::GzEncoder;
+    use ruzstd::encoding::{CompressionLevel, compress_to_vec};
     use std::io::Write;
 
     fn lines(name: &str, bytes: &[u8]) -> Result<Vec<(u64, usize)>, String> {
@@ -77,27 +120,55 @@ mod tests {
     }
 
     fn gzip(bytes: &[u8]) -> Vec<u8> {
-        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
         encoder.write_all(bytes).unwrap();
         encoder.finish().unwrap()
+    }
+
+    fn bzip2(bytes: &[u8]) -> Vec<u8> {
+        let mut encoder = BzEncoder::new(Vec::new(), bzip2::Compression::default());
+        encoder.write_all(bytes).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zstd(bytes: &[u8]) -> Vec<u8> {
+        compress_to_vec(bytes, CompressionLevel::Fastest)
     }
 
     #[test]
     fn files_are_cut_into_lines_however_they_are_compressed() {
         let long = [vec![b'x'; LINE_BYTES_MAX + 500], b"\nb".to_vec()].concat();
-        let twice = [gzip(b"a\nbc"), gzip(b"d\n")].concat();
         for (name, bytes, expected) in [
             ("empty", b"".to_vec(), vec![]),
             ("plain", b"a\n\nbc".to_vec(), vec![(1, 1), (2, 0), (3, 2)]),
-            ("gzip", gzip(b"a\nbc\n"), vec![(1, 1), (2, 2)]),
-            // Rotated logs are appended to each other.
-            ("two", twice, vec![(1, 1), (2, 3)]),
             ("long", long, vec![(1, LINE_BYTES_MAX + 2), (2, 1)]),
         ] {
             assert_eq!(lines(name, &bytes), Ok(expected), "{name}");
         }
-        let mut cut = gzip(&[b'a'; 5000]);
-        cut.truncate(cut.len() - 6);
-        assert!(lines("cut", &cut).is_err(), "half a file is no file");
+        for (name, pack) in [
+            ("gzip", gzip as fn(&[u8]) -> Vec<u8>),
+            ("bzip2", bzip2),
+            ("zstd", zstd),
+        ] {
+            assert_eq!(
+                lines(name, &pack(b"a\nbc\n")),
+                Ok(vec![(1, 1), (2, 2)]),
+                "{name}"
+            );
+            // Rotated logs are appended to each other.
+            let twice = [pack(b"a\nbc"), pack(b"d\n")].concat();
+            assert_eq!(lines(name, &twice), Ok(vec![(1, 1), (2, 3)]), "{name}");
+            // Half a file is no file, and neither is a damaged one.
+            let text: Vec<u8> = (0..5000_u32)
+                .flat_map(|it| (it * it).to_be_bytes())
+                .collect();
+            let whole = pack(&text);
+            let cut = whole.get(..whole.len() - 6).unwrap();
+            assert!(lines(name, cut).is_err(), "{name}");
+            let mut damaged = whole.clone();
+            let at = damaged.len() / 2;
+            damaged[at] ^= 0x10;
+            assert!(lines(name, &damaged).is_err(), "{name}");
+        }
     }
 }
