@@ -137,6 +137,10 @@ cert = "all.pem"
 key = "all.key"
 "#;
 
+/// What a script's policy for the edge may name as `env = "SHIKIRI_LEAK_SECRET"`. A script's origin only
+/// looks whether the header is there.
+const SECRET: &str = "a-secret-of-no-importance";
+
 /// A policy that says nothing: what holds without one.
 const NOTHING: &str = "version = 1\n";
 
@@ -187,6 +191,7 @@ impl Cache for Ours {
         let mut command = Command::new(&self.binary);
         command
             .args(["edge", "--origin", &format!("http://{origin}")])
+            .env("SHIKIRI_LEAK_SECRET", SECRET)
             .args(["--log", "warn", "--data"])
             .arg(folder.join("data"));
         let mut node = NODE.to_owned();

@@ -263,10 +263,14 @@ fn control_hits(
     delivered: &mut Vec<Delivered>,
 ) -> Result<(), String> {
     let handshake = || Handshake::over(over, control.host.as_deref());
-    let asked_before = origin.last_number();
+    let asked_before = origin.asked_for(&control.target);
     for n in 1..=CONTROLS {
+        let viewer = match control.by.get(n % control.by.len().max(1)) {
+            Some(member) => member.clone(),
+            None => format!("visitor{}", 1 + n % 2),
+        };
         let ask = Ask {
-            viewer: format!("visitor{}", 1 + n % 2),
+            viewer,
             method: control.method.clone(),
             target: control.target.clone(),
             host: control.host.clone(),
@@ -279,7 +283,8 @@ fn control_hits(
         if status.is_none_or(|s| s == 502 || s == 504) {
             return Err(format!("the control {} got {status:?}", control.target));
         }
-        if origin.last_number() - asked_before < u64::try_from(n).unwrap_or(u64::MAX) {
+        let asked = origin.asked_for(&control.target) - asked_before;
+        if asked < u64::try_from(n).unwrap_or(u64::MAX) {
             return Ok(());
         }
         // A cache may store after it has answered.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::client::Delivered;
-use super::token::{self, MINTED, NOBODY, TENANT};
+use super::token::{self, MEMBERS, MINTED, NOBODY, TENANT};
 
 /// A token where it must not be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +61,13 @@ pub(crate) fn judge(nonce: &str, delivered: &[Delivered]) -> Vec<Leak> {
                             d.tenants.join(", "),
                             token.owner
                         ),
+                        false,
+                    );
+                }
+            } else if let Some(names) = token.owner.strip_prefix(MEMBERS) {
+                if !names.split('-').any(|name| name == viewer) {
+                    leak(
+                        format!("{viewer} was given what is for {names} alone"),
                         false,
                     );
                 }

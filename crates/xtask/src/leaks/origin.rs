@@ -37,6 +37,7 @@ struct Shared {
     /// No answer comes sooner, in milliseconds: it makes overlapping real.
     floor_ms: AtomicU64,
     log: Mutex<Vec<Seen>>,
+    targets: Mutex<HashMap<String, u64>>,
     stopped: AtomicBool,
 }
 
@@ -96,6 +97,7 @@ impl Origin {
             generation: AtomicU64::new(1),
             floor_ms: AtomicU64::new(0),
             log: Mutex::new(Vec::new()),
+            targets: Mutex::new(HashMap::new()),
             stopped: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -138,6 +140,13 @@ impl Origin {
     /// The number of the last answer.
     pub(crate) fn last_number(&self) -> u64 {
         self.shared.numbers.load(Ordering::SeqCst)
+    }
+
+    /// How often it was asked for a target.
+    pub(crate) fn asked_for(&self, target: &str) -> u64 {
+        let targets = self.shared.targets.lock();
+        let targets = targets.unwrap_or_else(PoisonError::into_inner);
+        targets.get(target).copied().unwrap_or_default()
     }
 
     pub(crate) fn log(&self) -> Vec<Seen> {
@@ -210,11 +219,17 @@ impl Shared {
         stream: &mut TcpStream,
     ) -> io::Result<bool> {
         let number = self.numbers.fetch_add(1, Ordering::SeqCst) + 1;
+        *self
+            .targets
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .entry(request.target.clone())
+            .or_default() += 1;
         let owner = self
             .owner(request, authenticated)
             .unwrap_or_else(|| NOBODY.to_owned());
         let reference = request.target.starts_with(REFERENCE).then(reference);
-        let route = reference.as_ref().or_else(|| self.route(request));
+        let route = reference.as_ref().or_else(|| self.route(request, &owner));
         let write = Writing {
             shared: self,
             request,
@@ -253,7 +268,7 @@ impl Shared {
         outcome
     }
 
-    fn route(&self, request: &Request) -> Option<&Route> {
+    fn route(&self, request: &Request, owner: &str) -> Option<&Route> {
         let phase = self
             .phase
             .lock()
@@ -274,6 +289,7 @@ impl Shared {
                     .has
                     .as_ref()
                     .is_none_or(|name| request.head.field(name).is_some())
+                && (route.of.is_empty() || route.of.iter().any(|name| name == owner))
                 && matches(route.target.as_bytes(), request.target.as_bytes())
         })
     }
@@ -481,8 +497,8 @@ impl Writing<'_> {
                 .unwrap_or_default(),
             "echo method" => request.method.clone(),
             _ => {
-                if let Some(viewer) = name.strip_prefix("for ") {
-                    token(viewer, nonce, self.number)
+                if let Some(names) = name.strip_prefix("for ") {
+                    token(&token::members(names), nonce, self.number)
                 } else if let Some(field) = name.strip_prefix("echo header ") {
                     request.head.field(field).unwrap_or_default().to_owned()
                 } else if let Some(seconds) = name.strip_prefix("now") {

@@ -105,6 +105,8 @@ pub(crate) struct Route {
     pub(crate) host: Option<String>,
     /// Only for requests that have this header.
     pub(crate) has: Option<String>,
+    /// Only for these members; empty: for anybody.
+    pub(crate) of: Vec<String>,
     pub(crate) delay: Duration,
     /// Between head and body.
     pub(crate) pause: Duration,
@@ -145,6 +147,8 @@ pub(crate) struct Control {
     pub(crate) method: String,
     pub(crate) target: String,
     pub(crate) host: Option<String>,
+    /// Who asks for it; empty: visitors.
+    pub(crate) by: Vec<String>,
     /// Only under these policies; empty: under all.
     pub(crate) under: Vec<String>,
 }
@@ -632,11 +636,13 @@ fn control(line: &Line, rest: &str) -> Faulty<Control> {
         method: method.to_owned(),
         target: target.to_owned(),
         host: None,
+        by: Vec::new(),
         under: words(under),
     };
     for child in &line.children {
         match cut(&child.text) {
             ("host", host) => control.host = Some(host.to_owned()),
+            ("by", names) => control.by = words(names),
             (word, _) => return fault(child, format!("`{word}` is not known here")),
         }
     }
@@ -667,6 +673,7 @@ fn route(line: &Line) -> Faulty<Route> {
             "when" => route.phase = Some(rest.to_owned()),
             "host" => route.host = Some(rest.to_owned()),
             "has" => route.has = Some(rest.to_owned()),
+            "of" => route.of = words(rest),
             "delay" => route.delay = time(child, rest)?,
             "pause" => route.pause = time(child, rest)?,
             "status" => match rest.parse() {

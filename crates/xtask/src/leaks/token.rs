@@ -15,6 +15,9 @@ pub(crate) const MINTED: &str = "minted";
 /// Before the first label of a host, it makes the owner that a tenant is.
 pub(crate) const TENANT: &str = "at-";
 
+/// Before names, it makes the owner that several members are together.
+pub(crate) const MEMBERS: &str = "for-";
+
 /// What is found in some bytes.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Token {
@@ -57,6 +60,15 @@ pub(crate) fn tenant(host: &str) -> String {
         .unwrap_or_default()
         .to_ascii_lowercase();
     format!("{TENANT}{label}")
+}
+
+/// The owner that some members are together; one is its own.
+pub(crate) fn members(names: &str) -> String {
+    let names: Vec<&str> = names.split_whitespace().collect();
+    match names[..] {
+        [one] => one.to_owned(),
+        _ => format!("{MEMBERS}{}", names.join("-")),
+    }
 }
 
 /// Every token in some bytes, wherever it stands.
