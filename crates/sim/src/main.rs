@@ -13,6 +13,7 @@ mod check;
 mod declassified;
 mod http2;
 mod origin;
+mod pins;
 mod pipe;
 mod policy;
 mod rng;
@@ -69,6 +70,18 @@ enum Command {
         #[arg(long, default_value_t = 1)]
         seed: u64,
     },
+    /// Plays sessions of many members against owner pinning: ordinary ones are no fault, and answers as
+    /// somebody else are found.
+    Pins {
+        /// Logins, logouts and account switches.
+        #[arg(long, default_value_t = 1_000_000)]
+        changes: u64,
+        /// Answers as somebody else among them, about.
+        #[arg(long, default_value_t = 1_000)]
+        plants: u64,
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+    },
     /// Plants each seeded fault and looks whether it is found, also where all speak HTTP/2.
     Faults {
         #[arg(long, default_value_t = 4_000)]
@@ -88,6 +101,11 @@ fn main() -> ExitCode {
         Command::Replay { seed, verbose } => replay(seed, verbose),
         Command::Shrink { seed } => shrink(seed),
         Command::Sockets { schedules, seed } => over_sockets(seed, schedules),
+        Command::Pins {
+            changes,
+            plants,
+            seed,
+        } => pins(seed, changes, plants),
         Command::Faults { schedules, seed } => faults(seed, schedules),
     }
 }
@@ -180,6 +198,50 @@ fn over_sockets(seed: u64, schedules: u64) -> ExitCode {
         "{schedules} schedules over sockets, each twice: {all_hits} hits, {failed} failed"
     ));
     if failed == 0 && (all_hits > 0 || schedules < 100) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn pins(seed: u64, changes: u64, plants: u64) -> ExitCode {
+    say(&format!("seed {seed}"));
+    let began = Instant::now();
+    let whole = pins::table::Game {
+        seed,
+        changes,
+        plants,
+        devices: 3_000,
+        sessions_max: 10_000_000,
+    };
+    // The same with a table in which hardly anything has room: it must be silent, and finds what it can.
+    let crowded = pins::table::Game {
+        changes: changes / 10,
+        sessions_max: 1_000,
+        plants: 0,
+        ..whole
+    };
+    let mut wrong = Vec::new();
+    let mut found = 0;
+    for game in [whole, crowded] {
+        let outcome = pins::table::play(game);
+        say(&outcome.to_string());
+        found += outcome.found;
+        wrong.extend(outcome.false_alarms);
+        wrong.extend(outcome.missed);
+    }
+    let outcome = pins::edge::play(seed, 100, 100);
+    say(&outcome.to_string());
+    wrong.extend(outcome.false_alarms);
+    wrong.extend(outcome.missed);
+    if found == 0 || outcome.stopped == 0 {
+        wrong.push("no mix-up was found: silence proves nothing".to_owned());
+    }
+    for story in &wrong {
+        say(&format!("FAILED {story}"));
+    }
+    say(&format!("{:.1} s", began.elapsed().as_secs_f64()));
+    if wrong.is_empty() && outcome.faults == outcome.stopped {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE

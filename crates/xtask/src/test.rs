@@ -148,6 +148,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask sim faults")],
     },
     Part {
+        name: "pins",
+        budget_s: 60,
+        steps: &[Passes("cargo xtask sim pins")],
+    },
+    Part {
         name: "sockets",
         budget_s: 60,
         steps: &[Passes("cargo xtask sim sockets")],
