@@ -30,11 +30,13 @@ pub enum Fault {
     NoRow,
     /// Bytes leave before their row is written.
     RowLate,
+    /// A gate opens whatever the origin says.
+    GateOpens,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
@@ -46,6 +48,7 @@ impl Fault {
         Self::LabelsIgnored,
         Self::NoRow,
         Self::RowLate,
+        Self::GateOpens,
     ];
 }
 

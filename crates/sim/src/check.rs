@@ -8,7 +8,7 @@ use shikiri_record::{Mode, PurgeTarget};
 use crate::account;
 use crate::http2::{Came, Stream};
 use crate::origin::Asked;
-use crate::policy::Policy;
+use crate::policy::{FILMS, GATE, Policy};
 use crate::schedule::{Action, Client, Protocol, Request, Schedule, Step, What};
 use crate::secret::{Who, stamps};
 use crate::wire::{self, Response};
@@ -106,6 +106,7 @@ pub(crate) fn exchanged(
     judge.connections_do_not_mix()?;
     judge.nothing_outlives()?;
     judge.modes_hold()?;
+    judge.gates_are_asked()?;
     judge.what_is_forbidden_is_not_shared()?;
     judge.unsafe_methods_are_sent_once()
 }
@@ -396,6 +397,42 @@ impl<'a> Judge<'a> {
                     exchange.request.id, exchange.at
                 );
                 return Err(finding("modes", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// (j) What is behind a gate reaches nobody whose own question the origin did not answer with a yes;
+    /// and the edge's credential goes with nothing else than that, and with what is fetched for all.
+    fn gates_are_asked(&self) -> Result<(), Finding> {
+        let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
+        let is_film =
+            |asked: &Asked| asked.host == FILMS.0 && path(&asked.target).starts_with(FILMS.1);
+        let opened = |request: u32, target: &str| {
+            let gate = format!("{GATE}{}", path(target));
+            let mut all = self.asked.iter();
+            all.any(|asked| {
+                asked.request == Some(request)
+                    && path(&asked.target) == gate
+                    && (200..300).contains(&asked.status)
+            })
+        };
+        for (exchange, asked) in self.delivered() {
+            let request = exchange.request;
+            let is_shared = asked.request.is_none();
+            if is_shared && is_film(asked) && !opened(request.id, &asked.target) {
+                let what = format!("request {} was let in by nobody: {asked:?}", request.id);
+                return Err(finding("gates", what));
+            }
+        }
+        for asked in self.asked.iter().filter(|asked| asked.bears_credential) {
+            let fits = match asked.request {
+                None => true,
+                Some(request) => opened(request, &asked.target),
+            };
+            if !fits || !is_film(asked) {
+                let what = format!("the edge's credential went with this: {asked:?}");
+                return Err(finding("gates", what));
             }
         }
         Ok(())

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::declassified::{answered, decided_by};
+use crate::policy::{CREDENTIAL, GATE};
 use crate::rng::{Rng, hash, mix};
 use crate::schedule::LABELS;
 use crate::secret::{Who, masked, owners, stamp};
@@ -33,6 +34,10 @@ pub(crate) struct Asked {
     pub(crate) host: String,
     /// The stamp of the response.
     pub(crate) stamp: u64,
+    /// Its status.
+    pub(crate) status: u16,
+    /// The request bore the edge's own credential.
+    pub(crate) bears_credential: bool,
     /// The response forbids that it be shared, or sets a cookie, or speaks to one client.
     pub(crate) forbids: bool,
     /// The response says that it would be another for a request with a cookie.
@@ -143,6 +148,8 @@ impl Origins {
                         target: request.target.clone(),
                         host: request.host.clone(),
                         stamp: made.stamp,
+                        status: made.status,
+                        bears_credential: request.bears_credential,
                         forbids: made.forbids,
                         only_without_cookie: made.only_without_cookie,
                         surplus: made.surplus,
@@ -190,7 +197,8 @@ impl Origins {
     fn answer(&self, host: &str, request: &Incoming, all: &[u8], count: u32) -> Answer {
         // What must not depend on secrets (see `declassified`): framing and delays where another
         // request follows; the whole outline of answers to unsafe methods; every delay.
-        let blind = request.steady || !request.is_safe();
+        // Which of A's gates open decides what is fetched, and so when for others.
+        let blind = request.steady || !request.is_safe() || request.asks_gate();
         let outline = Rng::new(decided_by(self.seed, count, all, blind));
         let timing = Rng::new(decided_by(self.seed ^ 0x71, count, all, true));
         let content = Rng::new(decided_by(self.seed ^ 0xc0, count, all, false));
@@ -228,6 +236,7 @@ struct Incoming {
     length: usize,
     if_none_match: bool,
     range: bool,
+    bears_credential: bool,
 }
 
 impl Incoming {
@@ -254,7 +263,12 @@ impl Incoming {
                 .unwrap_or(0),
             if_none_match: field(head, "if-none-match").is_some(),
             range: field(head, "range").is_some(),
+            bears_credential: field(head, CREDENTIAL).is_some(),
         }
+    }
+
+    fn asks_gate(&self) -> bool {
+        self.target.starts_with(GATE)
     }
 
     fn is_safe(&self) -> bool {
@@ -266,6 +280,7 @@ impl Incoming {
 #[derive(Debug)]
 struct Made {
     stamp: u64,
+    status: u16,
     forbids: bool,
     only_without_cookie: bool,
     surplus: bool,
@@ -573,7 +588,11 @@ impl Making<'_> {
             .map(|c| if c.is_control() { ' ' } else { c })
             .take(400)
             .collect();
+        let since = self.made.len();
         let mut status: u16 = match route {
+            _ if self.request.asks_gate() => self
+                .outline
+                .pick(&[200, 204, 204, 204, 204, 201, 302, 401, 403, 404, 500, 503]),
             Route::Redirect => self.route.pick(&[301, 302, 303, 307, 308]),
             Route::Chaos => self.outline.pick(&[
                 200, 200, 201, 203, 204, 206, 300, 401, 403, 404, 410, 418, 429, 500, 502, 503, 599,
@@ -663,6 +682,7 @@ impl Making<'_> {
         ));
         self.made.push(Made {
             stamp: number,
+            status,
             forbids,
             only_without_cookie,
             surplus,
@@ -670,6 +690,7 @@ impl Making<'_> {
         if is_document {
             self.made.push(Made {
                 stamp: edition,
+                status,
                 forbids,
                 only_without_cookie,
                 surplus,
@@ -791,6 +812,9 @@ impl Making<'_> {
             status = 206;
             say("Content-Range", &format!("bytes 0-9/{}", body.len()));
             body.truncate(10);
+        }
+        for made in &mut self.made[since..] {
+            made.status = status;
         }
         self.framed(status, &fields, body, framing)
     }

@@ -80,10 +80,43 @@ impl Policy {
         }
     }
 
+    /// The same, with a class for whoever the origin lets see it, before all others.
+    pub(crate) fn gated(mut self, rng: &mut Rng) -> Self {
+        if self.shares_nothing {
+            return self;
+        }
+        let before = self.text.find("[[class]]").unwrap_or(self.text.len());
+        self.text.insert_str(before, &films(rng));
+        self
+    }
+
     /// Whether a path is personal, as far as this policy says so in plain words.
     pub(crate) fn is_personal(&self, path: &str) -> bool {
         self.shares_nothing || self.personal.is_some_and(|start| path.starts_with(start))
     }
+}
+
+/// The host at which a path that begins so is gated, in schedules that have gates.
+pub(crate) const FILMS: (&str, &str) = ("shop.test", "/films/");
+/// What goes before such a path makes that of its gate.
+pub(crate) const GATE: &str = "/authz";
+/// The header that bears the edge's credential.
+pub(crate) const CREDENTIAL: &str = "x-edge-key";
+/// The variable that its secret is found in.
+pub(crate) const SECRET: &str = "SIM_FILMS";
+
+fn films(rng: &mut Rng) -> String {
+    let (host, path) = FILMS;
+    let method = rng.pick(&["GET", "GET", "HEAD"]);
+    let query = rng.pick(&["", "query = [\"page\"]\n"]);
+    let swr = rng.pick(&["0s", "1h"]);
+    format!(
+        "[[class]]\nname = \"films\"\nmatch = {{ hosts = [\"{host}\"], paths = [\"{path}**\"] }}\nto = \"gated\"\n\
+         types = [\"*/*\", \"text/html\", \"application/xhtml+xml\"]\n{query}\
+         lifetime = {{ default = \"1h\", max = \"10h\", stale_while_revalidate = \"{swr}\", stale_if_error = \"1h\" }}\n\
+         gate = {{ path = \"{GATE}{{path}}?{{query}}\", method = \"{method}\" }}\n\
+         credential = {{ header = \"{CREDENTIAL}\", env = \"{SECRET}\" }}\n"
+    )
 }
 
 fn class(rng: &mut Rng, name: &str, paths: Option<&str>) -> String {
@@ -155,8 +188,10 @@ mod tests {
     fn every_policy_compiles() {
         for seed in 0..2000 {
             let policy = Policy::random(&mut Rng::new(seed), seed);
-            if let Err(why) = compile(&policy.text) {
-                panic!("{why}\n{}", policy.text);
+            for policy in [policy.clone(), policy.gated(&mut Rng::new(seed))] {
+                if let Err(why) = compile(&policy.text) {
+                    panic!("{why}\n{}", policy.text);
+                }
             }
         }
     }

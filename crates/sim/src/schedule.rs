@@ -207,6 +207,8 @@ const ODD: [&str; 8] = [
     "/list?page=1&page=2",
     "/account?",
 ];
+/// What only some may see.
+const GATED: [&str; 4] = ["/films/1", "/films/1", "/films/2?page=2", "/films/a.css"];
 const TOKENED: [&str; 6] = [
     "/u/@url@",
     "/reset?token=@url@",
@@ -220,15 +222,26 @@ impl Schedule {
     /// The schedule of a seed.
     pub(crate) fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
+        // From numbers of their own: the rest of a schedule is what it was before there were any.
+        let mut gates = Rng::new(mix(seed ^ 0x6a7e));
+        let has_gates = gates.percent(20);
         let policies = (0..1 + rng.below(3)).map(|n| {
             let mut rng = Rng::new(mix(seed ^ (n << 32)));
-            Policy::random(&mut rng, n)
+            let policy = Policy::random(&mut rng, n);
+            if has_gates {
+                policy.gated(&mut gates)
+            } else {
+                policy
+            }
         });
         let policies: Vec<Policy> = policies.collect();
         let mut maker = Maker::new(&mut rng);
         let tight = rng.percent(10);
         let fails = rng.percent(10);
         maker.alike = tight || fails;
+        if has_gates {
+            maker.urls[0] = gates.pick(&GATED);
+        }
         let mut clients = Vec::new();
         let (of_a, of_b, of_c) = (1 + rng.below(3), 1 + rng.below(3), rng.below(3));
         for n in 0..of_a {

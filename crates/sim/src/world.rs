@@ -15,7 +15,7 @@ use shikiri_edge::{
     Config, Counts, Evidence, Node, OnFull, Said, Transport, Worker, World, serve_connection,
 };
 use shikiri_evidence::{BootId, Cut, MemoryDisk};
-use shikiri_partition::{ClientCertificate, Rules, policy};
+use shikiri_partition::{ClientCertificate, Rules, Secret, SecretSource, policy};
 use shikiri_record::{PolicyText, TagKey, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
@@ -24,6 +24,7 @@ use tokio::time::Instant;
 use crate::http2::{self, Notes, Stream};
 use crate::origin::{Asked, Origins};
 use crate::pipe::Pipe;
+use crate::policy::SECRET;
 use crate::rng::mix;
 use crate::rows::TAG_KEY;
 use crate::schedule::{
@@ -150,10 +151,13 @@ pub(crate) fn compile(text: &str) -> Result<Rules, String> {
         source: "schedule".to_owned(),
         text: text.to_owned(),
     };
-    policy::compile(Some(&text), None).map_err(|errors| {
+    let rules = policy::compile(Some(&text), None).map_err(|errors| {
         let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
         lines.join("\n")
-    })
+    })?;
+    let secret = Secret::new(b"the-edge-s-own-credential").expect("it is long enough");
+    let source = SecretSource::Environment(SECRET.to_owned());
+    Ok(rules.armed(&BTreeMap::from([(source, secret)])))
 }
 
 struct SimWorld {
