@@ -306,7 +306,8 @@ impl Node {
     }
 
     /// Takes a mode. A lower one, or `closed`, is in force when this returns, whatever the disk does; a
-    /// higher one only when it is on the timeline.
+    /// higher one only when it is on the timeline. A closed site that is closed again without a time keeps
+    /// the time of reopening that was planned ([`Self::plan_reopening`] takes it back).
     ///
     /// Closing cuts what runs; this does not wait for it. Use [`Self::change_mode`] to be told.
     ///
@@ -358,6 +359,10 @@ impl Node {
     ) -> Ticket {
         changes.lowered += 1;
         let from = self.stance().mode;
+        let is_closed = (from, to) == (Mode::Closed, Mode::Closed);
+        // Whoever closes a closed site, and names no time, says nothing of the time that is planned.
+        let planned = self.reopening().filter(|_| is_closed);
+        let reopening = reopening.or(planned);
         self.put_mode((from, to), reopening, said);
         let what = What::ModeChanged {
             from,

@@ -484,6 +484,31 @@ async fn exceptions_pass_a_closed_site_and_are_not_shared() {
     );
 }
 
+/// A canary that closes a closed site leaves what the operator told visitors.
+#[tokio::test(start_paused = true)]
+async fn closing_again_leaves_the_plan_unless_it_names_another() {
+    let node = TestNode::new("", |_| reply(CSS, "body{}"));
+    let (soon, later) = (
+        node.node.now().after(3600 * S),
+        node.node.now().after(7200 * S),
+    );
+    for (named, planned) in [
+        (Some(soon), Some(soon)),
+        (None, Some(soon)),
+        (Some(later), Some(later)),
+        (None, Some(later)),
+    ] {
+        node.node.take_mode(Mode::Closed, named, &said()).unwrap();
+        assert_eq!(node.node.reopening(), planned);
+        node.timeline_written();
+        let next = crate::world::kept(&node.timeline.copied(), node.node.now());
+        assert_eq!(next.beginning.reopening, planned, "after a restart, too");
+    }
+    node.node.take_mode(Mode::Open, None, &said()).unwrap();
+    node.node.take_mode(Mode::Closed, None, &said()).unwrap();
+    assert_eq!(node.node.reopening(), None, "that was another time");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_broken_body_does_not_look_whole_to_http_1_0() {
     let node = TestNode::new("", |_| {

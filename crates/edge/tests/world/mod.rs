@@ -360,7 +360,7 @@ impl TestNode {
     }
 
     /// Waits for the thread that writes it.
-    fn timeline_written(&self) {
+    pub(crate) fn timeline_written(&self) {
         let began = std::time::Instant::now();
         while self.node.unwritten() > 0 {
             assert!(began.elapsed().as_secs() < 10, "it is not written");
