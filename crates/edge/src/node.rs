@@ -321,7 +321,8 @@ impl Node {
         } = kept;
         let constants = Constants::new(&config.name);
         let store = Store::new(rules.limits().store_bytes_max, world.random());
-        Arc::new(Self {
+        let has_run_before = beginning.boot > 1;
+        let node = Arc::new(Self {
             constants,
             config,
             stance: ArcSwap::from_pointee(Stance {
@@ -361,7 +362,11 @@ impl Node {
             world,
             evidence,
             lanes: Mutex::default(),
-        })
+        });
+        if has_run_before {
+            node.follows_another();
+        }
+        node
     }
 
     /// The stance: taken once per request.
@@ -458,8 +463,8 @@ impl Node {
         self.tenants.get()?.first_end()
     }
 
-    /// Another node served the same clients a moment ago: what it was told of their sessions, this one was
-    /// not.
+    /// Another process served the same clients a moment ago: what it was told of their sessions, this one
+    /// was not. A node that has run before knows of one when it begins.
     pub fn follows_another(&self) {
         let time = self.stance().rules.limits().first_byte_time_max;
         self.pins.doubt_until(self.now().after(time));

@@ -228,6 +228,28 @@ async fn several_members_trip_the_mode_and_one_with_many_tabs_does_not() {
     assert_eq!(node.timeline()[2..], [more]);
 }
 
+/// A login that the run before had sent may be answered to nobody, and take effect all the same.
+#[tokio::test(start_paused = true)]
+async fn what_the_run_before_was_told_makes_no_fault_after_a_restart() {
+    let first = node(STOP);
+    check_left(&first.get("/as/alice", &of("1")).await);
+    check_stopped(&first.get("/as/bob", &of("1")).await, "wrong-viewer");
+    let start = shikiri_edge::Start {
+        policy: None,
+        missing: None,
+        text: "told to start",
+    };
+    first.node.record_start(&start).unwrap();
+    let again = TestNode::started_again(&first, origin);
+    check_left(&again.get("/as/alice", &of("1")).await);
+    check_left(&again.get("/as/bob", &of("1")).await);
+    assert_eq!(again.node.counts().pin_unsure, 1);
+    // Whoever waited for an answer has given up by then.
+    sleep(again.node.stance().rules.limits().first_byte_time_max).await;
+    check_left(&again.get("/as/alice", &of("2")).await);
+    check_stopped(&again.get("/as/bob", &of("2")).await, "wrong-viewer");
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_trip_waits_for_no_disk() {
     let trip = "trip = { viewers = 2, within = \"60s\", mode = \"closed\" }\n";

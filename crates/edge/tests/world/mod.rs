@@ -279,7 +279,24 @@ impl TestNode {
         answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
     ) -> Self {
         let (world, seen) = TestWorld::new(at, answers);
-        Self::begun((config(), rules), world, (OnFull::Refuse, mode), seen)
+        Self::begun(
+            (config(), rules),
+            world,
+            (OnFull::Refuse, mode, new_disk()),
+            seen,
+        )
+    }
+
+    /// A node that is started again, with what the one before left on its timeline.
+    pub(crate) fn started_again(
+        before: &Self,
+        answers: impl Fn(&str) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let (world, seen) = TestWorld::new(before.node.now(), answers);
+        let rules = (*before.node.stance().rules).clone();
+        let timeline = before.timeline.copied();
+        let setting = (OnFull::Refuse, Mode::Open, timeline);
+        Self::begun((config(), rules), world, setting, seen)
     }
 
     /// A node in a world of its own.
@@ -290,18 +307,22 @@ impl TestNode {
         on_full: OnFull,
         seen: Arc<Mutex<Vec<Seen>>>,
     ) -> Self {
-        Self::begun((config, rules), world, (on_full, Mode::Open), seen)
+        Self::begun(
+            (config, rules),
+            world,
+            (on_full, Mode::Open, new_disk()),
+            seen,
+        )
     }
 
     fn begun(
         (config, rules): (Config, Rules),
         world: Arc<dyn World>,
-        (on_full, mode): (OnFull, Mode),
+        (on_full, mode, timeline): (OnFull, Mode, MemoryDisk),
         seen: Arc<Mutex<Vec<Seen>>>,
     ) -> Self {
-        let disk = MemoryDisk::new(1 << 30);
+        let disk = new_disk();
         let evidence = Evidence::in_memory(&disk, on_full);
-        let timeline = MemoryDisk::new(1 << 30);
         let kept = kept_in(&timeline, mode, world.now());
         let node = Node::begin(config, rules, world, evidence, kept);
         let worker = Worker::new(Arc::clone(&node)).unwrap();
@@ -440,6 +461,10 @@ pub(crate) fn said() -> Said {
 /// A `GET` request.
 pub(crate) fn get(path: &str, lines: &str) -> String {
     format!("GET {path} HTTP/1.1\r\nHost: site.test\r\n{lines}\r\n")
+}
+
+fn new_disk() -> MemoryDisk {
+    MemoryDisk::new(1 << 30)
 }
 
 const TIMELINE: &str = "/timeline";
