@@ -70,6 +70,19 @@ impl Format {
         Mapping::of(mapping).map(|it| Self(Kind::Json(it)))
     }
 
+    /// An extended log (W3C) whose lines do not name their fields, as CloudFront's real-time logs: by the
+    /// fields' names, in order.
+    ///
+    /// # Errors
+    /// [`FormatFault::NoVariable`] when none of them is known.
+    pub fn fields(names: &str) -> Result<Self, FormatFault> {
+        let w3c = W3c::of(names);
+        match w3c.tells_nothing() {
+            true => Err(FormatFault::NoVariable),
+            false => Ok(Self(Kind::W3c(w3c))),
+        }
+    }
+
     /// A form that needs no text, by its name.
     ///
     /// # Errors

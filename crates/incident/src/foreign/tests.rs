@@ -348,6 +348,35 @@ fn cloudfront_names_its_fields() {
 }
 
 #[test]
+fn cloudfront_in_real_time_by_the_fields_that_were_chosen() {
+    let fields = "timestamp,c-ip,time-taken,sc-status,cs-method,cs-host,cs-uri-stem,x-edge-location,\
+                  x-edge-request-id,x-edge-result-type,cs-cookie";
+    let line = [
+        "1584329045.123",
+        "192.0.2.7",
+        "0.250",
+        "200",
+        "GET",
+        "shop.test",
+        "/mypage",
+        "NRT57-C1",
+        "req-1",
+        "RefreshHit",
+        "x=1;%20sid=abc",
+    ]
+    .join("\t");
+    check(
+        Format::fields(fields),
+        &[&line],
+        "12:24:04.873-12:24:05.123 Revalidated abc /mypage 200 edge 0 req-1 client",
+    );
+    assert_eq!(
+        Format::fields("asn c-country").err(),
+        Some(FormatFault::NoVariable)
+    );
+}
+
+#[test]
 fn logs_of_objects() {
     check(
         Format::named("cloudflare"),

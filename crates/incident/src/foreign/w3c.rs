@@ -13,6 +13,20 @@ pub(super) struct W3c {
 }
 
 impl W3c {
+    /// Lines that no line names the fields of, by their names.
+    pub(super) fn of(names: &str) -> Self {
+        let names = names.split([' ', '\t', '\n', ',']);
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        Self {
+            fields: names.map(|name| field(name.as_bytes())).collect(),
+        }
+    }
+
+    /// Whether anything is told.
+    pub(super) fn tells_nothing(&self) -> bool {
+        self.fields.iter().all(|field| *field == Field::Ignored)
+    }
+
     pub(super) fn values<'a>(&mut self, line: &'a [u8]) -> Result<Option<Values<'a>>, Bad> {
         if let Some(header) = line.strip_prefix(b"#") {
             if let Some(names) = header.strip_prefix(b"Fields:") {

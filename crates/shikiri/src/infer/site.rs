@@ -292,6 +292,7 @@ pub(crate) fn format(name: &str, text: Option<&str>) -> Result<Format, String> {
         "apache" => Format::apache(text.ok_or_else(needs_text)?),
         "varnish" => Format::varnish(text.ok_or_else(needs_text)?),
         "json" => Format::json(text.ok_or_else(needs_text)?),
+        "cloudfront" | "w3c" if text.is_some() => Format::fields(text.unwrap_or_default()),
         _ => Format::named(name),
     };
     found.map_err(|fault| {
