@@ -59,6 +59,7 @@ pub(crate) async fn serve<IO>(
     let mut h2 = match builder(&limits).handshake(Framed::new(io, &limits)).await {
         Ok(h2) => h2,
         Err(error) => {
+            let error = Http2Fault::from(error);
             tracing::debug!(%error, "a client connection ended before its first request");
             return;
         }
@@ -81,6 +82,7 @@ pub(crate) async fn serve<IO>(
                     streams.spawn(answer(worker, connection, request, respond, limits));
                 }
                 Some(Err(error)) => {
+                    let error = Http2Fault::from(error);
                     tracing::debug!(%error, "a client connection ended");
                     break;
                 }
@@ -196,12 +198,40 @@ fn as_on_http1(parts: &mut Parts) {
     parts.headers.insert(COOKIE, joined);
 }
 
+/// What went wrong with HTTP/2, in words that are ours or the protocol's: as it goes away, the other side
+/// may say whatever it likes (RFC 9113 6.8), and the library's own text quotes it. That goes nowhere.
+#[derive(thiserror::Error)]
+#[error("{}", words(.0))]
+pub(crate) struct Http2Fault(h2::Error);
+
+impl From<h2::Error> for Http2Fault {
+    fn from(error: h2::Error) -> Self {
+        Self(error)
+    }
+}
+
+fn words(error: &h2::Error) -> String {
+    match error.reason() {
+        Some(reason) if error.is_go_away() && error.is_remote() => {
+            format!("the other side went away: {reason}")
+        }
+        Some(reason) if error.is_go_away() => format!("the connection was ended: {reason}"),
+        _ => error.to_string(),
+    }
+}
+
+impl std::fmt::Debug for Http2Fault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Http2Fault({self})")
+    }
+}
+
 /// Sends a response, its body as the client takes it.
 async fn send(
     mut respond: SendResponse<Bytes>,
     response: Response<Served>,
     stall_time_max: Duration,
-) -> Result<(), h2::Error> {
+) -> Result<(), Http2Fault> {
     let (mut parts, body) = response.into_parts();
     strip_connection(&mut parts.headers);
     parts.headers.remove(TE);
@@ -226,7 +256,7 @@ pub(crate) async fn send_body<B>(
     body: B,
     broken: Reason,
     stall_time_max: Duration,
-) -> Result<(), h2::Error>
+) -> Result<(), Http2Fault>
 where
     B: Body<Data = Bytes>,
 {
@@ -234,11 +264,11 @@ where
     loop {
         let frame = tokio::select! {
             biased;
-            reset = std::future::poll_fn(|cx| stream.poll_reset(cx)) => return reset.map(drop),
+            reset = std::future::poll_fn(|cx| stream.poll_reset(cx)) => return reset.map(drop).map_err(Http2Fault::from),
             frame = body.frame() => frame,
         };
         match frame {
-            None => return stream.send_data(Bytes::new(), true),
+            None => return Ok(stream.send_data(Bytes::new(), true)?),
             Some(Err(_)) => {
                 stream.send_reset(broken);
                 return Ok(());
@@ -252,7 +282,7 @@ where
                 }
                 Err(frame) => {
                     if let Ok(trailers) = frame.into_trailers() {
-                        return stream.send_trailers(trailers);
+                        return Ok(stream.send_trailers(trailers)?);
                     }
                 }
             },
@@ -267,7 +297,7 @@ async fn send_data(
     mut data: Bytes,
     last: bool,
     stall_time_max: Duration,
-) -> Result<bool, h2::Error> {
+) -> Result<bool, Http2Fault> {
     if data.is_empty() && last {
         stream.send_data(data, true)?;
         return Ok(true);
@@ -304,4 +334,33 @@ pub(crate) fn strip_connection(headers: &mut HeaderMap) {
     }
     headers.remove("keep-alive");
     headers.remove("proxy-connection");
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+
+    use super::*;
+
+    /// What the other side says as it goes may be anything, a member's name too.
+    #[tokio::test]
+    async fn what_the_other_side_says_as_it_goes_is_not_told() {
+        let (ours, mut theirs) = tokio::io::duplex(4096);
+        let said = b"alice";
+        let mut frames = vec![0, 0, 0, 4, 0, 0, 0, 0, 0];
+        // GOAWAY: the last stream is none, ENHANCE_YOUR_CALM, and words.
+        frames.extend([0, 0, 13, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11]);
+        frames.extend(said);
+        theirs.write_all(&frames).await.unwrap();
+        let (_requests, connection) = h2::client::handshake(ours).await.unwrap();
+        let error = connection.await.unwrap_err();
+        assert!(error.to_string().contains("alice"), "the library tells it");
+        let fault = Http2Fault::from(error);
+        let told = format!("{fault} {fault:?} {}", crate::Chain(&fault));
+        assert!(!told.contains("alice"), "{told}");
+        assert!(
+            told.contains(&Reason::ENHANCE_YOUR_CALM.to_string()),
+            "{told}"
+        );
+    }
 }

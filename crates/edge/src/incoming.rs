@@ -11,6 +11,8 @@ use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::{Body, Frame, SizeHint};
 use tokio::sync::mpsc;
 
+use crate::http2::Http2Fault;
+
 /// A body that comes in.
 pub(crate) enum Incoming {
     Http1(hyper::body::Incoming),
@@ -23,7 +25,7 @@ pub(crate) enum IncomingFault {
     #[error(transparent)]
     Http1(hyper::Error),
     #[error(transparent)]
-    Http2(h2::Error),
+    Http2(Http2Fault),
 }
 
 /// A body on a stream of HTTP/2. Its sender may send no more than the window: what is read here is
@@ -63,7 +65,7 @@ impl Http2Body {
     fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Http2Fault>>> {
         if let Some(go_on) = self.go_on.take() {
             let mut interim = http::Response::new(());
             *interim.status_mut() = http::StatusCode::CONTINUE;
@@ -74,13 +76,13 @@ impl Http2Body {
             match ready!(self.stream.poll_data(cx)) {
                 Some(Ok(data)) => {
                     if let Err(error) = self.stream.flow_control().release_capacity(data.len()) {
-                        return Poll::Ready(Some(Err(error)));
+                        return Poll::Ready(Some(Err(error.into())));
                     }
                     let len = u64::try_from(data.len()).expect("a length fits 64 bits");
                     self.left = self.left.map(|left| left.saturating_sub(len));
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
-                Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => self.data_ended = true,
             }
         }
@@ -88,7 +90,7 @@ impl Http2Body {
         Poll::Ready(match trailers {
             Ok(Some(trailers)) => Some(Ok(Frame::trailers(trailers))),
             Ok(None) => None,
-            Err(error) => Some(Err(error)),
+            Err(error) => Some(Err(error.into())),
         })
     }
 }

@@ -18,9 +18,9 @@ use http_body::Body;
 use shikiri_partition::Limits;
 use tokio::task::{AbortHandle, JoinHandle};
 
-use super::NoResponse;
 use super::body::OutgoingBody;
-use crate::http2::{send_body, strip_connection};
+use super::{Cause, NoResponse};
+use crate::http2::{Http2Fault, send_body, strip_connection};
 use crate::incoming::{Http2Body, Incoming};
 use crate::world::Wire;
 
@@ -34,7 +34,7 @@ const BROKEN_STREAMS_MAX: usize = 10;
 pub(super) async fn begin(
     wire: Box<dyn Wire>,
     limits: &Limits,
-) -> Result<(SendRequest<Bytes>, JoinHandle<()>), h2::Error> {
+) -> Result<(SendRequest<Bytes>, JoinHandle<()>), Http2Fault> {
     let (sender, connection) = Builder::new()
         .enable_push(false)
         .max_header_list_size(u32::try_from(limits.head_bytes_max).unwrap_or(u32::MAX))
@@ -45,7 +45,7 @@ pub(super) async fn begin(
         .handshake(wire)
         .await?;
     let task = tokio::spawn(async move {
-        if let Err(error) = connection.await {
+        if let Err(error) = connection.await.map_err(Http2Fault::from) {
             tracing::debug!(%error, "an origin connection ended");
         }
     });
@@ -68,11 +68,11 @@ pub(super) async fn ask(
     let head = head(&parts, scheme).map_err(|error| NoResponse::of(error.into()))?;
     // What waits for a stream has sent nothing.
     if let Err(error) = std::future::poll_fn(|cx| sender.poll_ready(cx)).await {
-        return Err(NoResponse::unsent(again(body), error.into()));
+        return Err(NoResponse::unsent(again(body), told(error)));
     }
     let (mut response, stream) = match sender.send_request(head, !has_body) {
         Ok(begun) => begun,
-        Err(error) => return Err(NoResponse::unsent(again(body), error.into())),
+        Err(error) => return Err(NoResponse::unsent(again(body), told(error))),
     };
     if has_body {
         let stall_time_max = limits.stall_time_max;
@@ -102,10 +102,15 @@ pub(super) async fn ask(
             Ok(Response::from_parts(parts, Incoming::Http2(body)))
         }
         Err(error) if is_unprocessed(&error) && !has_body => {
-            Err(NoResponse::unsent(again(OutgoingBody::Empty), error.into()))
+            Err(NoResponse::unsent(again(OutgoingBody::Empty), told(error)))
         }
-        Err(error) => Err(NoResponse::of(error.into())),
+        Err(error) => Err(NoResponse::of(told(error))),
     }
+}
+
+/// Why there is no response, without what the origin says of it.
+fn told(error: h2::Error) -> Cause {
+    Http2Fault::from(error).into()
 }
 
 /// Whether the origin says that it has not looked at the request: it refused the stream, or went away
