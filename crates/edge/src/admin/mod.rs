@@ -44,6 +44,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
 use crate::node::Node;
 
@@ -69,8 +70,9 @@ pub struct Reloaded {
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// Connections that one door serves at a time.
 const CONNECTIONS_MAX: usize = 64;
-/// For a request's head, and for a whole connection.
+/// For a request's head, for its body, and for a whole connection.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(10);
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 const CONNECTION_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// What the admin interface asks and tells.
@@ -394,9 +396,23 @@ where
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME_MAX)
+        // From elsewhere, one connection is one request: whoever only keeps it keeps others out.
+        .keep_alive(caller.from.is_none())
         .serve_connection(TokioIo::new(stream), service);
-    if let Ok(Err(error)) = tokio::time::timeout(CONNECTION_TIME_MAX, serving).await {
+    if let Ok(Err(error)) = timeout(CONNECTION_TIME_MAX, serving).await {
         tracing::debug!(%error, "an admin connection ended");
+    }
+}
+
+/// A request's body. What is only read has none: nobody is waited for who sends one all the same.
+async fn read(method: &Method, body: Incoming) -> Result<String, Said> {
+    if method != Method::POST {
+        return Ok(String::new());
+    }
+    match timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(body)) => Ok(String::from_utf8_lossy(&body.to_bytes()).into_owned()),
+        Ok(Err(_)) => Err(Said::no(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB")),
+        Err(_) => Err(Said::no(StatusCode::REQUEST_TIMEOUT, "within ten seconds")),
     }
 }
 
@@ -443,12 +459,9 @@ impl Admin {
     ) -> Response<Full<Bytes>> {
         let (parts, body) = request.into_parts();
         let said = match self.admit(caller, &parts) {
-            Ok((ask, by)) => match Limited::new(body, BODY_BYTES_MAX).collect().await {
-                Ok(body) => {
-                    let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                    self.run_aside(ask, by, body).await
-                }
-                Err(_) => Said::no(StatusCode::PAYLOAD_TOO_LARGE, "at most 1 MiB"),
+            Ok((ask, by)) => match read(&parts.method, body).await {
+                Ok(body) => self.run_aside(ask, by, body).await,
+                Err(said) => said,
             },
             Err(said) => said,
         };
@@ -695,6 +708,9 @@ fn listed() -> String {
 
 #[cfg(test)]
 mod tests {
+    use shikiri_partition::policy;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
 
     #[test]
@@ -704,6 +720,62 @@ mod tests {
             // Names of people and programs are in these.
             let reads = reads || matches!(*path, "/tokens" | "/grants");
             assert_eq!(*method == Method::GET, reads, "{path}");
+        }
+    }
+
+    /// Whoever drips a body, or says nothing, is not waited for: so nobody keeps a canary out.
+    #[tokio::test(start_paused = true)]
+    async fn a_place_is_not_kept_by_who_asks_for_nothing() {
+        let node = Node::new(
+            crate::Config {
+                name: "edge".into(),
+                trusted: Vec::new(),
+            },
+            policy::compile(None, Some(policy::origin("http://127.0.0.1:1").unwrap())).unwrap(),
+            Arc::new(crate::RealWorld::new()),
+            crate::Evidence::of_nobody(),
+        );
+        let tokens = Tokens::open(Path::new("/nowhere/tokens.json")).unwrap();
+        let admin = Admin::new(node, tokens, Arc::new(|_| Vec::new()));
+        admin.enter(Phase::Serving);
+        let far = Door::Tcp {
+            changes: true,
+            readable: true,
+        };
+        let near = Door::Unix { uid: 0 };
+        let get = "GET /healthz HTTP/1.1\r\nHost: localhost\r\n";
+        let post = "POST /purge HTTP/1.1\r\nHost: localhost\r\n";
+        let length = "Content-Length: 99\r\n\r\n";
+        for (door, said, status, within_s) in [
+            (far, format!("{get}\r\n"), "200", 1),
+            (far, format!("{get}{length}"), "200", 1),
+            (far, String::new(), "", 11),
+            (far, get.to_owned(), "", 11),
+            (near, format!("{post}{length}"), "408", 11),
+        ] {
+            let (ours, theirs) = tokio::io::duplex(4096);
+            let from = matches!(door, Door::Tcp { .. }).then_some(IpAddr::from([127, 0, 0, 1]));
+            let hosts = from.map(|_| Arc::from([]));
+            let caller = Caller { door, from, hosts };
+            let serving = tokio::spawn(serve(Arc::clone(&admin), theirs, caller));
+            let (mut answers, mut asks) = tokio::io::split(ours);
+            asks.write_all(said.as_bytes()).await.unwrap();
+            let dripping = tokio::spawn(async move {
+                while asks.write_all(b"x").await.is_ok() {
+                    tokio::time::sleep(Duration::from_secs(5)).await;
+                }
+            });
+            if !said.ends_with(length) {
+                dripping.abort();
+            }
+            let mut answer = Vec::new();
+            let within = Duration::from_secs(within_s);
+            let ended = timeout(within, answers.read_to_end(&mut answer)).await;
+            ended.expect("its place is free again").unwrap();
+            dripping.abort();
+            serving.await.unwrap();
+            let answer = String::from_utf8_lossy(&answer);
+            assert_eq!(answer.get(9..12).unwrap_or_default(), status, "{said}");
         }
     }
 
