@@ -139,12 +139,14 @@ impl Connection {
         self.trusted
     }
 
-    /// Whether a request for this host may come on this connection.
-    pub(crate) fn is_for(&self, host: &str) -> bool {
-        self.transport
-            .tls
-            .as_ref()
-            .is_none_or(|tls| tls.names.hold(host))
+    /// Whether a request for this host may come on this connection. In cleartext nobody shows a
+    /// certificate: a host that asks for one is not served there, but to a trusted hop, which has looked
+    /// at its client's itself.
+    pub(crate) fn is_for(&self, node: &Node, host: &str) -> bool {
+        match &self.transport.tls {
+            Some(tls) => tls.names.hold(host),
+            None => self.trusted || !node.requires_certificate(host),
+        }
     }
 
     /// The client's address, as evidence knows it.

@@ -452,10 +452,17 @@ impl Node {
         &self.origin_trust
     }
 
-    /// Has the end of these certificates among what is told of the node.
-    pub fn watch_certificates(&self, tenants: Arc<Tenants>) {
+    /// Says whom the node serves with TLS: the end of their certificates is told of, and what they ask of
+    /// clients is not to be had in cleartext.
+    pub fn serve_tenants(&self, tenants: Arc<Tenants>) {
         // The first are all that there are.
         drop(self.tenants.set(tenants));
+    }
+
+    /// Whether whoever asks for this host (lower case, no port, no final dot) must show a certificate.
+    pub(crate) fn requires_certificate(&self, host: &str) -> bool {
+        let tenants = self.tenants.get();
+        tenants.is_some_and(|tenants| tenants.require_certificate(host))
     }
 
     /// When the first certificate of the node ends.

@@ -183,7 +183,7 @@ impl Heard<'_> {
             Ok(head) => head,
             Err(why) => return refuse(node, why),
         };
-        if !self.connection.is_for(head.host()) {
+        if !self.connection.is_for(node, head.host()) {
             return refuse(node, Refused::Misdirected);
         }
         if self.comes_again() {

@@ -162,7 +162,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         node.follows_another();
     }
     if let Some(tenants) = &tenants {
-        node.watch_certificates(Arc::clone(tenants));
+        node.serve_tenants(Arc::clone(tenants));
     }
     let listening =
         listen::prepare(&node, &listeners, settings.workers, &mut given).map_err(|fault| {

@@ -189,6 +189,12 @@ impl Tenants {
             .collect()
     }
 
+    /// Whether who asks for this host (lower case, no port, no final dot) must show a certificate.
+    pub(crate) fn require_certificate(&self, host: &str) -> bool {
+        self.choose(Some(host))
+            .is_some_and(|(tenant, _)| tenant.requires_certificate())
+    }
+
     /// The tenant for a server name (lower case, no final dot), or for a client that sent none, and for
     /// which hosts the connection is: of two patterns, the one that says more counts.
     fn choose(&self, name: Option<&str>) -> Option<(Arc<Tenant>, ServedNames)> {

@@ -1,12 +1,16 @@
 //! Client certificates: who is let in, who is whose, and what the origin is told.
 
+use std::sync::Arc;
+
 use rcgen::ExtendedKeyUsagePurpose;
 use rustls::HandshakeKind;
+use shikiri_edge::listen::Listener;
 use shikiri_edge::tls::{ClientCa, TenantConfig};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::authority::{Authority, Folder, day};
-use crate::{Site, ask, remembering, reply};
+use crate::world::CLIENT;
+use crate::{STRANGER, Site, ask, met, remembering, reply};
 
 const CSS: &str = "200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=60\r\nETag: \"1\"";
 
@@ -61,6 +65,45 @@ async fn a_certificate_is_required_or_optional_and_must_be_good() {
                 got.is_ok(),
                 lets_in,
                 "{what}, required: {required}: {got:?}"
+            );
+        }
+    }
+}
+
+/// A listener in cleartext beside it is no way round; a trusted proxy has looked at certificates itself.
+#[tokio::test(start_paused = true)]
+async fn who_must_show_a_certificate_cannot_come_in_cleartext() {
+    for required in [true, false] {
+        let (site, _) = site(required);
+        site.node.node.serve_tenants(Arc::clone(&site.tenants));
+        let beside = Listener {
+            http2: true,
+            ..Listener::plain(STRANGER)
+        };
+        for (peer, host, status) in [
+            (STRANGER, "a.test", if required { 421 } else { 200 }),
+            (STRANGER, "A.test.:80", if required { 421 } else { 200 }),
+            (STRANGER, "b.test", 200),
+            (CLIENT, "a.test", 200),
+        ] {
+            let mut wire = met(&site.node, peer, &beside);
+            let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+            wire.write_all(request.as_bytes()).await.unwrap();
+            let mut answer = String::new();
+            wire.read_to_string(&mut answer).await.unwrap();
+            let expected = format!("HTTP/1.1 {status}");
+            assert!(answer.starts_with(&expected), "{host} {required}: {answer}");
+            let wire = met(&site.node, peer, &beside);
+            let (mut requests, connection) = h2::client::handshake(wire).await.unwrap();
+            tokio::spawn(async move { drop(connection.await) });
+            let request = http::Request::get(format!("http://{host}/"))
+                .body(())
+                .unwrap();
+            let (response, _) = requests.send_request(request, true).unwrap();
+            assert_eq!(
+                response.await.unwrap().status(),
+                status,
+                "{host} {required}"
             );
         }
     }
