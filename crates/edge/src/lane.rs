@@ -192,6 +192,19 @@ impl Lane {
     }
 }
 
+impl Drop for Lane {
+    /// Its thread ends: nobody looks after it any more.
+    fn drop(&mut self) {
+        self.tell_gap();
+        if let Some(gap) = lock(&self.gap).take() {
+            tracing::error!(
+                responses = gap.responses,
+                "responses were shown without rows, and there was no space to say so"
+            );
+        }
+    }
+}
+
 /// That something was shown could not be written down: it is not shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("no evidence, no bytes: that it was shown could not be written down")]
@@ -345,6 +358,18 @@ mod tests {
         assert_eq!(tasks[1].poll(&mut waits[1]), Poll::Ready(Ok(())));
         assert_eq!(tasks[2].poll(&mut waits[2]), Poll::Ready(Ok(())));
         assert_eq!(tasks[0].poll(&mut lane.written(last)), Poll::Ready(Ok(())));
+    }
+
+    /// A thread that ends before its lane was looked after again leaves no response unspoken of.
+    #[test]
+    fn responses_without_rows_are_told_of_when_the_thread_ends() {
+        let (lane, _) = lane();
+        lane.count_gap(UnixMillis(1));
+        lane.count_gap(UnixMillis(2));
+        let stream = Arc::clone(&lane.stream);
+        drop(lane);
+        stream.flush().unwrap();
+        assert_eq!(stream.written(), 1, "a row says so");
     }
 
     #[test]
