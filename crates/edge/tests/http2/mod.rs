@@ -11,6 +11,7 @@ use h2::{Reason, RecvStream, SendStream};
 use http::{Method, Request, Response, StatusCode};
 use shikiri_edge::Transport;
 use shikiri_edge::transport::{ServedNames, Tls};
+use shikiri_partition::Limits;
 
 use crate::world::{Answer, CLIENT, TestNode, raw, reply};
 use crate::{CSS, MS, PAGES, S};
@@ -397,6 +398,26 @@ async fn a_body_that_stalls_or_is_too_large_ends_its_request() {
         response.await.unwrap().status(),
         StatusCode::PAYLOAD_TOO_LARGE
     );
+}
+
+/// A frame without a byte is no progress.
+#[tokio::test(start_paused = true)]
+async fn a_body_of_empty_frames_stalls() {
+    let node = TestNode::new("", |_| reply("200 OK", "x"));
+    let client = Client::of(&node).await;
+    let post = Request::post("http://site.test/").body(()).unwrap();
+    let (response, mut body) = client.begin(post, false).await;
+    body.send_data(Bytes::from_static(b"hel"), false).unwrap();
+    let dripping = tokio::spawn(async move {
+        while body.send_data(Bytes::new(), false).is_ok() {
+            tokio::time::sleep(5 * S).await;
+        }
+    });
+    let limit = 2 * Limits::default().stall_time_max;
+    let response = tokio::time::timeout(limit, response).await;
+    let status = response.expect("it is given up").unwrap().status();
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    dripping.abort();
 }
 
 /// Nor does a form for the node itself that never ends, or that comes an octet at a time, keep a
