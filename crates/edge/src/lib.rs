@@ -46,6 +46,7 @@ mod remembered;
 pub mod request;
 pub mod retelling;
 mod scribe;
+mod shares;
 mod slot;
 mod sockets;
 mod store;

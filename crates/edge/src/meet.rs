@@ -1,11 +1,12 @@
 //! Meeting a client: all that comes before its first request.
 //!
 //! In this order, each only where the listener says so: whom a balancer connects for, the TLS
-//! handshake, and which HTTP is spoken. Everything here is bounded in bytes and in time; a client that
+//! handshake, and which HTTP is spoken. Before anything is computed for a client, its address must have
+//! a connection left ([`crate::shares`]). Everything here is bounded in bytes and in time; a client that
 //! fails at it is closed on, and costs a line of the debug log.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,6 +23,7 @@ use crate::cut::Downstream;
 use crate::listen::Listener;
 use crate::node::Worker;
 use crate::proxy_protocol::{self, Proxied};
+use crate::shares::Share;
 use crate::tls::{self, HandshakeFault, Tenants};
 use crate::transport::{Protocol, Transport};
 
@@ -39,6 +41,8 @@ enum Unmet {
     Untrusted,
     #[error("it did not begin with a PROXY protocol header")]
     NoProxyHeader,
+    #[error("its address has its share of connections already")]
+    TooManyOfOne,
     #[error("too many handshakes at once")]
     TooManyHandshakes,
     #[error(transparent)]
@@ -62,7 +66,10 @@ pub async fn serve_client<IO>(
         () = told_to_stop(&mut stop) => return,
     };
     match met {
-        Ok((io, transport)) => serve_connection(worker, io, transport, stop).await,
+        Ok((io, transport, share)) => {
+            serve_connection(worker, io, transport, stop).await;
+            drop(share);
+        }
         Err(why) => tracing::debug!(%why, "a client was not met"),
     }
 }
@@ -72,7 +79,7 @@ async fn meet<IO>(
     io: IO,
     peer: SocketAddr,
     listener: &Listener,
-) -> Result<(ClientIo<IO>, Transport), Unmet>
+) -> Result<(ClientIo<IO>, Transport, Option<Share>), Unmet>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -84,16 +91,27 @@ where
         }
         proxied(&mut io, &mut transport).await?;
     }
+    let share = share(worker, transport.client)?;
     let Some(tenants) = &listener.tls else {
         if listener.http2 && begins_with(&mut io, PREFACE).await? {
             transport.protocol = Protocol::Http2;
         }
-        return Ok((ClientIo::Plain(io), transport));
+        return Ok((ClientIo::Plain(io), transport, share));
     };
     let (stream, tls, protocol) = handshake(worker, tenants, io, listener.http2).await?;
     transport.tls = Some(tls);
     transport.protocol = protocol;
-    Ok((ClientIo::Tls(Box::new(stream)), transport))
+    Ok((ClientIo::Tls(Box::new(stream)), transport, share))
+}
+
+/// A place among the connections of a client's address. Trusted hops bring others, and need none.
+fn share(worker: &Worker, client: IpAddr) -> Result<Option<Share>, Unmet> {
+    if worker.node().trusts(client) {
+        return Ok(None);
+    }
+    let max = worker.limits().connections_per_address_max;
+    let share = worker.node().shares.take(client, max);
+    share.map(Some).ok_or(Unmet::TooManyOfOne)
 }
 
 /// Takes the PROXY protocol's header from the front.

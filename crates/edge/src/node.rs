@@ -26,6 +26,7 @@ use crate::origin::{OriginFault, Pool};
 use crate::pin;
 use crate::purge::Purges;
 use crate::remembered::Remembered;
+use crate::shares::Shares;
 use crate::store::Store;
 use crate::tls::{OriginTrust, Tenants};
 use crate::world::World;
@@ -148,6 +149,8 @@ pub struct Node {
     /// How often the node has begun, and where the places of this run begin.
     began: (u64, Order),
     connections: Arc<AtomicUsize>,
+    /// The connections of each client address.
+    pub(crate) shares: Arc<Shares>,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
     /// TLS handshakes that run.
@@ -353,6 +356,7 @@ impl Node {
             connections: Arc::default(),
             requests: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
+            shares: Arc::default(),
             handshakes: AtomicUsize::new(0),
             tenants: OnceLock::new(),
             origin_trust: OriginTrust::default(),

@@ -378,6 +378,9 @@ pub struct Limits {
     pub document_bytes_max: u64,
     /// Client connections.
     pub connections_max: usize,
+    /// Client connections of one address; of IPv6, of one network of 64 bits. Trusted hops have no
+    /// bound of their own.
+    pub connections_per_address_max: usize,
     /// Requests being answered at once.
     pub requests_max: usize,
     /// Requests that may wait for one fill.
@@ -434,6 +437,7 @@ impl Default for Limits {
             request_body_bytes_max: 1 << 30,
             document_bytes_max: 4 << 20,
             connections_max: 20_000,
+            connections_per_address_max: 5_000,
             requests_max: 10_000,
             waiting_max: 5_000,
             waiting_time_max: Duration::from_secs(10),

@@ -118,6 +118,53 @@ async fn who_begins_slowly_is_closed_on() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn no_address_has_more_than_its_share() {
+    let text = "version = 1\n[limits]\nconnections_per_address_max = 2\n";
+    let (node, proxied) = plain();
+    node.reload(crate::world::rules(text));
+    let direct = Listener::plain(CLIENT);
+    let other = SocketAddr::from(([203, 0, 113, 6], 1));
+    let of_seven = [HEADER, GET].concat();
+    let of_eight = String::from_utf8(of_seven.clone())
+        .unwrap()
+        .replace(".7 ", ".8 ");
+    let mut stuck: Vec<_> = (0..2).map(|_| met(&node, STRANGER, &direct)).collect();
+    stuck.extend((0..3).map(|_| met(&node, CLIENT, &direct)));
+    for _ in 0..2 {
+        let mut wire = met(&node, CLIENT, &proxied);
+        wire.write_all(HEADER).await.unwrap();
+        stuck.push(wire);
+    }
+    tokio::task::yield_now().await;
+    for (what, listener, peer, said, is_met) in [
+        ("a third", &direct, STRANGER, GET, false),
+        ("another's", &direct, other, GET, true),
+        ("a trusted hop's", &direct, CLIENT, GET, true),
+        (
+            "a third by way of a balancer",
+            &proxied,
+            CLIENT,
+            &*of_seven,
+            false,
+        ),
+        (
+            "another's by that way",
+            &proxied,
+            CLIENT,
+            of_eight.as_bytes(),
+            true,
+        ),
+    ] {
+        let got = answer(&node, listener, peer, &[said]).await;
+        assert_eq!(got.ends_with("hello"), is_met, "{what}: {got}");
+    }
+    drop(stuck);
+    tokio::task::yield_now().await;
+    let got = answer(&node, &direct, STRANGER, &[GET]).await;
+    assert!(got.ends_with("hello"), "{got}");
+}
+
 /// What a client says first.
 fn hello(client: &rustls::ClientConfig, name: &'static str) -> Vec<u8> {
     let name = name.try_into().unwrap();

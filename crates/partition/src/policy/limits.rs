@@ -76,6 +76,7 @@ pub(super) const LIMITS: &[Limit] = &[
     limit!(request_body_bytes_max, Bytes, 1, TIB),
     limit!(document_bytes_max, Bytes, 64 * KIB, 64 * MIB),
     limit!(connections_max, Count, 1, 1_000_000),
+    limit!(connections_per_address_max, Count, 1, 1_000_000),
     limit!(requests_max, Count, 1, 1_000_000),
     limit!(waiting_max, Count, 1, 1_000_000),
     limit!(waiting_time_max, Time, 1, HOUR),
