@@ -496,6 +496,7 @@ impl Known<'_> {
                 bytes: Bytes::Of(whose),
                 status: asked.status.or(fetched.and_then(|line| line.status)),
                 body: asked.body.or(fetched.and_then(|line| line.body)),
+                request: asked.request,
             };
             let id = asked.fill.or(fetched.and_then(|line| line.fill));
             self.add(edge, asked.key, fill, id);
@@ -622,6 +623,7 @@ impl Known<'_> {
             bytes,
             status: line.status,
             body: line.body,
+            request: None,
         };
         let bytes = parent.map_or(own, Bytes::From);
         self.add(line.edge, line.key, fill(during, holds, bytes), line.fill);
@@ -897,7 +899,9 @@ impl Known<'_> {
         };
         let other_bytes =
             matches!((fill.body, access.body), (Some(one), Some(other)) if one != other);
-        if differs(fill.status, access.status) || other_bytes {
+        // What was fetched behind a response was not there yet when that was looked up.
+        let is_behind = fill.request.is_some() && fill.request == access.request;
+        if differs(fill.status, access.status) || other_bytes || (is_behind && lookup.depth == 0) {
             return false;
         }
         match fill.bytes {

@@ -43,7 +43,7 @@ const CASES: &[Case] = &[
         configured: "",
         known: "refreshes = \"openly\"\nrevalidates = false",
         origin_log: false,
-        certain_min: 950,
+        certain_min: 800,
     },
     Case {
         name: "nginx, one fetch at a time, stale while it lasts",
@@ -59,7 +59,7 @@ const CASES: &[Case] = &[
         configured: "proxy_cache_revalidate on;",
         known: "refreshes = \"openly\"\nrevalidates = true",
         origin_log: false,
-        certain_min: 950,
+        certain_min: 800,
     },
     Case {
         name: "nginx, updating in the background",
@@ -83,7 +83,7 @@ const CASES: &[Case] = &[
         configured: "",
         known: "refreshes = \"behind_any\"\nrevalidates = true",
         origin_log: true,
-        certain_min: 900,
+        certain_min: 600,
     },
 ];
 

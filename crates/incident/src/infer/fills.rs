@@ -4,7 +4,7 @@
 //! Invariant: asked for what may have been there at a time, a shelf leaves out only what was surely
 //! stored later, or surely replaced before.
 
-use crate::access::{BodyMark, Edge, Who};
+use crate::access::{BodyMark, Edge, RequestId, Who};
 use crate::span::Span;
 
 /// Something that may have been stored.
@@ -16,6 +16,8 @@ pub(super) struct Fill {
     pub(super) bytes: Bytes,
     pub(super) status: Option<u16>,
     pub(super) body: Option<BodyMark>,
+    /// The request that it was fetched for, or behind.
+    pub(super) request: Option<RequestId>,
 }
 
 /// Whether it was stored.

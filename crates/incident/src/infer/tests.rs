@@ -414,6 +414,25 @@ fn a_gap_is_a_fill_of_nobody_knows_whom() {
 }
 
 #[test]
+fn no_response_holds_what_was_fetched_behind_it() {
+    let mut site = site();
+    site.cache.refreshes = Refreshes::BehindStale;
+    site.origin = Some(log());
+    // Its line ended when the fetch behind it did.
+    let mut stale = access(Served::Stale, 1000, 1060, b'b');
+    stale.request = Some(RequestId(1));
+    let mut behind = asked(1001, 1050, b'b');
+    behind.request = Some(RequestId(1));
+    let origin = [asked(11, 19, b'a'), behind];
+    let lines = [fill(10, 20, b'a')];
+    check_all(&site, &origin, &lines, &stale, "exact a");
+    let mut other = stale.clone();
+    other.request = Some(RequestId(2));
+    let lines = [fill(10, 20, b'a'), stale];
+    check_all(&site, &origin, &lines, &other, "set(2) ab");
+}
+
+#[test]
 fn fetches_behind_hits_are_in_the_origins_log() {
     let mut site = site();
     site.cache.refreshes = Refreshes::BehindAny;
