@@ -165,6 +165,9 @@ impl State {
                 alarm: Alarm::TimelineDamaged | Alarm::TimelineLost,
             } => self.grants.clear(),
             What::GrantUsed { .. }
+            | What::TokenMade { .. }
+            | What::TokenRevoked { .. }
+            | What::Reloaded { .. }
             | What::HookRan { .. }
             | What::ClockJumped { .. }
             | What::EvidenceAlarm { .. }

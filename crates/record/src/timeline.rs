@@ -165,6 +165,27 @@ pub enum What {
         /// The grant.
         grant: GrantId,
     },
+    /// A token for a program elsewhere was made.
+    TokenMade {
+        /// Its name.
+        token: String,
+        /// What it allows.
+        scopes: Vec<String>,
+        /// Until when.
+        until: UnixMillis,
+    },
+    /// A token was revoked.
+    TokenRevoked {
+        /// Its name.
+        token: String,
+    },
+    /// A file was read again while the node ran. Rules that came of it have an entry of their own.
+    Reloaded {
+        /// What is read from it: `policy`, `config`, `certificates`, `maintenance`.
+        part: String,
+        /// Whether it is in force; where not, the old one is.
+        accepted: bool,
+    },
     /// The other side of the site was told of a mode: a hook ran.
     HookRan {
         /// The mode that it was told.
@@ -319,6 +340,18 @@ impl fmt::Display for What {
             }
             Self::GrantUsed { grant } => write!(f, "preview grant {grant} used"),
             Self::GrantRevoked { grant } => write!(f, "preview grant {grant} revoked"),
+            Self::TokenMade { token, scopes, .. } => {
+                write!(f, "token `{token}` made, for {}", scopes.join(", "))
+            }
+            Self::TokenRevoked { token } => write!(f, "token `{token}` revoked"),
+            Self::Reloaded { part, accepted } => {
+                let came = if *accepted {
+                    "read again"
+                } else {
+                    "REFUSED, the old one stays"
+                };
+                write!(f, "{part} {came}")
+            }
             Self::HookRan {
                 mode,
                 hook,
@@ -606,6 +639,27 @@ mod tests {
             (
                 What::GrantRevoked { grant: GrantId(7) },
                 r#"{"kind":"grant_revoked","grant":"00000000000000000000000000000007"}"#,
+            ),
+            (
+                What::TokenMade {
+                    token: "canary".into(),
+                    scopes: vec!["close".into()],
+                    until: UnixMillis(2),
+                },
+                r#"{"kind":"token_made","token":"canary","scopes":["close"],"until":2}"#,
+            ),
+            (
+                What::TokenRevoked {
+                    token: "canary".into(),
+                },
+                r#"{"kind":"token_revoked","token":"canary"}"#,
+            ),
+            (
+                What::Reloaded {
+                    part: "policy".into(),
+                    accepted: false,
+                },
+                r#"{"kind":"reloaded","part":"policy","accepted":false}"#,
             ),
             (
                 What::HookRan {

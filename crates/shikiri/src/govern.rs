@@ -103,6 +103,8 @@ impl Governor<'_> {
             hooks,
             self.settings.hook_time_max,
         ));
+        // Some may have been made or revoked while no node ran.
+        self.admin.note_tokens(&Actor::Anyone);
         let mut steps = self.offer(&doors)?;
         self.tell(&doors)?;
         try_origins(self.node()).await;

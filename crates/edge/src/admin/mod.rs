@@ -40,12 +40,14 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::{Deserialize, Serialize};
 use shikiri_record::Mode;
+use shikiri_record::{UnixMillis, What};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
+use crate::change;
 use crate::node::Node;
 
 pub use permission::{Actor, By, Scope};
@@ -246,9 +248,11 @@ impl Admin {
         }
     }
 
-    /// Logs what was read again, and keeps in the status what was refused until it is not.
+    /// Logs what was read again, puts it on the timeline, and keeps in the status what was refused until
+    /// it is not.
     pub fn note_reloaded(&self, all: &[Reloaded], by: &Actor) {
         for Reloaded { part, done } in all {
+            self.record_reloaded(part, done, by);
             match done {
                 Ok(now) => {
                     tracing::info!(%by, "{part} read again: {now}");
@@ -263,6 +267,49 @@ impl Admin {
                 }
             }
         }
+    }
+
+    fn record_reloaded(&self, part: &str, done: &Result<String, String>, by: &Actor) {
+        // Rules that are others are there already.
+        if part == "policy" && done.is_ok() {
+            return;
+        }
+        let (Ok(text) | Err(text)) = done;
+        let first = text.lines().next().unwrap_or_default();
+        let what = What::Reloaded {
+            part: part.to_owned(),
+            accepted: done.is_ok(),
+        };
+        self.note(what, by, first.chars().take(500).collect());
+    }
+
+    /// Puts on the timeline what became of tokens since it was last told.
+    pub fn note_tokens(&self, by: &Actor) {
+        let untold = match self.tokens.untold() {
+            Ok(untold) => untold,
+            Err(why) => {
+                tracing::error!(%why, "tokens are not on the timeline yet");
+                return;
+            }
+        };
+        for token in untold {
+            let what = if token.revoked {
+                What::TokenRevoked { token: token.name }
+            } else {
+                What::TokenMade {
+                    scopes: token.scopes.iter().map(ToString::to_string).collect(),
+                    until: UnixMillis(token.ends_ms),
+                    token: token.name,
+                }
+            };
+            self.note(what, by, String::new());
+        }
+    }
+
+    fn note(&self, what: What, by: &Actor, text: String) {
+        let actor = by.on_record();
+        // Where it cannot be written now, that is logged, told in the status, and tried again.
+        drop(self.node.note(what, &change::Said { actor, text }));
     }
 
     /// Says what needs somebody's attention about something, or that nothing does any more.
@@ -607,6 +654,7 @@ impl Admin {
             Ask::MakeToken => self.make_token(&by, body),
             Ask::RevokeToken => {
                 let done = self.tokens.revoke(body.trim());
+                self.note_tokens(by.actor());
                 told(done.map(|()| {
                     tracing::info!(name = body.trim(), by = %by.actor(), "a token was revoked");
                     format!("{} is revoked\n", body.trim())
@@ -637,6 +685,7 @@ impl Admin {
         let made = self
             .tokens
             .make(&wanted.name, &wanted.scopes, lifetime, now);
+        self.note_tokens(by.actor());
         told(made.map(|secret| {
             let scopes = wanted.scopes.iter().map(|scope| scope.name());
             let scopes = scopes.collect::<Vec<_>>().join(",");

@@ -53,6 +53,9 @@ pub struct Token {
     pub ends_ms: u64,
     /// Whether it was revoked.
     pub revoked: bool,
+    /// Whether the timeline knows what became of it last.
+    #[serde(default)]
+    on_timeline: bool,
     /// BLAKE3 of the token, in hexadecimal. A token is random enough that no salt is needed.
     digest: String,
 }
@@ -194,6 +197,7 @@ impl Tokens {
             made_ms: now.0,
             ends_ms: now.0.saturating_add(lifetime_ms),
             revoked: false,
+            on_timeline: false,
             digest: digest(&secret).to_hex().to_string(),
         });
         self.write(&all)?;
@@ -213,7 +217,25 @@ impl Tokens {
             return Err(TokenFault::Operator(format!("no token is called `{name}`")));
         };
         token.revoked = true;
+        token.on_timeline = false;
         self.write(&known)
+    }
+
+    /// The tokens of which the timeline does not know the last: made or revoked since, perhaps while no
+    /// node ran. It is taken to know from here on.
+    ///
+    /// # Errors
+    /// The file cannot be written; they come again at the next start.
+    pub(super) fn untold(&self) -> Result<Vec<Token>, TokenFault> {
+        let mut known = self.known();
+        let untold: Vec<Token> = known.iter().filter(|t| !t.on_timeline).cloned().collect();
+        if untold.is_empty() {
+            return Ok(untold);
+        }
+        for token in known.iter_mut() {
+            token.on_timeline = true;
+        }
+        self.write(&known).map(|()| untold)
     }
 
     /// Forgets a token that has ended or was revoked; its name may be used again.
@@ -471,6 +493,24 @@ mod tests {
         tokens.forget("two", NOW).unwrap();
         tokens.forget("one", end).unwrap();
         assert!(folder.open().list().is_empty());
+    }
+
+    #[test]
+    fn the_timeline_is_told_once_of_each() {
+        let folder = Folder::new("told");
+        let told = |tokens: &Tokens| {
+            let untold = tokens.untold().unwrap();
+            let names = untold.into_iter().map(|token| (token.name, token.revoked));
+            names.collect::<Vec<_>>()
+        };
+        let tokens = folder.open();
+        tokens.make("one", &[Scope::Read], DAY, NOW).unwrap();
+        assert_eq!(told(&folder.open()), [("one".to_owned(), false)]);
+        let tokens = folder.open();
+        assert!(told(&tokens).is_empty());
+        tokens.revoke("one").unwrap();
+        assert_eq!(told(&tokens), [("one".to_owned(), true)]);
+        assert!(told(&folder.open()).is_empty());
     }
 
     #[test]

@@ -394,6 +394,10 @@ fn status_and_metrics_are_read_from_elsewhere_and_changes_need_a_token_and_the_c
         }
         let (status, _) = ask("POST /purge", &admin, &bearer("shikiri_guess"));
         assert_eq!(status, "429");
+        let timeline = text(&run(&["timeline", "show", "--data", &data]).stdout);
+        for entry in ["token `cms` made, for purge", "token `cms` revoked"] {
+            assert!(timeline.contains(entry), "no {entry} in\n{timeline}");
+        }
         edge.signal("TERM");
         assert!(edge.child.wait().unwrap().success());
         let logged = edge.logs("stopped");
@@ -431,6 +435,12 @@ fn an_admin_interface_that_others_reach_needs_a_token() {
         &data,
     ]);
     let said = edge.logs("the admin interface is open");
+    // It was made while no node ran.
+    let timeline = text(&run(&["timeline", "show", "--data", &data]).stdout);
+    assert!(
+        timeline.contains("token `metrics` made, for read"),
+        "{timeline}"
+    );
     let port = said.split("address=0.0.0.0:").nth(1).unwrap();
     let admin = format!("127.0.0.1:{}", port.split_whitespace().next().unwrap());
     for (path, fields, status) in [
@@ -479,6 +489,15 @@ fn files_that_change_are_read_again_by_themselves() {
     let status = run(&["status", "--data", &edge.data.path("data")]);
     assert_eq!(status.status.code(), Some(3));
     assert_eq!(text(&status.stdout).matches("attention").count(), 1);
+    let timeline = text(&run(&["timeline", "show", "--data", &edge.data.path("data")]).stdout);
+    for entry in [
+        "policy REFUSED",
+        "version 2 is not known",
+        "config read again",
+        "rules in force",
+    ] {
+        assert!(timeline.contains(entry), "no {entry} in\n{timeline}");
+    }
     // The fault was told once; what is told next is something else.
     fs::write(&policy, "version = 1\n").unwrap();
     let between = edge.logs("policy read again");
