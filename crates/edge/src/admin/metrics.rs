@@ -425,6 +425,31 @@ mod tests {
         assert_eq!(ours, told);
     }
 
+    /// An alert on a metric that is not there never fires.
+    #[test]
+    fn the_manual_speaks_of_no_metric_that_is_not_there() {
+        let page = page();
+        let known = |name: &str| {
+            let series = ["", "_bucket", "_sum", "_count"].iter();
+            let mut bases = series.filter_map(|end| name.strip_suffix(end));
+            bases.any(|base| page.contains(&format!("# TYPE {base} ")))
+        };
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let named = MANUAL.split(|c| !is_name(c));
+        let named: BTreeSet<&str> = named
+            .filter(|word| word.starts_with("shikiri_") || word.starts_with("process_"))
+            .filter(|word| !word.ends_with('_'))
+            .collect();
+        assert!(named.len() > 30, "{named:?}");
+        for name in named {
+            // Only where there are certificates.
+            assert!(
+                known(name) || name == "shikiri_certificate_end_seconds",
+                "{name}"
+            );
+        }
+    }
+
     #[test]
     fn a_histogram_counts_up() {
         let page = page();
