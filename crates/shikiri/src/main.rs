@@ -158,3 +158,112 @@ fn say(text: &str) -> Result<(), String> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    const DOCUMENTS: [(&str, &str); 10] = [
+        ("README.md", include_str!("../../../README.md")),
+        (
+            "configuration.md",
+            include_str!("../../../docs/configuration.md"),
+        ),
+        (
+            "evidence-format.md",
+            include_str!("../../../docs/evidence-format.md"),
+        ),
+        ("inference.md", include_str!("../../../docs/inference.md")),
+        (
+            "operating-modes.md",
+            include_str!("../../../docs/operating-modes.md"),
+        ),
+        ("operations.md", include_str!("../../../docs/operations.md")),
+        (
+            "origin-contract.md",
+            include_str!("../../../docs/origin-contract.md"),
+        ),
+        ("policy.md", include_str!("../../../docs/policy.md")),
+        ("timeline.md", include_str!("../../../docs/timeline.md")),
+        ("tls.md", include_str!("../../../docs/tls.md")),
+    ];
+
+    /// The commands that a document shows: in backquotes, or a line of an example.
+    fn shown(document: &str) -> Vec<String> {
+        let mut all = Vec::new();
+        for (n, part) in document.split("```").enumerate() {
+            if n % 2 == 1 {
+                let joined = part.replace("\\\n", " ");
+                // What is said of a command stands two blanks behind it.
+                let lines = joined.lines().map(|line| match line.split_once("  ") {
+                    Some((command, said)) if !said.trim_start().starts_with('-') => command.into(),
+                    _ => line.to_owned(),
+                });
+                all.extend(lines);
+            } else {
+                let spans = part.split('`').skip(1).step_by(2);
+                all.extend(spans.map(|span| span.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+        }
+        all.retain(|command| command.starts_with("shikiri "));
+        all
+    }
+
+    /// A command's words, as a shell finds them; none where a quote is not closed.
+    fn words(command: &str) -> Option<Vec<String>> {
+        let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+        for c in command.chars() {
+            match (c, quote) {
+                ('\'' | '"', None) => quote = Some(c),
+                (c, Some(open)) if c == open => quote = None,
+                (' ', None) => words.push(std::mem::take(&mut word)),
+                _ => word.push(c),
+            }
+        }
+        words.push(word);
+        words.retain(|word| !word.is_empty());
+        quote.is_none().then_some(words)
+    }
+
+    fn is_known(words: &[String]) -> bool {
+        match Cli::try_parse_from(words) {
+            Ok(_) => true,
+            // Some are named without what they need.
+            Err(error) => matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp
+                    | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+                    | ErrorKind::MissingRequiredArgument
+                    | ErrorKind::MissingSubcommand
+            ),
+        }
+    }
+
+    /// Whoever types what a document says at night must not be told that there is no such thing.
+    #[test]
+    fn every_command_of_the_documents_is_there() {
+        let mut count = 0;
+        for (name, document) in DOCUMENTS {
+            for command in shown(document) {
+                count += 1;
+                let words = words(&command);
+                let mut words = words.unwrap_or_else(|| panic!("{name}: a quote is open: {command}"));
+                let is_whole = is_known(&words);
+                // A flag may be named without its value.
+                words.push("1".to_owned());
+                assert!(is_whole || is_known(&words), "{name}: {command}");
+            }
+        }
+        assert!(count > 30, "{count}");
+        for wrong in [
+            "shikiri open",
+            "shikiri mode closed --because x",
+            "shikiri edge --listen nowhere",
+        ] {
+            assert!(!is_known(&words(wrong).unwrap()), "{wrong}");
+        }
+        assert_eq!(words("shikiri mode closed --reason 'a member's page'"), None);
+    }
+}
