@@ -30,6 +30,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use crate::connection::{Connection, Stream, Turn, told_to_stop};
 use crate::guard::{Framed, refusal_of_parsed};
 use crate::incoming::{Http2Body, Incoming};
+use crate::meter::Running;
 use crate::node::Worker;
 use crate::request;
 use crate::slot::Served;
@@ -131,6 +132,7 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     limits: Limits,
 ) {
+    let _running = Running::begin(&worker.node().streams);
     let (mut parts, body) = request.into_parts();
     let refused = refusal(&parts, &connection, &limits);
     as_on_http1(&mut parts);

@@ -9,7 +9,6 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
@@ -21,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use crate::connection::{serve_connection, told_to_stop};
 use crate::cut::Downstream;
 use crate::listen::Listener;
+use crate::meter::Running;
 use crate::node::Worker;
 use crate::proxy_protocol::{self, Proxied};
 use crate::shares::Share;
@@ -165,25 +165,6 @@ where
         return Err(Unmet::TooManyHandshakes);
     }
     Ok(tls::accept(tenants, start, http2).await?)
-}
-
-/// One of several at once; counts itself out when dropped.
-struct Running<'a> {
-    count: &'a AtomicUsize,
-    before: usize,
-}
-
-impl<'a> Running<'a> {
-    fn begin(count: &'a AtomicUsize) -> Self {
-        let before = count.fetch_add(1, Ordering::Relaxed);
-        Self { count, before }
-    }
-}
-
-impl Drop for Running<'_> {
-    fn drop(&mut self) {
-        self.count.fetch_sub(1, Ordering::Relaxed);
-    }
 }
 
 /// A connection of which something has been read already.

@@ -1,9 +1,9 @@
-//! How long things take: histograms that many threads add to and one reads.
+//! How long things take, and how many run: what many threads add to and one reads.
 //!
 //! Never knows what was measured for whom. Invariant: the buckets are few and fixed, and adding to
 //! one waits for nobody.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -43,11 +43,56 @@ pub(crate) struct Meters {
     /// Responses that showed something, by their class and where they came from.
     pub(crate) classes: Classes,
     /// From a request's head to its response's head.
-    pub(crate) response: Histogram,
+    pub(crate) responses: Responses,
     /// From a shared fetch to the head of its answer.
     pub(crate) origin_shared: Histogram,
     /// From a pass to the head of its answer.
     pub(crate) origin_pass: Histogram,
+}
+
+/// How long responses take to begin, by where they come from.
+#[derive(Debug, Default)]
+pub(crate) struct Responses {
+    /// In the order of [`Outcome::ALL`].
+    shown: [Histogram; OUTCOMES],
+    own: Histogram,
+}
+
+impl Responses {
+    /// Of one outcome; `None`: the node's own words.
+    pub(crate) fn of(&self, outcome: Option<Outcome>) -> &Histogram {
+        let place = Outcome::ALL.iter().position(|known| Some(*known) == outcome);
+        let shown = place.and_then(|place| self.shown.get(place));
+        shown.unwrap_or(&self.own)
+    }
+
+    /// All of them, by the outcomes' names; `own` for the node's own words.
+    pub(crate) fn named(&self) -> impl Iterator<Item = (&'static str, &Histogram)> {
+        let names = Outcome::ALL.iter().map(|outcome| outcome.name());
+        let all = self.shown.iter().chain([&self.own]);
+        names.chain(["own"]).zip(all)
+    }
+}
+
+/// One of several at once; counts itself out when dropped.
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    count: &'a AtomicUsize,
+    /// How many there were before.
+    pub(crate) before: usize,
+}
+
+impl<'a> Running<'a> {
+    pub(crate) fn begin(count: &'a AtomicUsize) -> Self {
+        let before = count.fetch_add(1, Ordering::Relaxed);
+        Self { count, before }
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Responses by class. What no class claims is `personal`.
@@ -147,6 +192,26 @@ impl Histogram {
     }
 }
 
+impl Reading {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.buckets.iter().sum::<u64>() + self.longer
+    }
+
+    /// In at most so many microseconds were so many of a hundred: the bound of the bucket in which the
+    /// last of them is. `None`: it is beyond the last bound, or there are none.
+    pub(crate) fn percentile_us(&self, percent: u64) -> Option<u64> {
+        let rank = (self.count() * percent).div_ceil(100);
+        let mut below = 0;
+        let mut places = BOUNDS_US.iter().zip(self.buckets);
+        let found = places.find(|(_, count)| {
+            below += count;
+            below >= rank
+        });
+        found.filter(|_| rank > 0).map(|(bound, _)| *bound)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,6 +226,39 @@ mod tests {
         assert_eq!((reading.buckets[0], reading.buckets[1]), (2, 1));
         assert_eq!((reading.buckets[13], reading.longer), (1, 1));
         assert_eq!(reading.sum_us, 20_001_002);
+    }
+
+    #[test]
+    fn percentiles_are_the_bounds_of_their_buckets() {
+        let of = |counts: &[(u64, usize)]| {
+            let histogram = Histogram::default();
+            for (us, count) in counts {
+                for _ in 0..*count {
+                    histogram.add(Duration::from_micros(*us));
+                }
+            }
+            let reading = histogram.reading();
+            (reading.percentile_us(50), reading.percentile_us(99))
+        };
+        assert_eq!(of(&[]), (None, None));
+        assert_eq!(of(&[(1, 1)]), (Some(500), Some(500)));
+        assert_eq!(of(&[(1, 99), (2_000, 1)]), (Some(500), Some(500)));
+        assert_eq!(of(&[(1, 98), (2_000, 2)]), (Some(500), Some(2_500)));
+        assert_eq!(of(&[(600, 1), (11_000_000, 1)]), (Some(1_000), None));
+    }
+
+    #[test]
+    fn every_outcome_has_a_histogram_of_its_own_and_so_have_own_words() {
+        let responses = Responses::default();
+        let all = Outcome::ALL.iter().copied().map(Some).chain([None]);
+        for outcome in all {
+            responses.of(outcome).add(Duration::from_millis(1));
+        }
+        let counts = responses.named().map(|(name, h)| (name, h.reading().count()));
+        let counts: Vec<_> = counts.collect();
+        assert_eq!(counts.len(), OUTCOMES + 1);
+        assert!(counts.iter().all(|(_, count)| *count == 1), "{counts:?}");
+        assert_eq!(counts.last(), Some(&("own", 1)));
     }
 
     #[test]

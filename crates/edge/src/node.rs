@@ -155,6 +155,8 @@ pub struct Node {
     tunnels: AtomicUsize,
     /// TLS handshakes that run.
     pub(crate) handshakes: AtomicUsize,
+    /// HTTP/2 streams on which something is asked or answered.
+    pub(crate) streams: AtomicUsize,
     tenants: OnceLock<Arc<Tenants>>,
     origin_trust: OriginTrust,
     filling: AtomicU64,
@@ -358,6 +360,7 @@ impl Node {
             tunnels: AtomicUsize::new(0),
             shares: Arc::default(),
             handshakes: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
             tenants: OnceLock::new(),
             origin_trust: OriginTrust::default(),
             filling: AtomicU64::new(0),
@@ -529,6 +532,18 @@ impl Node {
     /// TLS handshakes that run.
     pub(crate) fn handshakes_running(&self) -> u64 {
         u64::try_from(self.handshakes.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+    }
+
+    /// HTTP/2 streams of clients on which something is asked or answered.
+    #[must_use]
+    pub fn streams_running(&self) -> u64 {
+        u64::try_from(self.streams.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
+    }
+
+    /// Tunnels that are open.
+    #[must_use]
+    pub fn tunnels_open(&self) -> u64 {
+        u64::try_from(self.tunnels.load(Ordering::Relaxed)).unwrap_or(u64::MAX)
     }
 
     /// How many entries are not on the timeline yet.

@@ -141,6 +141,14 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
+    /// Where it came from; `None`: the node's own words.
+    pub(crate) const fn outcome(&self) -> Option<Outcome> {
+        match self {
+            Self::Own(_) => None,
+            Self::Shown(_, shown) | Self::Switched(_, shown, _) => Some(shown.outcome),
+        }
+    }
+
     pub(crate) fn headers_mut(&mut self) -> &mut HeaderMap {
         match self {
             Self::Own(response) => response.headers_mut(),

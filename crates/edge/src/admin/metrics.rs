@@ -195,6 +195,18 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "TLS handshakes that run.",
         status.handshakes,
     );
+    page.one(
+        "shikiri_http2_streams",
+        "gauge",
+        "HTTP/2 streams of clients on which something is asked or answered.",
+        status.http2_streams,
+    );
+    page.one(
+        "shikiri_tunnels",
+        "gauge",
+        "Tunnels that are open: WebSocket, and other protocols that were switched to.",
+        status.tunnels,
+    );
     evidence(&mut page, status);
     page.one(
         "shikiri_panics_total",
@@ -202,17 +214,20 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         "Requests that a fault of the program ended.",
         meter::panics(),
     );
+    let responses = node.meters.responses.named();
+    let responses = responses.map(|(outcome, taken)| (format!("outcome=\"{outcome}\""), taken));
     page.histograms(
         "shikiri_response_seconds",
-        "From a request's head to its response's head.",
-        &[("", &node.meters.response)],
+        "From a request's head to its response's head, by where the response came from; own: the \
+         node's own words.",
+        responses,
     );
     page.histograms(
         "shikiri_origin_seconds",
         "From asking the origin to the head of its answer: for sharing, or for one viewer.",
-        &[
-            ("kind=\"shared\"", &node.meters.origin_shared),
-            ("kind=\"pass\"", &node.meters.origin_pass),
+        [
+            ("kind=\"shared\"".to_owned(), &node.meters.origin_shared),
+            ("kind=\"pass\"".to_owned(), &node.meters.origin_pass),
         ],
     );
     process(&mut page);
@@ -342,32 +357,33 @@ impl Page {
         self.line(format_args!("{name}{{{}}} 1", labels.join(",")));
     }
 
-    fn histograms(&mut self, name: &str, help: &str, all: &[(&str, &Histogram)]) {
+    /// Histograms, each with its label.
+    fn histograms<'a>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl IntoIterator<Item = (String, &'a Histogram)>,
+    ) {
         self.head(name, "histogram", help);
-        for (labels, histogram) in all {
+        for (label, histogram) in all {
             let reading = histogram.reading();
-            let (comma, braced) = if labels.is_empty() {
-                ("", String::new())
-            } else {
-                (",", format!("{{{labels}}}"))
-            };
             let mut below = 0;
             for (bound_us, count) in BOUNDS_US.iter().zip(reading.buckets) {
                 below += count;
                 let bound = Seconds(*bound_us);
                 self.line(format_args!(
-                    "{name}_bucket{{{labels}{comma}le=\"{bound}\"}} {below}"
+                    "{name}_bucket{{{label},le=\"{bound}\"}} {below}"
                 ));
             }
-            let all = below + reading.longer;
+            let all = reading.count();
             self.line(format_args!(
-                "{name}_bucket{{{labels}{comma}le=\"+Inf\"}} {all}"
+                "{name}_bucket{{{label},le=\"+Inf\"}} {all}"
             ));
             self.line(format_args!(
-                "{name}_sum{braced} {}",
+                "{name}_sum{{{label}}} {}",
                 Seconds(reading.sum_us)
             ));
-            self.line(format_args!("{name}_count{braced} {all}"));
+            self.line(format_args!("{name}_count{{{label}}} {all}"));
         }
     }
 }
@@ -387,6 +403,7 @@ mod tests {
     use std::sync::Arc;
 
     use shikiri_partition::policy;
+    use shikiri_record::Outcome;
 
     use super::*;
     use crate::{Config, Evidence, RealWorld};
@@ -407,7 +424,8 @@ mod tests {
             Evidence::of_nobody(),
         );
         node.meters
-            .response
+            .responses
+            .of(Some(Outcome::Hit))
             .add(std::time::Duration::from_millis(3));
         render(&Status::of(&node, Phase::Serving, Vec::new()), &node)
     }
@@ -454,11 +472,12 @@ mod tests {
     fn a_histogram_counts_up() {
         let page = page();
         for line in [
-            "shikiri_response_seconds_bucket{le=\"0.002500\"} 0",
-            "shikiri_response_seconds_bucket{le=\"0.005000\"} 1",
-            "shikiri_response_seconds_bucket{le=\"+Inf\"} 1",
-            "shikiri_response_seconds_sum 0.003000",
-            "shikiri_response_seconds_count 1",
+            "shikiri_response_seconds_bucket{outcome=\"hit\",le=\"0.002500\"} 0",
+            "shikiri_response_seconds_bucket{outcome=\"hit\",le=\"0.005000\"} 1",
+            "shikiri_response_seconds_bucket{outcome=\"hit\",le=\"+Inf\"} 1",
+            "shikiri_response_seconds_sum{outcome=\"hit\"} 0.003000",
+            "shikiri_response_seconds_count{outcome=\"hit\"} 1",
+            "shikiri_response_seconds_count{outcome=\"own\"} 0",
             "shikiri_origin_seconds_bucket{kind=\"pass\",le=\"+Inf\"} 0",
             "shikiri_origin_seconds_count{kind=\"shared\"} 0",
         ] {

@@ -51,7 +51,7 @@ use crate::change;
 use crate::node::Node;
 
 pub use permission::{Actor, By, Scope};
-pub use status::{ClassStatus, ModeStatus, Status};
+pub use status::{ClassStatus, Latency, ModeStatus, Status};
 pub use token::{Secret, Token, TokenFault, Tokens};
 
 use permission::{Denied, Door, Needs};

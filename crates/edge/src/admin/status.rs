@@ -12,6 +12,7 @@ use shikiri_record::{Mode, Outcome};
 
 use super::Phase;
 use crate::evidence::EvidenceHealth;
+use crate::meter::Reading;
 use crate::node::{Counts, Node};
 
 /// A reading of a node.
@@ -47,6 +48,12 @@ pub struct Status {
     pub connections: u64,
     /// TLS handshakes that run.
     pub handshakes: u64,
+    /// HTTP/2 streams of clients on which something is asked or answered.
+    pub http2_streams: u64,
+    /// Tunnels that are open.
+    pub tunnels: u64,
+    /// How long responses took to begin since the node began, by where they came from.
+    pub latencies: Vec<Latency>,
     /// When the first certificate ends, in milliseconds of the Unix epoch.
     pub certificates_end_ms: Option<u64>,
     /// How evidence is.
@@ -84,6 +91,46 @@ pub struct ClassStatus {
     pub responses: BTreeMap<&'static str, u64>,
 }
 
+/// How long the responses of one outcome took, from a request's head to its response's head.
+///
+/// Of each a histogram is kept, so that the times are bounds: so many took that long or less.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Latency {
+    /// The outcome, as in evidence; `own` for the node's own words.
+    pub outcome: &'static str,
+    /// How many responses.
+    pub count: u64,
+    /// Half of them took this many microseconds or less; nothing: more than the last bound, ten seconds.
+    pub p50_us: Option<u64>,
+    /// The same for 99 of 100.
+    pub p99_us: Option<u64>,
+}
+
+impl Latency {
+    /// Nothing for an outcome that there was not.
+    fn of(outcome: &'static str, reading: &Reading) -> Option<Self> {
+        let count = reading.count();
+        (count > 0).then(|| Self {
+            outcome,
+            count,
+            p50_us: reading.percentile_us(50),
+            p99_us: reading.percentile_us(99),
+        })
+    }
+}
+
+/// A bound of a time.
+struct AtMost(Option<u64>);
+
+impl fmt::Display for AtMost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(us) => write!(f, "at most {:?}", Duration::from_micros(us)),
+            None => f.write_str("more than 10s"),
+        }
+    }
+}
+
 impl ClassStatus {
     fn of(name: String, counts: &[u64]) -> Self {
         let responses: BTreeMap<_, _> = Outcome::ALL
@@ -114,6 +161,8 @@ impl Status {
         let stance = node.stance();
         let counts = node.counts();
         let classes = node.meters.classes.reading();
+        let latencies = node.meters.responses.named();
+        let latencies = latencies.filter_map(|(name, taken)| Latency::of(name, &taken.reading()));
         let (now, started) = (node.now(), node.started());
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -135,6 +184,9 @@ impl Status {
             epoch: stance.epoch.0,
             connections: node.connections(),
             handshakes: node.handshakes_running(),
+            http2_streams: node.streams_running(),
+            tunnels: node.tunnels_open(),
+            latencies: latencies.collect(),
             certificates_end_ms: node.certificates_end().map(|at| at.0),
             evidence,
             classes: classes
@@ -205,12 +257,27 @@ impl fmt::Display for Status {
                 &format_args!("{all} responses, {hits:.1}% without the origin"),
             )?;
         }
+        for Latency {
+            outcome,
+            count,
+            p50_us,
+            p99_us,
+        } in &self.latencies
+        {
+            let (p50, p99) = (AtMost(*p50_us), AtMost(*p99_us));
+            line(
+                &format!("latency {outcome}"),
+                &format_args!("p50 {p50}, p99 {p99}, of {count}"),
+            )?;
+        }
         line("evidence", &Evidence(&self.evidence))?;
         if let Some(at) = self.certificates_end_ms {
             line("certificates-until", &date(at))?;
         }
         line("connections", &self.connections)?;
         line("handshakes", &self.handshakes)?;
+        line("http2-streams", &self.http2_streams)?;
+        line("tunnels", &self.tunnels)?;
         for (name, count) in self.counts.named() {
             line(name, &count)?;
         }

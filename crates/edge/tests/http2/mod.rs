@@ -113,6 +113,22 @@ async fn what_one_protocol_filled_the_other_is_served() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_are_counted_for_as_long_as_they_run() {
+    let node = TestNode::new("", |_| reply("200 OK", "hi").after(S));
+    let client = Client::of(&node).await;
+    let (first, _) = client.begin(get("/1", ""), true).await;
+    let (second, _) = client.begin(get("/2", ""), true).await;
+    tokio::time::sleep(500 * MS).await;
+    assert_eq!(node.node.streams_running(), 2);
+    drop(second);
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!(node.node.streams_running(), 1, "one was reset");
+    whole(first.await.unwrap()).await;
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!(node.node.streams_running(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_is_the_same_request_to_the_origin() {
     let node = TestNode::new("", |_| {
         reply("200 OK\r\nConnection: x-hop\r\nX-Hop: 1", "hi")
