@@ -11,6 +11,7 @@
 //! while a disk is waited for.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,7 @@ use shikiri_record::{
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
+use crate::alarm::{Change, Look};
 use crate::chronicle::{ChronicleFault, TimelineFault};
 use crate::closing::Cut;
 use crate::node::{Node, Stance, in_force};
@@ -211,9 +213,11 @@ impl Node {
     /// Puts what has happened into the timeline's queue. Whoever changes something holds the lock on
     /// changes.
     fn put(&self, what: What, said: &Said) -> Ticket {
-        let put = self
-            .chronicle
-            .put(&self.entry(what, said), Otherwise::Kept, self.now());
+        self.put_entry(&self.entry(what, said))
+    }
+
+    fn put_entry(&self, entry: &Entry) -> Ticket {
+        let put = self.chronicle.put(entry, Otherwise::Kept, self.now());
         put.unwrap_or_else(|why| Ticket::settled(Err(why)))
     }
 
@@ -801,10 +805,45 @@ impl Node {
         }
     }
 
-    /// Says that a part of the evidence is missing.
-    pub fn alarm(&self, alarm: Alarm, text: &str) -> Recorded {
-        tracing::error!(?alarm, text, "an alarm about the evidence");
-        self.note(What::EvidenceAlarm { alarm }, &Said::by_node(text))
+    /// Takes note of a look at the evidence: what begins or ends is logged, and put on the timeline as soon
+    /// as that is possible. Never waits for the timeline's disk, which is the same.
+    pub(crate) fn look_out(&self, look: &Look<'_>) {
+        let alarm = look.alarm;
+        match self.evidence().alarms.note(look, self.now()) {
+            None => {}
+            Some(Change::Begins(what)) => {
+                tracing::error!("ALARM: {alarm}: {what}");
+                self.note_later(What::EvidenceAlarm { alarm }, &Said::by_node(what));
+            }
+            Some(Change::Ends {
+                since,
+                wrong,
+                well,
+                came_back,
+                counted,
+            }) => {
+                let lasted = Duration::from_secs(wrong.since(since).as_secs());
+                let mut text = format!("it lasted {lasted:?}");
+                if came_back > 0 {
+                    write!(text, " and came back {came_back} times")
+                        .expect("a string can be written to");
+                }
+                match alarm {
+                    Alarm::Full => write!(text, "; {counted} requests found no space"),
+                    Alarm::Gap => write!(
+                        text,
+                        "; {counted} responses have no rows, gap rows say when"
+                    ),
+                    _ => Ok(()),
+                }
+                .expect("a string can be written to");
+                tracing::info!("over: {alarm}: {text}");
+                let said = Said::by_node(text);
+                let mut entry = self.entry(What::EvidenceAlarmEnded { alarm }, &said);
+                (entry.earliest, entry.latest) = (wrong, well.max(wrong));
+                drop(self.put_entry(&entry));
+            }
+        }
     }
 
     /// What must be looked at from time to time: whether the clock has jumped, and the timeline. May wait

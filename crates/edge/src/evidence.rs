@@ -11,16 +11,18 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
-use std::sync::{Arc, PoisonError};
+use std::sync::{Arc, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::Serialize;
 use shikiri_evidence::{
     BootId, Cut, Disk, Event, Keep, Lanes, MemoryDisk, Mended, OpenFault, Trouble,
 };
-use shikiri_record::{AddressTag, TagKey, UnixMillis};
+use shikiri_record::{AddressTag, Alarm, TagKey, UnixMillis};
 
+use crate::alarm::{self, AlarmStatus, Look};
+use crate::lane::Lane;
 use crate::node::Node;
 
 /// A node's evidence.
@@ -33,6 +35,9 @@ pub struct Evidence {
     sync_interval: Duration,
     /// When all that was written then was last known to outlive a loss of power.
     synced: AtomicU64,
+    pub(crate) alarms: alarm::Table,
+    /// How many requests had found no space when that was last looked at.
+    without_space: AtomicU64,
 }
 
 /// How evidence is.
@@ -46,6 +51,8 @@ pub struct EvidenceHealth {
     pub unsynced_ms: u64,
     /// Responses that were shown without rows.
     pub gaps: u64,
+    /// What is wrong with it, or was until a moment ago.
+    pub alarms: Vec<AlarmStatus>,
 }
 
 /// What happens to requests when there is no space for their rows.
@@ -128,6 +135,8 @@ impl Evidence {
             on_full,
             sync_interval,
             synced: AtomicU64::new(now.0),
+            alarms: alarm::Table::default(),
+            without_space: AtomicU64::new(0),
         };
         Ok((evidence, mended))
     }
@@ -150,7 +159,7 @@ impl Evidence {
             keep: Keep {
                 bytes_max: 1 << 30,
                 age_max: None,
-                free_bytes_min: 0,
+                free_bytes_min: 1 << 20,
             },
             sync_interval: Duration::from_secs(1),
             on_full,
@@ -215,6 +224,13 @@ const TICK: Duration = Duration::from_millis(100);
 /// The disk may be busy for so long before that is spoken of.
 const UNSYNCED_MAX: Duration = Duration::from_secs(10);
 
+fn unsynced_for(time: Duration) -> String {
+    format!(
+        "for {} s now; a loss of power would lose them",
+        time.as_secs()
+    )
+}
+
 fn tell_all(told: &Told, troubles: Vec<Trouble>) {
     for trouble in troubles {
         told(&Event::Trouble(trouble));
@@ -233,57 +249,142 @@ impl Drop for Keeper {
 }
 
 impl Node {
-    /// Waits until what was written would outlive a loss of power.
-    fn sync_evidence(&self, told: &Told) {
+    /// Waits until what was written would outlive a loss of power. [`Keeper`] does it again and again.
+    pub fn sync_evidence(&self, told: &Told) {
         let before = self.now();
         let troubles = self.evidence().lanes.sync();
         if troubles.is_empty() {
             self.evidence().synced.store(before.0, Ordering::Relaxed);
         }
         tell_all(told, troubles);
+        let unsynced = self.unsynced();
+        self.look_out(&Look {
+            alarm: Alarm::Unsynced,
+            is_wrong: unsynced > self.evidence().sync_interval + UNSYNCED_MAX,
+            what: &|| unsynced_for(unsynced),
+            counted: 0,
+        });
+    }
+
+    /// For how long a loss of power would have lost rows.
+    fn unsynced(&self) -> Duration {
+        let synced = self.evidence().synced.load(Ordering::Relaxed);
+        self.now().since(UnixMillis(synced))
     }
 
     /// How evidence is, and what of that needs somebody's attention.
     #[must_use]
     pub fn evidence_health(&self) -> (EvidenceHealth, Vec<String>) {
         let evidence = self.evidence();
-        let synced = evidence.synced.load(Ordering::Relaxed);
+        let unsynced = self.unsynced();
         let health = EvidenceHealth {
             bytes: evidence.lanes.bytes(),
             free_bytes: evidence.lanes.free_bytes(),
-            unsynced_ms: self.now().0.saturating_sub(synced),
+            unsynced_ms: u64::try_from(unsynced.as_millis()).unwrap_or(u64::MAX),
             gaps: self.counts().gaps,
+            alarms: evidence.alarms.on(),
         };
-        let mut attention = Vec::new();
-        let least = evidence.lanes.keep().free_bytes_min;
-        if let Some(free) = health.free_bytes.filter(|free| *free < least) {
-            attention.push(format!(
-                "only {} MiB are free for evidence: when none are, requests are not answered",
-                free >> 20
-            ));
-        }
-        if Duration::from_millis(health.unsynced_ms) > evidence.sync_interval + UNSYNCED_MAX {
-            attention.push(format!(
-                "evidence has not reached the disk for {} s: a loss of power would lose it",
-                health.unsynced_ms / 1000
-            ));
+        let concern = |on: &AlarmStatus| {
+            let now = if on.is_wrong {
+                ""
+            } else {
+                ", and well just now"
+            };
+            let since = UNIX_EPOCH + Duration::from_millis(on.since_ms.0);
+            let since = httpdate::fmt_http_date(since);
+            format!("{}: {} (since {since}{now})", on.alarm, on.what)
+        };
+        let mut attention: Vec<String> = health.alarms.iter().map(concern).collect();
+        // Whoever would have raised the alarm may wait for the disk.
+        let is_told = health.alarms.iter().any(|on| on.alarm == Alarm::Unsynced);
+        if !is_told && unsynced > evidence.sync_interval + UNSYNCED_MAX {
+            attention.push(format!("{}: {}", Alarm::Unsynced, unsynced_for(unsynced)));
         }
         (health, attention)
     }
 
     /// Looks after the evidence once. [`Keeper`] does it all the time; a simulator does it by hand.
     pub fn tend_evidence(&self, told: &Told) {
-        let mut lanes = self.lanes().lock().unwrap_or_else(PoisonError::into_inner);
-        lanes.retain(|lane| match lane.upgrade() {
-            Some(lane) => {
-                lane.tell_gap();
-                true
-            }
-            None => false,
-        });
-        drop(lanes);
+        let lanes = self.lanes_in_use();
+        let mut gap = false;
+        for lane in &lanes {
+            gap |= lane.tell_gap();
+        }
+        let mut trouble = None;
         for event in self.evidence().lanes.maintain(self.now()) {
+            if let Event::Trouble(why @ Trouble::Write(..)) = &event {
+                trouble.get_or_insert_with(|| why.to_string());
+            }
             told(&event);
+        }
+        self.look_at_evidence(&lanes, gap, trouble);
+    }
+
+    fn lanes_in_use(&self) -> Vec<Arc<Lane>> {
+        let mut lanes = self.lanes().lock().unwrap_or_else(PoisonError::into_inner);
+        let in_use: Vec<Arc<Lane>> = lanes.iter().filter_map(Weak::upgrade).collect();
+        lanes.retain(|lane| lane.strong_count() > 0);
+        in_use
+    }
+
+    /// Raises alarms, and ends them.
+    fn look_at_evidence(&self, lanes: &[Arc<Lane>], gap: bool, trouble: Option<String>) {
+        let evidence = self.evidence();
+        let counts = &self.counters;
+        let (mut has_failed, mut is_full) = (false, false);
+        for lane in lanes {
+            has_failed |= lane.has_failed();
+            is_full |= lane.is_full();
+        }
+        let without_space = counts.without_space.load(Ordering::Relaxed);
+        is_full |= evidence
+            .without_space
+            .swap(without_space, Ordering::Relaxed)
+            != without_space;
+        let low = || {
+            let mib = |bytes: u64| bytes >> 20;
+            let free = evidence.lanes.free_bytes().unwrap_or_default();
+            let least = evidence.lanes.keep().free_bytes_min;
+            format!("{} MiB are free, and {} should be", mib(free), mib(least))
+        };
+        let cannot_write = || {
+            let why = trouble
+                .clone()
+                .unwrap_or_else(|| "the disk fails".to_owned());
+            format!("{why}; who waits for one is cut off")
+        };
+        let full = || {
+            match evidence.on_full {
+                OnFull::Refuse => "requests are answered with 503",
+                OnFull::Pass => "requests pass without rows, and nothing is shared",
+            }
+            .to_owned()
+        };
+        let without_rows =
+            || "they are counted, and a gap row says so when there is space".to_owned();
+        let looks: [(Alarm, bool, &dyn Fn() -> String, u64); 4] = [
+            (Alarm::LowWater, evidence.lanes.is_low(), &low, 0),
+            (
+                Alarm::CannotWrite,
+                has_failed || trouble.is_some(),
+                &cannot_write,
+                0,
+            ),
+            (Alarm::Full, is_full, &full, without_space),
+            (
+                Alarm::Gap,
+                gap,
+                &without_rows,
+                counts.gaps.load(Ordering::Relaxed),
+            ),
+        ];
+        for (alarm, is_wrong, what, counted) in looks {
+            self.look_out(&Look {
+                alarm,
+                is_wrong,
+                what,
+                counted,
+            });
         }
     }
 }

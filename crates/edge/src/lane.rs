@@ -37,6 +37,8 @@ pub(crate) struct Lane {
     writer: Mutex<Writer>,
     /// How many times rows could not be written.
     failures: AtomicU64,
+    /// How many of them were told.
+    failures_told: AtomicU64,
     waiting: Mutex<Waiting>,
     /// Responses without rows that no row speaks of yet.
     gap: Mutex<Option<Gap>>,
@@ -63,6 +65,7 @@ impl Lane {
             tag_key,
             writer: Mutex::default(),
             failures: AtomicU64::new(0),
+            failures_told: AtomicU64::new(0),
             waiting: Mutex::default(),
             gap: Mutex::default(),
             ends: AtomicBool::new(false),
@@ -142,17 +145,30 @@ impl Lane {
         gap.responses += 1;
     }
 
-    /// Writes of the responses without rows, as soon as there is space.
-    pub(crate) fn tell_gap(&self) {
+    /// Whether there is no space for one more response's rows.
+    pub(crate) fn is_full(&self) -> bool {
+        self.reserve().is_err()
+    }
+
+    /// Whether rows could not be written since this was last asked.
+    pub(crate) fn has_failed(&self) -> bool {
+        let failures = self.failures.load(Ordering::Acquire);
+        self.failures_told.swap(failures, Ordering::Relaxed) != failures
+    }
+
+    /// Writes of the responses without rows, as soon as there is space. Returns whether there are, or were
+    /// until now, any of which no row speaks.
+    pub(crate) fn tell_gap(&self) -> bool {
         let mut gap = lock(&self.gap);
         let Some(known) = *gap else {
-            return;
+            return false;
         };
         let mut row = Vec::new();
         known.encode(&mut row);
         if self.stream.append(known.to, &row).is_ok() {
             *gap = None;
         }
+        true
     }
 
     /// Ready when a row is written. Whoever waits first writes for all who wait: when its task comes

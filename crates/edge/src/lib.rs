@@ -14,6 +14,7 @@
 //! - Everything has a bound, whichever protocol a client speaks.
 
 pub mod admin;
+pub mod alarm;
 pub mod answer;
 mod body;
 mod chain;

@@ -61,7 +61,9 @@ pub(crate) struct Responses {
 impl Responses {
     /// Of one outcome; `None`: the node's own words.
     pub(crate) fn of(&self, outcome: Option<Outcome>) -> &Histogram {
-        let place = Outcome::ALL.iter().position(|known| Some(*known) == outcome);
+        let place = Outcome::ALL
+            .iter()
+            .position(|known| Some(*known) == outcome);
         let shown = place.and_then(|place| self.shown.get(place));
         shown.unwrap_or(&self.own)
     }
@@ -254,7 +256,9 @@ mod tests {
         for outcome in all {
             responses.of(outcome).add(Duration::from_millis(1));
         }
-        let counts = responses.named().map(|(name, h)| (name, h.reading().count()));
+        let counts = responses
+            .named()
+            .map(|(name, h)| (name, h.reading().count()));
         let counts: Vec<_> = counts.collect();
         assert_eq!(counts.len(), OUTCOMES + 1);
         assert!(counts.iter().all(|(_, count)| *count == 1), "{counts:?}");

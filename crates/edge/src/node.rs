@@ -184,6 +184,7 @@ pub(crate) struct Counters {
     pub(crate) rows: AtomicU64,
     pub(crate) ends: AtomicU64,
     pub(crate) gaps: AtomicU64,
+    pub(crate) without_space: AtomicU64,
     pub(crate) own: AtomicU64,
     pub(crate) abandoned: AtomicU64,
     pub(crate) closed: AtomicU64,
@@ -229,6 +230,8 @@ pub struct Counts {
     pub ends: u64,
     /// Responses that were shown without rows, since there was no space for any.
     pub gaps: u64,
+    /// Requests for whose rows there was no space: refused, or passed without rows.
+    pub without_space: u64,
     /// Answers in the node's own words: refusals, failures.
     pub own: u64,
     /// Requests whose client had gone before there was an answer.
@@ -256,7 +259,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 27] {
+    pub const fn named(&self) -> [(&'static str, u64); 28] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -275,6 +278,7 @@ impl Counts {
             ("rows", self.rows),
             ("ends", self.ends),
             ("gaps", self.gaps),
+            ("without-space", self.without_space),
             ("own", self.own),
             ("abandoned", self.abandoned),
             ("closed", self.closed),
@@ -650,6 +654,7 @@ impl Node {
             rows: read(&c.rows),
             ends: read(&c.ends),
             gaps: read(&c.gaps),
+            without_space: read(&c.without_space),
             own: read(&c.own),
             abandoned: read(&c.abandoned),
             closed: read(&c.closed),

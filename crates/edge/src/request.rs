@@ -99,7 +99,10 @@ pub(crate) async fn serve(
     };
     let began = Instant::now();
     let mut answer = heard.answer(body).await;
-    node.meters.responses.of(answer.outcome()).add(began.elapsed());
+    node.meters
+        .responses
+        .of(answer.outcome())
+        .add(began.elapsed());
     answer
         .headers_mut()
         .append(VIA, node.constants().via().clone());

@@ -230,8 +230,13 @@ impl Slot {
         let node = worker.node();
         let space = match (worker.lane().reserve(), node.evidence().on_full) {
             (Ok(space), _) => Some(space),
-            (Err(_), OnFull::Pass) => None,
-            (Err(_), OnFull::Refuse) => return Err(Refused::EvidenceFull),
+            (Err(_), on_full) => {
+                count(&node.counters.without_space);
+                if on_full == OnFull::Refuse {
+                    return Err(Refused::EvidenceFull);
+                }
+                None
+            }
         };
         let rows = Rows {
             node: Arc::clone(node),

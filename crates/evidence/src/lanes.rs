@@ -192,6 +192,12 @@ impl Lanes {
         self.disk.free_bytes(&self.folder).ok()
     }
 
+    /// Whether less was free than should be when that was last looked at.
+    #[must_use]
+    pub fn is_low(&self) -> bool {
+        self.lock().is_low
+    }
+
     /// How much is to be kept.
     #[must_use]
     pub const fn keep(&self) -> &Keep {

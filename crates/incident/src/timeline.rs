@@ -187,7 +187,11 @@ impl Event {
             | Told::GrantUsed { .. }
             | Told::GrantRevoked { .. }
             | Told::HookRan { .. }
-            | Told::EvidenceAlarm { .. } => What::Happened(vec![Change::Noted]),
+            | Told::TokenMade { .. }
+            | Told::TokenRevoked { .. }
+            | Told::Reloaded { .. }
+            | Told::EvidenceAlarm { .. }
+            | Told::EvidenceAlarmEnded { .. } => What::Happened(vec![Change::Noted]),
         };
         Self {
             number,

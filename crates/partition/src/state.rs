@@ -171,6 +171,7 @@ impl State {
             | What::HookRan { .. }
             | What::ClockJumped { .. }
             | What::EvidenceAlarm { .. }
+            | What::EvidenceAlarmEnded { .. }
             | What::Finding { .. }
             | What::Checked { .. }
             | What::Reported { .. }

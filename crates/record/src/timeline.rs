@@ -205,6 +205,11 @@ pub enum What {
         /// What is missing.
         alarm: Alarm,
     },
+    /// What an [`What::EvidenceAlarm`] told of is over.
+    EvidenceAlarmEnded {
+        /// What was wrong.
+        alarm: Alarm,
+    },
     /// Something was found out that should not be.
     Finding {
         /// Its name: a reason's, a checker's.
@@ -365,15 +370,8 @@ impl fmt::Display for What {
                 write!(f, "{hook} {came} of mode {mode}")
             }
             Self::ClockJumped { away_ms } => write!(f, "the clock jumped by {away_ms} ms"),
-            Self::EvidenceAlarm { alarm } => f.write_str(match alarm {
-                Alarm::Gap => "evidence: responses without rows",
-                Alarm::Full => "evidence: rows cannot be written",
-                Alarm::LowWater => "evidence: space runs low",
-                Alarm::RetentionRemoved => "evidence: old rows were removed",
-                Alarm::EvidenceDamaged => "evidence: a part cannot be read",
-                Alarm::TimelineDamaged => "timeline: a part cannot be read",
-                Alarm::TimelineLost => "timeline: it was lost",
-            }),
+            Self::EvidenceAlarm { alarm } => write!(f, "{alarm}"),
+            Self::EvidenceAlarmEnded { alarm } => write!(f, "over: {alarm}"),
             Self::Finding { finding } => write!(f, "finding: {finding}"),
             Self::Checked { check, passed } => {
                 let came = if *passed { "passed" } else { "FAILED" };
@@ -452,7 +450,7 @@ impl fmt::Display for PurgeTarget {
 pub enum Alarm {
     /// Responses were sent of which there is no row.
     Gap,
-    /// Rows could not be written, and requests are refused.
+    /// There is no space for rows: requests are refused, or pass without any.
     Full,
     /// Space for rows runs low.
     LowWater,
@@ -464,6 +462,45 @@ pub enum Alarm {
     TimelineDamaged,
     /// There should be a timeline, and there is none.
     TimelineLost,
+    /// The disk does not take rows for which there was space.
+    CannotWrite,
+    /// Rows have not reached the disk for long: a loss of power would lose them.
+    Unsynced,
+}
+
+impl Alarm {
+    /// The word for it, as on the timeline.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Gap => "gap",
+            Self::Full => "full",
+            Self::LowWater => "low_water",
+            Self::RetentionRemoved => "retention_removed",
+            Self::EvidenceDamaged => "evidence_damaged",
+            Self::TimelineDamaged => "timeline_damaged",
+            Self::TimelineLost => "timeline_lost",
+            Self::CannotWrite => "cannot_write",
+            Self::Unsynced => "unsynced",
+        }
+    }
+}
+
+/// In plain words.
+impl fmt::Display for Alarm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gap => "evidence: responses without rows",
+            Self::Full => "evidence: there is no space for rows",
+            Self::LowWater => "evidence: space runs low",
+            Self::RetentionRemoved => "evidence: old rows were removed",
+            Self::EvidenceDamaged => "evidence: a part cannot be read",
+            Self::TimelineDamaged => "timeline: a part cannot be read",
+            Self::TimelineLost => "timeline: it was lost",
+            Self::CannotWrite => "evidence: rows cannot be written",
+            Self::Unsynced => "evidence: rows do not reach the disk",
+        })
+    }
 }
 
 /// Why bytes are no entry.
@@ -535,6 +572,24 @@ impl Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_alarm_is_called_the_same_everywhere() {
+        for alarm in [
+            Alarm::Gap,
+            Alarm::Full,
+            Alarm::LowWater,
+            Alarm::RetentionRemoved,
+            Alarm::EvidenceDamaged,
+            Alarm::TimelineDamaged,
+            Alarm::TimelineLost,
+            Alarm::CannotWrite,
+            Alarm::Unsynced,
+        ] {
+            let written = serde_json::to_string(&alarm).unwrap();
+            assert_eq!(written, format!("\"{}\"", alarm.name()));
+        }
+    }
 
     fn entry(what: What) -> Entry {
         Entry {
@@ -678,6 +733,12 @@ mod tests {
                     alarm: Alarm::RetentionRemoved,
                 },
                 r#"{"kind":"evidence_alarm","alarm":"retention_removed"}"#,
+            ),
+            (
+                What::EvidenceAlarmEnded {
+                    alarm: Alarm::CannotWrite,
+                },
+                r#"{"kind":"evidence_alarm_ended","alarm":"cannot_write"}"#,
             ),
             (
                 What::Finding {

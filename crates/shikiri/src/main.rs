@@ -249,7 +249,8 @@ mod tests {
             for command in shown(document) {
                 count += 1;
                 let words = words(&command);
-                let mut words = words.unwrap_or_else(|| panic!("{name}: a quote is open: {command}"));
+                let mut words =
+                    words.unwrap_or_else(|| panic!("{name}: a quote is open: {command}"));
                 let is_whole = is_known(&words);
                 // A flag may be named without its value.
                 words.push("1".to_owned());
@@ -264,6 +265,9 @@ mod tests {
         ] {
             assert!(!is_known(&words(wrong).unwrap()), "{wrong}");
         }
-        assert_eq!(words("shikiri mode closed --reason 'a member's page'"), None);
+        assert_eq!(
+            words("shikiri mode closed --reason 'a member's page'"),
+            None
+        );
     }
 }

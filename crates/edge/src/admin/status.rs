@@ -298,6 +298,7 @@ impl fmt::Display for Evidence<'_> {
             free_bytes,
             unsynced_ms,
             gaps,
+            alarms: _,
         } = self.0;
         write!(f, "{} MiB", bytes >> 20)?;
         if let Some(free) = free_bytes {

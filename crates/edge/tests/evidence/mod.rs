@@ -522,3 +522,157 @@ async fn an_interim_response_has_rows_too() {
     );
     balanced(&node);
 }
+
+/// What the timeline tells of alarms, in order.
+fn alarms(node: &TestNode) -> Vec<String> {
+    let mut all = node.timeline();
+    all.retain(|line| line.contains("evidence: "));
+    all
+}
+
+/// Looks after the evidence for so many seconds.
+async fn tend(node: &TestNode, seconds: u32) {
+    let nobody: shikiri_edge::evidence::Told = Box::new(|_| {});
+    for _ in 0..seconds {
+        node.node.sync_evidence(&nobody);
+        for _ in 0..10 {
+            node.node.tend_evidence(&nobody);
+            tokio::time::sleep(100 * MS).await;
+        }
+    }
+}
+
+/// The alarms that are on, and whether each is wrong now.
+fn on(node: &TestNode) -> Vec<(&'static str, bool)> {
+    let (health, attention) = node.node.evidence_health();
+    assert_eq!(attention.len(), health.alarms.len(), "{attention:?}");
+    let on = health
+        .alarms
+        .iter()
+        .map(|on| (on.alarm.name(), on.is_wrong));
+    on.collect()
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_wrong_with_the_disk_begins_and_ends_on_the_timeline() {
+    for on_full in [OnFull::Refuse, OnFull::Pass] {
+        let node = TestNode::on_full(rules(""), on_full, |_| reply("200 OK", "page"));
+        tend(&node, 1).await;
+        assert_eq!(on(&node), []);
+        node.disk.fail_writes_after(Some(0));
+        // One is cut, of the next two each one finds no space.
+        for path in ["/cut", "/1", "/2"] {
+            node.get(path, "Cookie: sid=1\r\n").await;
+        }
+        tend(&node, 30).await;
+        let mut wrong = vec![("cannot_write", true), ("full", true)];
+        if on_full == OnFull::Pass {
+            wrong.push(("gap", true));
+        }
+        assert_eq!(on(&node), wrong);
+        node.disk.fail_writes_after(None);
+        tend(&node, 59).await;
+        assert!(on(&node).iter().all(|(_, is_wrong)| !is_wrong));
+        assert_eq!(alarms(&node).len(), wrong.len());
+        tend(&node, 2).await;
+        assert_eq!(on(&node), []);
+        let told = alarms(&node);
+        let begins = |line: &str| told.iter().any(|told| told.starts_with(line));
+        assert_eq!(told.len(), 2 * wrong.len(), "{told:#?}");
+        assert!(begins("evidence: rows cannot be written: /evidence/lane-0"));
+        assert!(begins("over: evidence: rows cannot be written: it lasted "));
+        assert!(begins("evidence: there is no space for rows: requests "));
+        let over =
+            "over: evidence: there is no space for rows: it lasted 29s; 2 requests found no space";
+        assert!(begins(over), "{told:#?}");
+        let over =
+            "over: evidence: responses without rows: it lasted 30s; 2 responses have no rows, gap";
+        assert_eq!(begins(over), on_full == OnFull::Pass, "{told:#?}");
+        // It is told when it was over, not when that was certain.
+        let entries = node.entries();
+        let began = entries.first().unwrap();
+        let ended = entries.last().unwrap();
+        assert_eq!(ended.actor, shikiri_record::Actor::Node);
+        let lasted = ended.latest.since(began.earliest);
+        assert!((30 * S..31 * S).contains(&lasted), "{lasted:?}");
+        balanced(&node);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn little_space_is_an_alarm_before_it_matters() {
+    let node = TestNode::new("", |_| reply("200 OK", "page"));
+    tend(&node, 1).await;
+    // As much as is there, and a little.
+    node.disk.resize((2 << 20) + 5);
+    tend(&node, 1).await;
+    assert_eq!(on(&node), [("low_water", true)]);
+    assert_eq!(node.get("/", "").await.status, 200);
+    node.disk.resize(1 << 30);
+    tend(&node, 62).await;
+    assert_eq!(on(&node), []);
+    let told = alarms(&node);
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert_eq!(
+        told[0],
+        "evidence: space runs low: 0 MiB are free, and 1 should be"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn rows_that_do_not_reach_the_disk_are_an_alarm() {
+    let node = TestNode::new("", |_| reply("200 OK", "page"));
+    tend(&node, 1).await;
+    node.disk.fail_syncs(true);
+    assert_eq!(node.get("/", "").await.status, 200);
+    tend(&node, 10).await;
+    assert_eq!(on(&node), []);
+    tend(&node, 2).await;
+    assert_eq!(on(&node), [("unsynced", true)]);
+    node.disk.fail_syncs(false);
+    tend(&node, 62).await;
+    assert_eq!(on(&node), []);
+    let told = alarms(&node);
+    assert!(told[0].starts_with("evidence: rows do not reach the disk: for 12 s now"));
+    assert!(told[1].starts_with("over: ") && told.len() == 2, "{told:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_disk_that_flaps_does_not_fill_the_timeline() {
+    let node = TestNode::new("", |_| reply("200 OK", "page"));
+    for _ in 0..500 {
+        node.disk.fail_writes_after(Some(0));
+        node.get("/", "").await;
+        tend(&node, 1).await;
+        node.disk.fail_writes_after(None);
+        tend(&node, 1).await;
+    }
+    assert_eq!(alarms(&node).len(), 2, "{:#?}", alarms(&node));
+    let (health, _) = node.node.evidence_health();
+    assert!(health.alarms.iter().all(|on| on.came_back == 499));
+}
+
+#[tokio::test(start_paused = true)]
+async fn alarms_wait_for_a_timeline_that_cannot_be_written_either() {
+    let node = TestNode::new("", |_| reply("200 OK", "page"));
+    for disk in [&node.disk, &node.timeline] {
+        disk.fail_writes_after(Some(0));
+    }
+    assert_eq!(node.get("/", "").await.status, 0);
+    tend(&node, 5).await;
+    assert_eq!(on(&node), [("cannot_write", true), ("full", true)]);
+    assert_eq!(node.node.unwritten(), 2);
+    node.node.maintain();
+    assert_eq!(node.node.unwritten(), 2);
+    assert_eq!(node.get("/", "").await.status, 503, "it answers as before");
+    // Evidence is well again, and over before the timeline is.
+    node.disk.fail_writes_after(None);
+    tend(&node, 62).await;
+    assert_eq!((on(&node), node.node.unwritten()), (vec![], 4));
+    node.timeline.fail_writes_after(None);
+    node.node.maintain();
+    assert_eq!(node.node.unwritten(), 0);
+    let over = |line: &String| line.starts_with("over: ");
+    let told: Vec<bool> = alarms(&node).iter().map(over).collect();
+    assert_eq!(told, [false, false, true, true]);
+}

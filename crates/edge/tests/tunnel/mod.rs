@@ -64,10 +64,16 @@ async fn bytes_pass_both_ways_after_the_101() {
     ] {
         assert!(asked.contains(line), "{line} in {asked}");
     }
-    assert_eq!((node.node.counts().running, node.node.tunnels_open()), (1, 1));
+    assert_eq!(
+        (node.node.counts().running, node.node.tunnels_open()),
+        (1, 1)
+    );
     drop(client);
     tokio::time::sleep(S).await;
-    assert_eq!((node.node.counts().running, node.node.tunnels_open()), (0, 0));
+    assert_eq!(
+        (node.node.counts().running, node.node.tunnels_open()),
+        (0, 0)
+    );
     let bytes = "echo ping 0\r\n\r\n".len() * 3;
     let ended = Some((Ended::Complete, u64::try_from(bytes).unwrap()));
     assert_eq!(

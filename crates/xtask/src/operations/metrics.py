@@ -19,7 +19,7 @@ for family in families:
             faults.append(f"{key}: twice")
         values[key] = sample.value
         for label, value in sample.labels.items():
-            known = label in ("outcome", "kind", "le", "version", "digest", "mode", "class")
+            known = label in ("outcome", "kind", "le", "version", "digest", "mode", "class", "alarm")
             if not known:
                 faults.append(f"{sample.name}: a label {label}={value}")
         if sample.name.endswith("_count"):
@@ -37,6 +37,7 @@ for name, labels, least in [
     ("shikiri_response_seconds_count", {"outcome": "hit"}, 1),
     ("shikiri_response_seconds_count", {"outcome": "fill"}, 1),
     ("shikiri_response_seconds_count", {"outcome": "pass"}, 1),
+    ("shikiri_evidence_alarm", {"alarm": "full"}, 0),
     ("shikiri_http2_streams", {}, 0),
     ("shikiri_tunnels", {}, 0),
     ("shikiri_origin_seconds_count", {"kind": "shared"}, 1),
