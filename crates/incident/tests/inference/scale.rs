@@ -12,7 +12,7 @@ use shikiri_incident::{Span, Zone};
 use shikiri_record::{Status, UnixMillis};
 
 use crate::truth::{known, toy};
-use crate::world::{self, Dice, Plan, START, member};
+use crate::world::{self, Dice, Loss, Plan, START, member};
 
 const ACCESSES: usize = 147_689;
 const MEMBERS: u64 = 68_898;
@@ -164,4 +164,30 @@ fn the_notices_size() {
         // Only who filled can be a victim, and almost everybody's fill was shown to somebody else.
         assert!(victims <= fills && fills < 2 * victims, "{case}");
     }
+}
+
+/// A fifth of the lines lost, and said to be: nothing is certain, and the truth is among the alternatives or a lost
+/// line may be it.
+#[test]
+fn the_notices_size_with_lines_lost() {
+    let plan = Plan {
+        loss: Loss::Lines(20),
+        ..cdn(600, 1)
+    };
+    let script = script(&mut Dice(plan.seed));
+    let told = world::run_with(&plan, Some(&script));
+    let known = known(&told.site, &told);
+    let mut wrong_if_believed = 0;
+    for (access, truth) in &told.accesses {
+        let view = known.view(access);
+        assert!(view.grade > Grade::Exact, "{view:?}");
+        let Who::Person(owner) = truth.owner else {
+            unreachable!("everybody has a session");
+        };
+        let is_among = view.owners.contains(&owner);
+        assert!(is_among || view.unlisted, "{view:?}");
+        wrong_if_believed += usize::from(!is_among && view.owners.len() == 1);
+    }
+    // Whoever took the only fill that is left for the answer would have been wrong so often.
+    assert!(wrong_if_believed > 1000, "{wrong_if_believed}");
 }
