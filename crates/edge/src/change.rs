@@ -162,6 +162,8 @@ pub(crate) struct Changes {
     lowered: u64,
     /// Whether a higher mode is being put on the timeline.
     is_raised: bool,
+    /// The site's mode, while another node takes this one's place: this one shares nothing meanwhile.
+    aside: Option<Mode>,
 }
 
 impl Node {
@@ -279,12 +281,49 @@ impl Node {
         self.leave_timeline(why);
     }
 
-    /// Leaves the timeline to a node that is about to replace this one: from here on it changes nothing.
-    pub fn leave_timeline(&self, why: &str) {
+    /// Leaves the timeline to a node that is about to replace this one. From here on it changes nothing but
+    /// to share less, and what is still asked of it is answered as in `pass`, without previews: what that
+    /// node lowers, purges or revokes has nothing here to hold for. Returns whether all is on the timeline
+    /// that the other goes on from.
+    pub fn leave_timeline(&self, why: &str) -> bool {
         if self.chronicle.is_ours() {
+            self.step_aside();
             self.note(What::NodeStopped {}, &Said::by_node(why));
             self.chronicle.release(self.now());
         }
+        let lost = self.chronicle.unwritten();
+        if lost > 0 {
+            tracing::error!(
+                lost,
+                "ENTRIES ARE NOT ON THE TIMELINE, and lost when this process ends"
+            );
+        }
+        lost == 0
+    }
+
+    fn step_aside(&self) {
+        let mut changes = self.changing();
+        let mode = *changes.aside.get_or_insert(self.stance().mode);
+        self.put_mode_alone(mode.min(Mode::Pass));
+        self.grants.leave(true);
+    }
+
+    fn come_back(&self) {
+        let mut changes = self.changing();
+        if let Some(mode) = changes.aside.take() {
+            self.put_mode_alone(mode);
+            self.grants.leave(false);
+        }
+    }
+
+    /// The mode of the site, also where this node shares less since another takes its place.
+    #[must_use]
+    pub fn site_mode(&self) -> Mode {
+        self.mode_in(&self.changing())
+    }
+
+    fn mode_in(&self, changes: &Changes) -> Mode {
+        changes.aside.unwrap_or_else(|| self.stance().mode)
     }
 
     /// Goes on with the timeline: the node that was to replace this one does not serve.
@@ -295,6 +334,7 @@ impl Node {
         self.chronicle.take_back(self.now())?;
         let said = Said::by_node("goes on: who was to replace it does not serve");
         self.note(self.started_now(), &said);
+        self.come_back();
         Ok(())
     }
 
@@ -303,7 +343,7 @@ impl Node {
         What::NodeStarted {
             boot: self.boot(),
             release: env!("CARGO_PKG_VERSION").into(),
-            mode: stance.mode,
+            mode: self.site_mode(),
             epoch: stance.epoch,
             first: self.first_place(),
         }
@@ -344,7 +384,7 @@ impl Node {
         said: &Said,
     ) -> Option<(Mode, Ticket)> {
         let mut changes = self.changing();
-        let from = self.stance().mode;
+        let from = self.mode_in(&changes);
         if to >= from && to != Mode::Closed {
             return None;
         }
@@ -362,12 +402,17 @@ impl Node {
         said: &Said,
     ) -> Ticket {
         changes.lowered += 1;
-        let from = self.stance().mode;
+        let from = self.mode_in(changes);
+        if let Some(aside) = &mut changes.aside {
+            *aside = to;
+        }
         let is_closed = (from, to) == (Mode::Closed, Mode::Closed);
         // Whoever closes a closed site, and names no time, says nothing of the time that is planned.
         let planned = self.reopening().filter(|_| is_closed);
         let reopening = reopening.or(planned);
-        self.put_mode((from, to), reopening, said);
+        // Never higher than what is in force here.
+        self.enter_mode(to.min(self.stance().mode), reopening);
+        self.tell_mode((from, to), reopening, said);
         let what = What::ModeChanged {
             from,
             to,
@@ -388,6 +433,9 @@ impl Node {
             return Ok(lowered);
         }
         let mut changes = self.changing();
+        if changes.aside.is_some() {
+            return Err(ChronicleFault::Released.into());
+        }
         let (from, lowered) = (self.stance().mode, changes.lowered);
         let what = |from, to, reopening| What::ModeChanged {
             from,
@@ -404,7 +452,8 @@ impl Node {
         changes.is_raised = false;
         let place = recorded?;
         self.unless_overtaken(&changes, lowered, place)?;
-        self.put_mode((from, to), reopening, said);
+        self.enter_mode(to, reopening);
+        self.tell_mode((from, to), reopening, said);
         drop(changes);
         log_mode(from, to, said);
         Ok((from, ticket))
@@ -432,10 +481,10 @@ impl Node {
     }
 
     /// Takes a mode unless the one in force is as low already: what a node does by itself never shares
-    /// more. Never waits.
-    pub(crate) fn lower_mode(&self, to: Mode, said: &Said) {
+    /// more. Never waits for a disk.
+    pub fn lower_mode(&self, to: Mode, said: &Said) {
         let mut changes = self.changing();
-        let from = self.stance().mode;
+        let from = self.mode_in(&changes);
         if to < from {
             drop(self.lower(&mut changes, to, None, said));
             drop(changes);
@@ -453,10 +502,9 @@ impl Node {
         }
     }
 
-    /// The mode, and after that what follows from it. Whoever does this holds the lock on changes.
-    fn put_mode(&self, (from, to): (Mode, Mode), reopening: Option<UnixMillis>, said: &Said) {
-        self.enter_mode(to, reopening);
-        // Under the lock: what is told last is what is in force.
+    /// Tells the world of a mode. Whoever does this holds the lock on changes: what is told last is what is
+    /// in force.
+    fn tell_mode(&self, (from, to): (Mode, Mode), reopening: Option<UnixMillis>, said: &Said) {
         self.modes.send_replace(Some(ModeNotice {
             from,
             to,
@@ -467,18 +515,23 @@ impl Node {
         }));
     }
 
+    /// The mode, and after that what follows from it. Whoever does this holds the lock on changes.
     fn enter_mode(&self, mode: Mode, reopening: Option<UnixMillis>) {
         self.plan(reopening);
+        self.put_mode_alone(mode);
+        if mode == Mode::Closed {
+            // After the stance: whoever is told finds it closed.
+            self.closings.close();
+        }
+    }
+
+    fn put_mode_alone(&self, mode: Mode) {
         let stance = self.stance();
         self.put_stance(Stance {
             mode,
             rules: Arc::clone(&stance.rules),
             epoch: stance.epoch,
         });
-        if mode == Mode::Closed {
-            // After the stance: whoever is told finds it closed.
-            self.closings.close();
-        }
     }
 
     /// Takes a mode, and waits until it is in force: when the site was closed, until nothing that began

@@ -18,6 +18,8 @@ struct Inner {
     by_id: BTreeMap<GrantId, Grant>,
     /// Those whose use is on the timeline.
     used: BTreeSet<GrantId>,
+    /// Whether they are another node's to make and revoke: none opens anything here then.
+    are_anothers: bool,
 }
 
 impl Grants {
@@ -27,6 +29,7 @@ impl Grants {
             inner: RwLock::new(Inner {
                 by_id,
                 used: BTreeSet::new(),
+                are_anothers: false,
             }),
         }
     }
@@ -39,24 +42,26 @@ impl Grants {
         self.inner.write().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether another node makes and revokes them.
+    pub(crate) fn leave(&self, to_another: bool) {
+        self.write().are_anothers = to_another;
+    }
+
     /// The grant that a token opens.
     pub(crate) fn of(&self, token: &GrantToken, now: UnixMillis) -> Option<Grant> {
-        let grant = self.read().by_id.get(&token.id()).cloned()?;
+        let grant = self.read().find(token.id())?.clone();
         (grant.holds_at(now) && self.key.signed(&grant, token)).then_some(grant)
     }
 
     pub(crate) fn holds(&self, id: GrantId, now: UnixMillis) -> bool {
         let inner = self.read();
-        inner
-            .by_id
-            .get(&id)
-            .is_some_and(|grant| grant.holds_at(now))
+        inner.find(id).is_some_and(|grant| grant.holds_at(now))
     }
 
     /// The mode that a grant previews; `closed` when it does not hold.
     pub(crate) fn mode_of(&self, id: GrantId, now: UnixMillis) -> Mode {
         let inner = self.read();
-        let grant = inner.by_id.get(&id).filter(|grant| grant.holds_at(now));
+        let grant = inner.find(id).filter(|grant| grant.holds_at(now));
         grant.map_or(Mode::Closed, |grant| grant.mode)
     }
 
@@ -92,8 +97,14 @@ impl Grants {
 
     pub(crate) fn used(&self, id: GrantId) {
         let mut inner = self.write();
-        let Inner { by_id, used } = &mut *inner;
+        let Inner { by_id, used, .. } = &mut *inner;
         used.retain(|id| by_id.contains_key(id));
         used.insert(id);
+    }
+}
+
+impl Inner {
+    fn find(&self, id: GrantId) -> Option<&Grant> {
+        self.by_id.get(&id).filter(|_| !self.are_anothers)
     }
 }

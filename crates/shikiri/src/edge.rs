@@ -191,7 +191,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         listening: &listening,
         tenants: tenants.as_deref(),
     };
-    let (ending, link) = runtime
+    let (ending, before) = runtime
         .block_on(governor.run(before, given))
         .inspect_err(|why| admin.node().record_stop(why))?;
     tracing::info!("stopping: running requests may end");
@@ -201,7 +201,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         drop(std::fs::remove_file(&settings.control));
         drop(std::fs::remove_file(data.join(handover::SOCKET)));
     }
-    govern::end(admin.node(), listening, ending, link);
+    govern::end(admin.node(), listening, ending, before);
     // Nobody serves any more: what was written is sealed.
     drop(keeper);
     admin.node().record_stop("told to stop");

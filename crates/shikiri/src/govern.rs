@@ -6,21 +6,23 @@
 
 use std::net::TcpListener as StdListener;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules};
 use shikiri_edge::listen::Listening;
 use shikiri_edge::tls::Tenants;
-use shikiri_edge::{Given, Node};
+use shikiri_edge::{Given, ModeNotice, Node, Said};
 use shikiri_record::Mode;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::interval;
 
 use crate::data::DataFolder;
-use crate::handover::{self, Estate, Link, Predecessor, Step};
+use crate::handover::{self, Estate, Link, Predecessor, Step, Successor};
 use crate::hook;
 use crate::reload::Parts;
 use crate::settings::Settings;
@@ -34,7 +36,18 @@ pub(crate) enum Ending {
     /// It was told to.
     Told,
     /// Another serves in its place, and may say that what still runs must end now.
-    Replaced(mpsc::Receiver<Step>),
+    Replaced {
+        steps: mpsc::Receiver<Step>,
+        by: Successor,
+        /// The site's mode when it was handed over.
+        mode: Mode,
+    },
+}
+
+/// The node before this one, on which requests may still run, and the thread that hears of it.
+pub(crate) struct Before {
+    link: Arc<Link>,
+    hears: thread::JoinHandle<()>,
 }
 
 /// What a node that runs is made of.
@@ -84,7 +97,7 @@ impl Governor<'_> {
         &self,
         before: Option<Predecessor>,
         mut given: Given,
-    ) -> Result<(Ending, Option<Link>), String> {
+    ) -> Result<(Ending, Option<Before>), String> {
         let mut signals = Signals::new()?;
         let admin = self.settings.admin.as_ref();
         let tcp = admin.and_then(|admin| given.take(admin.address)?.pop());
@@ -93,10 +106,13 @@ impl Governor<'_> {
         if let Some(before) = &before {
             before.go()?;
         }
+        // Before anybody can be served: no change of the mode is missed.
+        let modes = self.node().modes();
         self.listening.accept(true);
         self.admin.enter(Phase::Serving);
-        let link = before.map(Predecessor::serving);
-        let mut modes = self.node().modes();
+        let before = before
+            .map(|before| follow(self.node(), before.serving(), modes))
+            .transpose()?;
         let hooks = self.settings.on_mode.clone();
         tokio::spawn(hook::run(
             Arc::clone(self.node()),
@@ -107,15 +123,16 @@ impl Governor<'_> {
         self.admin.note_tokens(&Actor::Anyone);
         let mut steps = self.offer(&doors)?;
         self.tell(&doors)?;
-        try_origins(self.node()).await;
+        tokio::spawn(try_origins(Arc::clone(self.node())));
+        let mut mode = self.node().site_mode();
         let mut tick = interval(Duration::from_secs(5));
         let mut look = interval(Duration::from_secs(1));
         let mut watchdog = interval(notify::watchdog_interval());
         loop {
             let serving = self.admin.phase() == Phase::Serving;
             tokio::select! {
-                _ = signals.terminate.recv() => return Ok((Ending::Told, link)),
-                _ = signals.interrupt.recv() => return Ok((Ending::Told, link)),
+                _ = signals.terminate.recv() => return Ok((Ending::Told, before)),
+                _ = signals.interrupt.recv() => return Ok((Ending::Told, before)),
                 _ = signals.hangup.recv(), if serving => self.reload().await,
                 _ = tick.tick() => self.maintain().await,
                 _ = look.tick(), if serving && self.settings.watch => self.look_at_files().await,
@@ -124,26 +141,21 @@ impl Governor<'_> {
                         notify::alive();
                     }
                 }
-                Ok(()) = modes.changed() => {
-                    // What still runs on the node before is cut as well.
-                    let closed = modes.borrow_and_update().as_ref().is_some_and(|m| m.to == Mode::Closed);
-                    if let Some(link) = link.as_ref().filter(|_| closed) {
-                        link.cut();
-                    }
-                }
                 Some(step) = steps.recv() => match step {
                     Step::Release(done) => {
-                        self.release(&mut doors).await;
-                        if done.send(()).is_err() {
+                        mode = self.node().site_mode();
+                        // What the timeline lacks, the other would not know: this one goes on then.
+                        if self.release(&mut doors).await && done.send(()).is_err() {
                             tracing::debug!("who asked has ended; that is told next");
                         }
                     }
                     Step::Resume => {
                         doors = self.resume(doors.tcp.take()).await?;
                     }
-                    Step::Leave | Step::Cut => {
-                        return Ok((Ending::Replaced(steps), link));
+                    Step::Leave(by) => {
+                        return Ok((Ending::Replaced { steps, by, mode }, before));
                     }
+                    Step::Cut => tracing::error!("told to cut what runs before another serves"),
                 },
             }
         }
@@ -249,8 +261,8 @@ impl Governor<'_> {
         Ok(())
     }
 
-    /// Takes no connection and changes nothing: another node is about to.
-    async fn release(&self, doors: &mut Doors) {
+    /// Takes no connection and changes nothing: another node is about to. Returns whether it can.
+    async fn release(&self, doors: &mut Doors) -> bool {
         self.admin.enter(Phase::Stopping);
         self.listening.accept(false);
         for task in doors.tasks.drain(..) {
@@ -259,9 +271,9 @@ impl Governor<'_> {
             drop(task.await);
         }
         aside(self.node(), |node| {
-            node.leave_timeline("another node replaces this one");
+            node.leave_timeline("another node replaces this one")
         })
-        .await;
+        .await
     }
 
     /// Goes on: the other node does not serve.
@@ -304,13 +316,19 @@ fn unclaimed(given: &Given, by_node: bool) -> Result<(), String> {
 
 /// Ends a node: what runs may end, within its time; less when another says so. What still runs on the
 /// node before may end too: when this process is gone, nobody could tell that one that the site is closed.
-pub(crate) fn end(node: &Arc<Node>, listening: Listening, ending: Ending, link: Option<Link>) {
+pub(crate) fn end(node: &Arc<Node>, listening: Listening, ending: Ending, before: Option<Before>) {
     notify::stopping();
-    let link = link.map(Arc::new);
-    if let Ending::Replaced(mut steps) = ending {
-        let (node, cutter, link) = (Arc::clone(node), listening.cutter(), link.clone());
+    if let Ending::Replaced {
+        mut steps,
+        by,
+        mode,
+    } = ending
+    {
+        tell_of_trips(Arc::clone(node), by, mode);
+        let link = before.as_ref().map(|before| Arc::clone(&before.link));
+        let (node, cutter) = (Arc::clone(node), listening.cutter());
         // It ends with this process.
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             if let Some(Step::Cut) = steps.blocking_recv() {
                 node.close_with_successor();
                 cutter.cut();
@@ -321,15 +339,70 @@ pub(crate) fn end(node: &Arc<Node>, listening: Listening, ending: Ending, link: 
         });
     }
     listening.shut_down();
-    if let Some(link) = link {
-        link.ended();
+    if let Some(before) = before
+        && before.hears.join().is_err()
+    {
+        tracing::error!("the thread that heard of the node before had panicked");
     }
 }
 
+/// Has the node before do as this one does while requests still run there: what it lowers the mode to by
+/// itself holds here, and when this site is closed what runs there is cut.
+fn follow(
+    node: &Arc<Node>,
+    link: Link,
+    mut modes: watch::Receiver<Option<ModeNotice>>,
+) -> Result<Before, String> {
+    let link = Arc::new(link);
+    let (cuts, here) = (Arc::clone(&link), Arc::clone(node));
+    tokio::spawn(async move {
+        while here.stance().mode != Mode::Closed {
+            if modes.changed().await.is_err() {
+                return;
+            }
+        }
+        cuts.cut();
+    });
+    let (heard, here) = (Arc::clone(&link), Arc::clone(node));
+    let hears = thread::Builder::new()
+        .name("shikiri-before".into())
+        .spawn(move || {
+            heard.hear(|mode| {
+                let said = "the node before lowered the mode: its log says why";
+                here.lower_mode(mode, &Said::by_node(said));
+            });
+        })
+        .map_err(|error| format!("cannot start: {error}"))?;
+    Ok(Before { link, hears })
+}
+
+/// Tells the node that serves in this one's place of what this one lowers the mode to by itself, until this
+/// process ends.
+fn tell_of_trips(node: Arc<Node>, by: Successor, mode: Mode) {
+    let mut modes = node.modes();
+    let mut told = mode;
+    let telling = async move {
+        loop {
+            let now = node.site_mode();
+            if now < told {
+                by.lowered(now);
+                told = now;
+            }
+            if modes.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    thread::spawn(move || match Builder::new_current_thread().build() {
+        Ok(runtime) => runtime.block_on(telling),
+        Err(error) => tracing::error!(%error, "what this node lowers is not told to the next"),
+    });
+}
+
 /// Says early what every request would say later.
-async fn try_origins(node: &Node) {
+async fn try_origins(node: Arc<Node>) {
     for origin in node.stance().rules.origins() {
-        if let Err(fault) = shikiri_edge::try_origin(node, &origin.upstream).await {
+        if let Err(fault) = shikiri_edge::try_origin(&node, &origin.upstream).await {
             let (status, fault) = (fault.status().as_u16(), fault.to_string());
             tracing::warn!("{fault}; requests get {status} until this is mended");
         }

@@ -9,7 +9,10 @@
 //! | `ready`: its files are good | `yours`: it takes no connection and writes nothing any more |
 //! | `prepared`: it could serve | `go`: from here on only its end brings the old one back |
 //! | `serving` | (its running requests end) |
+//! | | `lower MODE`: by itself, since members are served as others |
 //! | `cut`: the site is closed | (they end now) |
+//!
+//! From `yours` on the old one shares nothing: what the new one purges or lowers holds there, too.
 //!
 //! Invariant: one of the two serves, never both and never neither. Until `go` the old one goes on
 //! when the new one ends, is silent for too long or says anything else; after it the new one serves, and
@@ -32,6 +35,7 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use shikiri_record::Mode;
 use tokio::sync::{mpsc, oneshot};
 
 /// The name of the socket in the data folder.
@@ -50,12 +54,12 @@ const PREPARED_TIME_MAX: Duration = Duration::from_secs(10);
 /// What the old node must do, in this order. Each is answered when it is done.
 #[derive(Debug)]
 pub(crate) enum Step {
-    /// Take no connection and write nothing any more.
+    /// Take no connection and write nothing any more. Not answered when that cannot be done.
     Release(oneshot::Sender<()>),
     /// Go on as if nothing had been.
     Resume,
     /// Let what runs end, and end.
-    Leave,
+    Leave(Successor),
     /// End what still runs now.
     Cut,
 }
@@ -115,7 +119,7 @@ fn hand_over(stream: &UnixStream, estate: &Estate, steps: &mpsc::Sender<Step>) -
     let prepared = || {
         released
             .blocking_recv()
-            .map_err(|_| io::Error::other("this node is ending"))?;
+            .map_err(|_| io::Error::other("not all is on this node's timeline, or it is ending"))?;
         stream.set_read_timeout(Some(PREPARED_TIME_MAX))?;
         say(stream, "yours")?;
         expect(stream, "prepared")?;
@@ -128,7 +132,8 @@ fn hand_over(stream: &UnixStream, estate: &Estate, steps: &mpsc::Sender<Step>) -
         return Err(error);
     }
     tracing::info!("this node is replaced: running requests may end");
-    steps.blocking_send(Step::Leave).map_err(gone)?;
+    let successor = Successor(stream.try_clone()?);
+    steps.blocking_send(Step::Leave(successor)).map_err(gone)?;
     match hear(stream) {
         Ok(line) if line == "cut" => tracing::info!("the site is closed: what still runs is cut"),
         Ok(_) | Err(_) => {
@@ -139,6 +144,20 @@ fn hand_over(stream: &UnixStream, estate: &Estate, steps: &mpsc::Sender<Step>) -
     drop(steps.blocking_send(Step::Cut));
     Ok(())
 }
+
+/// What leads to the node that has taken this one's place.
+#[derive(Debug)]
+pub(crate) struct Successor(UnixStream);
+
+impl Successor {
+    /// Tells it of a mode that this node has lowered to by itself.
+    pub(crate) fn lowered(&self, mode: Mode) {
+        // It may have ended, and then whoever comes next finds out for itself.
+        drop(say(&self.0, &format!("{LOWER}{mode}")));
+    }
+}
+
+const LOWER: &str = "lower ";
 
 /// The node that ran before this one, while it hands over.
 pub(crate) struct Predecessor {
@@ -225,6 +244,7 @@ fn refused(error: &io::Error) -> String {
 }
 
 /// What leads to the node before, for as long as that has requests that run.
+#[derive(Debug)]
 pub(crate) struct Link(UnixStream);
 
 impl Link {
@@ -234,10 +254,14 @@ impl Link {
         drop(say(&self.0, "cut"));
     }
 
-    /// Waits until nothing runs on it any more.
-    pub(crate) fn ended(&self) {
-        // It says nothing more: what is heard is its end.
-        drop(hear(&self.0));
+    /// Hears each mode that it lowers to by itself, and returns when nothing runs on it any more.
+    pub(crate) fn hear(&self, mut lowered: impl FnMut(Mode)) {
+        while let Ok(line) = hear(&self.0) {
+            let mode = line.strip_prefix(LOWER).map(str::parse);
+            if let Some(Ok(mode)) = mode {
+                lowered(mode);
+            }
+        }
     }
 }
 

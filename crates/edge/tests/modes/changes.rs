@@ -250,10 +250,54 @@ async fn damage_is_told_once_and_the_mode_is_lower_until_somebody_raises_it() {
     }
 }
 
+/// What another node purges, lowers and revokes has nothing to hold for on the one whose place it takes.
+#[tokio::test(start_paused = true)]
+async fn a_node_that_makes_room_for_another_shares_nothing_more() {
+    let node = TestNode::new("", |_| reply(CSS, "body{}"));
+    let (_, token) = node
+        .node
+        .make_grant("x", Mode::Open, 600 * S, &said())
+        .unwrap();
+    let previews = format!("Shikiri-Preview: {}\r\n", token.reveal());
+    let mut idle = node.client();
+    idle.send(&crate::world::get("/a.css", "")).await;
+    assert_eq!(idle.answer().await.status, 200);
+    assert!(node.get("/a.css", "").await.cache().contains("; hit"));
+    assert!(node.node.leave_timeline("another node replaces this one"));
+    for lines in ["", &previews] {
+        idle.send(&crate::world::get("/a.css", lines)).await;
+        let answer = idle.answer().await;
+        assert_eq!(answer.status, 200);
+        assert!(!answer.cache().contains("; hit"), "{answer:?}");
+    }
+    // What it lowers by itself meanwhile, it comes back in.
+    node.node.lower_mode(Mode::Static, &said());
+    assert_eq!(node.node.stance().mode, Mode::Pass);
+    assert_eq!(node.node.site_mode(), Mode::Static);
+    assert!(node.node.take_mode(Mode::Open, None, &said()).is_err());
+    node.node.resume_timeline().unwrap();
+    assert_eq!(node.node.stance().mode, Mode::Static);
+    assert!(node.get("/a.css", "").await.cache().contains("; hit"));
+    assert_eq!(node.node.live_grants().len(), 1);
+}
+
+/// Whoever goes on from a timeline that lacks a closing would open the site.
+#[tokio::test(start_paused = true)]
+async fn a_timeline_that_lacks_something_is_known_to_when_it_is_left() {
+    let node = TestNode::new("", |_| reply(CSS, "body{}"));
+    fill(&node.timeline);
+    node.node.take_mode(Mode::Closed, None, &said()).unwrap();
+    assert!(!node.node.leave_timeline("another node replaces this one"));
+    mend(&node.timeline);
+    node.node.resume_timeline().unwrap();
+    assert_eq!(node.node.stance().mode, Mode::Closed);
+    assert!(kinds(&node).contains(&"mode open -> closed".to_owned()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_timeline_is_left_to_another_node_and_taken_back() {
     let node = TestNode::new("", |_| reply(CSS, "body{}"));
-    node.node.leave_timeline("another node replaces this one");
+    assert!(node.node.leave_timeline("another node replaces this one"));
     assert!(node.node.take_mode(Mode::Open, None, &said()).is_err());
     let taken = node.node.take_mode(Mode::Closed, None, &said()).unwrap();
     assert!(

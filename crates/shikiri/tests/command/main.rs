@@ -7,7 +7,8 @@ mod running;
 mod secrets;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -643,6 +644,61 @@ fn a_node_goes_on_when_the_one_that_was_to_replace_it_fails() {
     ]);
     assert!(text(&refused.stderr).contains("version 2 is not known"));
     assert!(edge.get("a.test", "/x").ends_with("\r\n\r\n/x"));
+}
+
+/// An origin whose answer to everything begins, and never ends.
+fn endless() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let mut held = Vec::new();
+        for mut stream in listener.incoming().flatten() {
+            // Who only looks whether we are there asks for nothing.
+            if matches!(stream.read(&mut [0; 1024]), Ok(0) | Err(_)) {
+                continue;
+            }
+            let head =
+                "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 100\r\n\r\nbegins";
+            drop(stream.write_all(head.as_bytes()));
+            held.push(stream);
+        }
+    });
+    format!("http://{address}")
+}
+
+/// A site is closed on both nodes, also when the one that replaces the other begins closed.
+#[test]
+fn what_runs_on_the_node_before_is_cut_when_the_next_begins_closed() {
+    let origin = endless();
+    let before = Edge::start(&["--origin", &origin]);
+    let data = before.data.path("data");
+    let mut client = TcpStream::connect(&before.address).unwrap();
+    let patience = Some(Duration::from_secs(30));
+    client.set_read_timeout(patience).unwrap();
+    client
+        .write_all(b"GET /x HTTP/1.1\r\nHost: a.test\r\n\r\n")
+        .unwrap();
+    let mut bytes = [0; 1024];
+    let mut got = String::new();
+    while !got.ends_with("begins") {
+        let n = client.read(&mut bytes).unwrap();
+        assert!(n > 0, "{got}");
+        got.push_str(&text(bytes.get(..n).unwrap()));
+    }
+    let began = Instant::now();
+    let next = Edge::start(&[
+        "--origin",
+        &origin,
+        "--data",
+        &data,
+        "--replace",
+        "--mode",
+        "closed",
+    ]);
+    // A reset, or an end: nothing more comes.
+    assert!(matches!(client.read(&mut bytes), Ok(0) | Err(_)));
+    assert!(began.elapsed() < Duration::from_secs(10), "it ran on");
+    assert!(next.get("a.test", "/x").starts_with("HTTP/1.1 503 "));
 }
 
 #[test]
