@@ -157,7 +157,10 @@ impl<'a> Judge<'a> {
                 // connections that have been silent are used again. Nobody's secret is in it, since
                 // none was ever sent there.
                 let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
-                let is_late = asked.surplus || asked.after_surplus;
+                let made = &self.by_stamp[&asked.stamp];
+                let is_late = made
+                    .iter()
+                    .any(|asked| asked.surplus || asked.after_surplus);
                 if !is_late && path(&asked.target) != path(&exchange.request.target) {
                     let what = format!(
                         "request {} for {} got {asked:?}",
@@ -408,13 +411,21 @@ impl<'a> Judge<'a> {
         let path = |target: &str| target.split('?').next().unwrap_or_default().to_owned();
         let is_film =
             |asked: &Asked| asked.host == FILMS.0 && path(&asked.target).starts_with(FILMS.1);
+        let client = |request: Option<u32>| {
+            let mut all = self.exchanges.iter();
+            all.find(|e| Some(e.request.id) == request)
+                .map(|e| e.client)
+        };
         let opened = |request: u32, target: &str| {
             let gate = format!("{GATE}{}", path(target));
             let mut all = self.asked.iter();
             all.any(|asked| {
-                asked.request == Some(request)
+                let is_yes = asked.request == Some(request)
                     && path(&asked.target) == gate
-                    && (200..300).contains(&asked.status)
+                    && (200..300).contains(&asked.status);
+                // What an origin says twice on a viewer's own connection, late, may be taken for its
+                // answer to that viewer's next question: to nobody else's.
+                is_yes || asked.surplus && client(asked.request) == client(Some(request))
             })
         };
         for (exchange, asked) in self.delivered() {
