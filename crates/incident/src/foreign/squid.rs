@@ -38,8 +38,10 @@ pub(super) fn squid(line: &[u8]) -> Result<Values<'_>, Bad> {
     Ok(values)
 }
 
-/// `… haproxy[14389]: 10.0.1.2:33317 [06/Feb/2009:12:14:14.655] http-in static/srv1 10/0/30/69/109 200 2750
-/// - - ---- 1/1/1/1/0 0/0 {1wt.eu} {} "GET /index.html HTTP/1.1"`
+/// ```text
+/// … haproxy[14389]: 10.0.1.2:33317 [06/Feb/2009:12:14:14.655] http-in static/srv1 10/0/30/69/109 200 2750
+/// - - ---- 1/1/1/1/0 0/0 {1wt.eu} {} "GET /index.html HTTP/1.1"
+/// ```
 pub(super) fn haproxy(line: &[u8]) -> Result<Values<'_>, Bad> {
     let bracket = super::find(line, b" [").ok_or(Bad::Form)?;
     let before = line.get(..bracket).unwrap_or_default();
@@ -75,8 +77,10 @@ pub(super) fn haproxy(line: &[u8]) -> Result<Values<'_>, Bad> {
     Ok(values)
 }
 
-/// `https 2020-03-16T03:24:00.123456Z app/lb/50dc 192.0.2.7:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366
-/// "GET https://shop.test:443/ HTTP/1.1" "agent" … "Root=1-58337364-23a8c76965a2ef7629b185e3" …`
+/// ```text
+/// https 2020-03-16T03:24:00.123456Z app/lb/50dc 192.0.2.7:2817 10.0.0.1:80 0.000 0.001 0.000 200 200 34 366
+/// "GET https://shop.test:443/ HTTP/1.1" "agent" … "Root=1-58337364-23a8c76965a2ef7629b185e3" …
+/// ```
 pub(super) fn alb(line: &[u8]) -> Result<Values<'_>, Bad> {
     let words = quoted_words(line);
     let at = |place: usize| words.get(place).copied().ok_or(Bad::Form);
