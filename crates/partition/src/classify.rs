@@ -74,7 +74,7 @@ impl Sharing {
     /// Gives up sharing: the request goes on as itself. Where a gate has opened for it, the origin is
     /// shown that.
     pub fn into_pass(self, why: Personal) -> Pass {
-        Pass::of_class(why, &self.class)
+        Pass::of_class(why, &self.class, &self.key)
     }
 }
 

@@ -102,17 +102,33 @@ pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
         )
 }
 
-/// Whether some servers take a request header for the method or target that was asked for, in place of
-/// the request line's (Symfony and IIS: `X-Original-URL`; Rails and others: `X-HTTP-Method-Override`).
-/// Who could send one to a gate would have it asked about one thing and be shown another.
+/// Whether some servers take a request header for the method, target or site that was asked for, in place
+/// of the request line's and `Host` (Symfony and IIS: `X-Original-URL`; Rails and others:
+/// `X-HTTP-Method-Override`, `X-Forwarded-Host`). Who could send one to a gate would have it asked about
+/// one thing and be shown another. What the edge says itself it says anew.
 pub(crate) fn names_another_target(name: &HeaderName) -> bool {
     let name = name.as_str().replace('_', "-");
     ["original", "rewrite", "override"]
         .iter()
         .any(|word| name.contains(word))
-        || ["-uri", "-url", "-path", "-method"]
-            .iter()
-            .any(|end| name.ends_with(end))
+        || [
+            "-uri",
+            "-url",
+            "-path",
+            "-method",
+            "-host",
+            "-server",
+            "-prefix",
+            "-port",
+            "-proto",
+            "-protocol",
+            "-scheme",
+            "-ssl",
+            "-https",
+        ]
+        .iter()
+        .any(|end| name.ends_with(end))
+        || name == "forwarded"
 }
 
 /// Whether a request header is a credential by its name.
@@ -392,6 +408,18 @@ mod tests {
             ("request-uri", true),
             ("x-http-method-override", true),
             ("x-http-method", true),
+            ("forwarded", true),
+            ("x-forwarded-host", true),
+            ("x_forwarded_host", true),
+            ("x-forwarded-proto", true),
+            ("x-forwarded-server", true),
+            ("x-forwarded-prefix", true),
+            ("x-forwarded-port", true),
+            ("x-host", true),
+            ("host", false),
+            ("x-forwarded-for", false),
+            ("x-forwarded-user", false),
+            ("x-forwarded-client-cert", false),
             ("cookie", false),
             ("authorization", false),
             ("accept", false),

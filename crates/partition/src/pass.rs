@@ -17,7 +17,7 @@ use crate::certificate::ClientCertificate;
 use crate::directives::Directives;
 use crate::hop;
 use crate::identity;
-use crate::key::Constants;
+use crate::key::{Constants, Key};
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, OriginHost, Rules, Session};
@@ -28,24 +28,35 @@ use crate::upstream::Upstream;
 #[derive(Debug)]
 pub struct Pass {
     why: Personal,
-    /// What shows the origin that a gate has opened for it.
-    credential: Option<(HeaderName, HeaderValue)>,
+    /// It is what a gate has opened for.
+    opened: Option<BehindGate>,
+}
+
+/// What a gate was asked about, and what shows the origin that it has opened: the one never goes
+/// without the other.
+#[derive(Debug)]
+struct BehindGate {
+    credential: (HeaderName, HeaderValue),
+    /// Path and query, as the gate was asked about them.
+    target: Box<str>,
 }
 
 impl Pass {
     pub(crate) const fn new(why: Personal) -> Self {
-        let credential = None;
-        Self { why, credential }
+        Self { why, opened: None }
     }
 
     /// A pass of a request that a class claims, and for which its gate has opened if it has one.
-    pub(crate) fn of_class(why: Personal, class: &Class) -> Self {
+    pub(crate) fn of_class(why: Personal, class: &Class, key: &Key) -> Self {
         let credential = class.gate.as_ref().map(|gate| &gate.credential);
-        let credential = credential.and_then(|credential| {
+        let opened = credential.and_then(|credential| {
             let secret = credential.secret.as_ref()?;
-            Some((credential.header.clone(), secret.value().clone()))
+            Some(BehindGate {
+                credential: (credential.header.clone(), secret.value().clone()),
+                target: key.parts().target.clone(),
+            })
         });
-        Self { why, credential }
+        Self { why, opened }
     }
 
     /// Why it is not shared.
@@ -75,12 +86,18 @@ impl Pass {
         } = &parts;
         let head = RequestHead::parse(hop.scheme, *version, method, uri, headers)?;
         let origin = rules.origin_for(head.host()).ok_or(Refused::UnknownHost)?;
-        let (authority, target) = (head.authority.clone(), head.target());
+        let authority = head.authority.clone();
+        // With the edge's credential, exactly what its gate was asked about: the rest of a query is the
+        // client's alone, and some servers take `q[]` or ` q` for the `q` that was asked about.
+        let target = match &self.opened {
+            Some(opened) => opened.target.to_string(),
+            None => head.target(),
+        };
         let upgrade = upgrade(&head, *version, &origin.upgrades);
         let (credentials, names_its_sender) =
             sender(&parts.headers, &target, rules.session(), hop.certificate);
         // With the edge's own credential it is asked on connections of its own.
-        let credentials = match &self.credential {
+        let credentials = match &self.opened {
             None => credentials,
             Some(_) => {
                 let mut canonical = shikiri_record::Canonical::new("shikiri gated credentials 1");
@@ -99,9 +116,10 @@ impl Pass {
         }
         // Whoever it is: this one is the edge's alone to show.
         remove(&mut headers, |name| rules.is_edge_credential(name));
-        if let Some((name, value)) = self.credential {
+        if let Some(opened) = self.opened {
             // It opened for this target, and no other.
             remove(&mut headers, hop::names_another_target);
+            let (name, value) = opened.credential;
             headers.insert(name, value);
         }
         // A trusted hop that ended the viewer's TLS knows the viewer's certificate; ours is the hop's own.

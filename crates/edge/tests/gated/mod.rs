@@ -514,3 +514,51 @@ async fn a_gate_names_its_viewer_as_any_answer_does() {
     );
     assert_eq!(node.node.counts().pin_faults, 1);
 }
+
+async fn get_lines(node: &TestNode, target: &str, lines: &str) -> Answer {
+    node.get(target, &format!("Cookie: sid=alice\r\n{lines}"))
+        .await
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_edge_s_credential_goes_with_nothing_that_its_gate_was_not_asked_about() {
+    let target = "/films/1?q=free&+q=paid&q[]=paid&Q=paid&file=other";
+    let expected = [
+        "GET /authz/films/1?q=free alice",
+        "GET /films/1?q=free alice edge",
+    ];
+    let node = node();
+    get_lines(&node, target, "Cache-Control: no-store\r\n").await;
+    assert_eq!(asked(&node), expected, "no-store");
+    node.node.take_mode(Mode::Pass, None, &said()).unwrap();
+    get_lines(&node, target, "").await;
+    assert_eq!(asked(&node)[2..], expected, "in the mode pass");
+    // What the origin forbids to share, at once and once it is remembered.
+    let node = TestNode::with(armed(FILMS), origin);
+    for asks in [3, 5] {
+        get(&node, "/films/private?q[]=2", "alice").await;
+        assert_eq!(node.asked(), asks);
+        let last = asked(&node).pop().unwrap();
+        assert_eq!(last, "GET /films/private alice edge");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_question_and_the_fetch_are_of_one_site() {
+    let node = node();
+    let lines = "X-Forwarded-Host: other.test\r\nForwarded: host=other.test\r\nX-Host: other.test\r\n\
+        X-Forwarded-Server: other.test\r\nX-Forwarded-Prefix: /other.test\r\nX-Forwarded-Port: 1\r\n";
+    for more in ["", "Cache-Control: no-store\r\n"] {
+        let answer = get_lines(&node, "/films/1", &format!("{lines}{more}")).await;
+        assert_eq!(answer.status, 200);
+    }
+    assert_eq!(node.asked(), 4);
+    for seen in node.seen() {
+        let text = seen.text.to_ascii_lowercase();
+        assert!(
+            !text.contains("other.test") && !text.contains("x-forwarded-port"),
+            "{text}"
+        );
+        assert!(text.contains("x-forwarded-host: site.test\r\n"), "{text}");
+    }
+}

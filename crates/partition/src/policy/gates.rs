@@ -50,6 +50,19 @@ pub(super) fn gate(
         );
     }
     let (gate, credential) = (said.gate.as_ref()?, said.credential.as_ref()?);
+    if let Some(listed) = said
+        .key_headers
+        .as_ref()
+        .filter(|_| !key_headers.is_empty())
+    {
+        // A client may keep them from the question and have them fetched: `Connection` names what ends
+        // with a hop.
+        faults.add(
+            listed.at,
+            "a `gated` class has `key_headers`, and its gate goes by the path and query alone",
+            "Leave `key_headers` out, and give what differs paths of its own.",
+        );
+    }
     let target = target(gate, query, faults);
     let method = method(gate, faults);
     let credential = edge_credential(credential, key_headers, session, faults);

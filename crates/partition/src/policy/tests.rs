@@ -1439,7 +1439,14 @@ fn gates_that_cannot_be() {
     }
     check(
         &format!("{GATED}{gate}{CREDENTIAL}key_headers = [\"x-edge-key\"]\n"),
-        &[(11, 25, "it is in the key")],
+        &[
+            (11, 25, "it is in the key"),
+            (12, 15, "its gate goes by the path"),
+        ],
+    );
+    check(
+        &format!("{GATED}{gate}{CREDENTIAL}key_headers = [\"x-edition\"]\n"),
+        &[(12, 15, "its gate goes by the path")],
     );
     check(
         &format!("{PAGES}key_headers = [\"x-edge-key\"]\n{GATED}{gate}{CREDENTIAL}"),
