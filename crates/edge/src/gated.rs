@@ -25,6 +25,8 @@ use crate::pin::{self, Named};
 pub(crate) struct Open {
     pub(crate) opened: Opened,
     pub(crate) cookies: Vec<HeaderValue>,
+    /// Whom its answer names.
+    pub(crate) named: Named,
 }
 
 /// Why a request goes no further.
@@ -79,9 +81,15 @@ pub(crate) async fn ask(
         .judge(response.status, &response.headers)
         .await
         .map_err(NotOpened::WrongViewer)?;
+    // A yes to somebody else is none, where the policy does more than record.
+    if let Some(fault) = named.fault.filter(|_| rules.pins().trip.is_some()) {
+        count(&node.counters.gates_shut);
+        return Err(NotOpened::WrongViewer(fault));
+    }
     match gated.open(response.status) {
         Ok(opened) => Ok(Open {
             opened,
+            named,
             cookies: response
                 .headers
                 .get_all(SET_COOKIE)

@@ -151,6 +151,20 @@ pub(crate) struct Named {
     pub(crate) fault: Option<PinFault>,
 }
 
+impl Named {
+    /// With what the answer of a gate named before: what is said later of the same counts. Whose the answer
+    /// of a gate was says nothing of what is behind it.
+    pub(crate) fn after(self, gate: Self) -> Self {
+        Self {
+            viewer: self.viewer.or(gate.viewer),
+            owner: self.owner,
+            page: self.page,
+            link: self.link.or(gate.link),
+            fault: self.fault.or(gate.fault),
+        }
+    }
+}
+
 /// A request whose answer will be judged.
 pub(crate) struct Watched<'a> {
     node: &'a Node,

@@ -164,6 +164,8 @@ struct Asked<'a> {
     has_body: bool,
     /// What the answer of its gate sets.
     cookies: Vec<HeaderValue>,
+    /// Whom the answer of its gate names.
+    gate_named: Named,
     parts: Parts,
     /// What its rows will say of it.
     facts: Facts,
@@ -210,6 +212,7 @@ impl Heard<'_> {
             scheme: head.scheme,
             has_body: self.has_body,
             cookies: Vec::new(),
+            gate_named: Named::default(),
             worker: self.worker,
             connection: self.connection,
             turn: self.turn,
@@ -270,8 +273,13 @@ impl Asked<'_> {
         };
         let question = (&self.parts, &hop);
         match gated::ask(worker, connection, (rules, head), question, gated).await {
-            Ok(Open { opened, cookies }) => {
+            Ok(Open {
+                opened,
+                cookies,
+                named,
+            }) => {
                 self.cookies = cookies;
+                self.gate_named = named;
                 match opened {
                     Opened::Shared(sharing) => self.shared(sharing).await,
                     Opened::Pass(pass) => self.pass(pass, None).await,
@@ -522,7 +530,8 @@ impl Asked<'_> {
         for cookie in &self.cookies {
             response.headers_mut().append(SET_COOKIE, cookie.clone());
         }
-        Answer::Shown(response, shown)
+        let named = shown.named.clone().after(self.gate_named.clone());
+        Answer::Shown(response, shown.naming(named))
     }
 
     /// The request waited for another's fill.
@@ -727,7 +736,7 @@ impl Asked<'_> {
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
-        let cookies = self.cookies;
+        let (cookies, gate_named) = (self.cookies, self.gate_named);
         let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
             Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
             Err(why) => return refuse(node, why),
@@ -775,7 +784,7 @@ impl Asked<'_> {
         }
         // Pins: whom the origin names must fit, before anything of it leaves.
         let named = match pinned.judge(response.status, &response.headers).await {
-            Ok(named) => named,
+            Ok(named) => named.after(gate_named),
             Err(fault) => return wrong_viewer(node, fault),
         };
         shikiri_partition::leave_as_private(&mut response.headers, &answer::date(node.now()));

@@ -562,3 +562,38 @@ async fn the_question_and_the_fetch_are_of_one_site() {
         assert!(text.contains("x-forwarded-host: site.test\r\n"), "{text}");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn whom_a_gate_names_is_in_the_row_of_what_is_shown() {
+    let pinned = |pins: &str| {
+        TestNode::with(armed(&format!("{FILMS}[pins]\n{pins}")), |asked| {
+            if asked.contains(" /authz/") {
+                let mixed = asked.contains("mixed");
+                let viewer = if mixed { "bob" } else { "alice" };
+                return raw(&format!(
+                    "HTTP/1.1 204 No Content\r\nShikiri-Viewer: {viewer}\r\n\r\n"
+                ));
+            }
+            origin(asked)
+        })
+    };
+    for (more, words) in [
+        ("", "hit wrong-viewer films GET 200 fill"),
+        (
+            "Cache-Control: no-store\r\n",
+            "pass wrong-viewer films GET 200",
+        ),
+    ] {
+        let node = pinned("action = \"record\"\n");
+        for _ in 0..2 {
+            get(&node, "/films/1", "alice").await;
+        }
+        get_lines(&node, "/films/1", &format!("X-Mixed: mixed\r\n{more}")).await;
+        assert_eq!(last(&node).0, words);
+    }
+    // What is only recorded may leave; a yes that counts towards a trip is none.
+    let node = pinned("trip = { viewers = 3, within = \"60s\", mode = \"pass\" }\n");
+    get(&node, "/films/1", "alice").await;
+    let mixed = get_lines(&node, "/films/1", "X-Mixed: mixed\r\n").await;
+    assert_eq!(mixed.status, 502);
+}
