@@ -1,0 +1,31 @@
+//! The member store: a site with logins, as it may stand behind the edge.
+//!
+//! It knows the edge by the origin contract alone and depends on no crate of ours. Its pages are
+//! declared ([`declare`]): personal, shared or media. Headers, the policy for the edge, the crawl
+//! list and the map of personal data follow from the declarations and are written nowhere else.
+//!
+//! Invariants kept here:
+//!
+//! - A shared page is a function of its address; its handler has seen neither cookie nor member
+//!   ([`asked::Public`], [`store::Shelf`]).
+//! - Whose data a page shows is said by the data ([`member::Owned`]).
+//! - GET shows, POST acts, and only from our own pages (`guard`).
+//! - Nothing like a card number has a place here.
+
+pub mod answer;
+pub mod asked;
+pub mod declare;
+mod guard;
+mod html;
+pub mod limit;
+pub mod member;
+mod pages;
+pub mod password;
+mod policy;
+pub mod refusal;
+pub mod router;
+pub mod serve;
+pub mod store;
+
+pub use pages::{Office, Shop, shop};
+pub use policy::{pages_json, pages_text, policy};

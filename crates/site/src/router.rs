@@ -1,0 +1,206 @@
+//! From a request to a declared page, and from its answer to a response.
+//!
+//! [`Router::new`] refuses declarations that contradict each other, so that at most one page fits a
+//! request, and a path is of one class whatever the method. What no page fits is refused here.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, Request, Response};
+
+use crate::answer::{Answer, retry_after};
+use crate::asked::{Asked, Local, Millis, Public, Token, fields};
+use crate::declare::{App, Class, Page, Verb};
+use crate::guard;
+use crate::refusal::Refusal;
+
+/// The largest form, in bytes.
+pub const FORM_BYTES_MAX: usize = 64 << 10;
+
+/// What a path holds for the parameters of a pattern.
+type Parameters = Vec<(&'static str, String)>;
+
+/// The pages of a site.
+pub struct Router<A: App> {
+    app: A,
+    pages: Vec<Page<A>>,
+}
+
+/// Declarations that contradict each other: all that were found.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct OurDeclarations(pub Vec<String>);
+
+impl<A: App> Router<A> {
+    /// # Errors
+    /// Two pages of one name or for one request, a path of two classes, a name that no header could
+    /// carry, an example that is another page's.
+    pub fn new(app: A, pages: Vec<Page<A>>) -> Result<Self, OurDeclarations> {
+        let found = contradictions(&pages);
+        if found.is_empty() {
+            Ok(Self { app, pages })
+        } else {
+            Err(OurDeclarations(found))
+        }
+    }
+
+    /// Every page there is.
+    pub fn pages(&self) -> &[Page<A>] {
+        &self.pages
+    }
+
+    /// The application, for who fills its store.
+    #[must_use]
+    pub fn app(&self) -> &A {
+        &self.app
+    }
+
+    /// Answers one request. Blocks while the store is asked.
+    pub fn answer(
+        &self,
+        request: Request<Bytes>,
+        client: Option<IpAddr>,
+        now: Millis,
+    ) -> Response<Bytes> {
+        let (head, body) = request.into_parts();
+        let public = |parameters| {
+            Public::new(
+                head.uri.path(),
+                head.uri.query().unwrap_or_default(),
+                parameters,
+            )
+        };
+        let (page, parameters) = match self.page(&head.method, head.uri.path()) {
+            Ok(found) => found,
+            Err(why) => return self.refuse(&public(Vec::new()), &why, None),
+        };
+        let form = match page.verb() {
+            Verb::Get => Ok(Default::default()),
+            Verb::Post => sent(&head.headers, &body),
+        };
+        let public = public(parameters);
+        let form = match form {
+            Ok(form) => form,
+            Err(why) => return self.refuse(&public, &why, Some(page.name())),
+        };
+        let token = Token::of(&head.headers);
+        let asked = Asked {
+            public,
+            now,
+            token,
+            client,
+            form,
+        };
+        match page.answer(&self.app, &asked) {
+            Ok(answer) => answer.respond(Some(page.name()), &head.headers),
+            Err(why) => self.refuse(&asked.public, &why, Some(page.name())),
+        }
+    }
+
+    fn page(&self, method: &Method, path: &str) -> Result<(&Page<A>, Parameters), Refusal> {
+        let verb = match *method {
+            Method::GET | Method::HEAD => Some(Verb::Get),
+            Method::POST => Some(Verb::Post),
+            _ => None,
+        };
+        let mut refusal = Refusal::NotFound;
+        for page in &self.pages {
+            match page.pattern().parameters(path) {
+                Some(parameters) if verb == Some(page.verb()) => return Ok((page, parameters)),
+                Some(_) => refusal = Refusal::Method,
+                None => {}
+            }
+        }
+        Err(refusal)
+    }
+
+    fn refuse(&self, asked: &Public, why: &Refusal, page: Option<&'static str>) -> Response<Bytes> {
+        if let Refusal::Store(fault) = why {
+            tracing::error!(page, %fault, "a page could not be made");
+        }
+        let lang = asked.lang().code();
+        let first = |path: &str| Local::with(&format!("/{lang}/{path}"), &[("next", asked.path())]);
+        let answer = match why {
+            Refusal::LogIn => Answer::first_see(first("login")),
+            Refusal::StepUp => Answer::first_see(first("account/confirm")),
+            _ => Answer::refusal(why.status(), self.app.refusal(asked, why)),
+        };
+        let mut response = answer.respond(page, &HeaderMap::new());
+        match why {
+            Refusal::TooMany { wait_s } => retry_after(&mut response, *wait_s),
+            Refusal::Busy => retry_after(&mut response, 2),
+            _ => {}
+        }
+        response
+    }
+}
+
+impl<A: App> fmt::Debug for Router<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.pages).finish()
+    }
+}
+
+/// The fields of a form that one of our pages sent.
+fn sent(
+    headers: &HeaderMap,
+    body: &Bytes,
+) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
+    if !guard::is_from_our_page(headers) {
+        return Err(Refusal::ForeignForm);
+    }
+    let is_form = headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|it| it == "application/x-www-form-urlencoded");
+    // An empty form, as of a button alone, may come without a type.
+    if body.len() > FORM_BYTES_MAX || !(is_form || body.is_empty()) {
+        return Err(Refusal::BadForm);
+    }
+    Ok(fields(body))
+}
+
+fn contradictions<A: App>(pages: &[Page<A>]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (nth, page) in pages.iter().enumerate() {
+        let name = page.name();
+        let good = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./".contains(&byte);
+        if name.is_empty() || name.len() > 64 || !name.bytes().all(good) {
+            found.push(format!("{name}: no name for a page"));
+        }
+        if page.class() == Class::Shared && page.fresh().as_secs() == 0 {
+            found.push(format!("{name}: shared, and never fresh"));
+        }
+        for example in page.examples() {
+            let path = example.split('?').next().unwrap_or_default();
+            if page.pattern().parameters(path).is_none() {
+                found.push(format!(
+                    "{name}: {example} is no example of {}",
+                    page.pattern().text()
+                ));
+            }
+        }
+        for other in pages.iter().take(nth) {
+            if other.name() == name {
+                found.push(format!("{name}: two pages of this name"));
+            }
+            if !other.pattern().overlaps(page.pattern()) {
+                continue;
+            }
+            if other.verb() == page.verb() {
+                found.push(format!(
+                    "{name} and {}: two pages for one request",
+                    other.name()
+                ));
+            }
+            if other.class() != page.class() {
+                found.push(format!(
+                    "{name} and {}: one path, two classes",
+                    other.name()
+                ));
+            }
+        }
+    }
+    found
+}

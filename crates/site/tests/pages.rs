@@ -1,0 +1,528 @@
+//! Every declared page, asked directly: as nobody and as two members.
+//!
+//! What is looked at is the response alone. Names and headers are those of `docs/origin-contract.md`.
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode};
+use shikiri_site::asked::{Millis, SESSION_COOKIE};
+use shikiri_site::declare::{Class, Page, Verb};
+use shikiri_site::router::Router;
+use shikiri_site::store::{DEMO_PASSWORD, Store, fill_with_samples};
+use shikiri_site::{Shop, pages_json, policy, shop};
+
+const NOW: Millis = Millis(1_794_000_000_000);
+const MINUTE: i64 = 60_000;
+
+fn site() -> Router<Shop> {
+    let store = Store::in_memory().unwrap();
+    fill_with_samples(&store).unwrap();
+    shop(store).unwrap()
+}
+
+/// A browser: it keeps the session's cookie.
+struct Browser<'a> {
+    site: &'a Router<Shop>,
+    cookie: Option<String>,
+    now: Millis,
+}
+
+impl<'a> Browser<'a> {
+    fn new(site: &'a Router<Shop>) -> Self {
+        Self {
+            site,
+            cookie: None,
+            now: NOW,
+        }
+    }
+
+    fn logged_in(site: &'a Router<Shop>, mail: &str) -> Self {
+        let mut browser = Self::new(site);
+        let answer = browser.log_in(mail, DEMO_PASSWORD, "");
+        assert_eq!(answer.status(), StatusCode::SEE_OTHER);
+        browser
+    }
+
+    fn log_in(&mut self, mail: &str, password: &str, next: &str) -> Response<Bytes> {
+        let mail = mail.replace('@', "%40");
+        self.post(
+            "/ja/login",
+            &format!("mail={mail}&password={password}&next={next}"),
+        )
+    }
+
+    fn get(&mut self, path: &str) -> Response<Bytes> {
+        self.send(Request::get(path), "")
+    }
+
+    fn post(&mut self, path: &str, form: &str) -> Response<Bytes> {
+        let request = Request::post(path)
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin");
+        self.send(request, form)
+    }
+
+    fn send(&mut self, mut request: http::request::Builder, body: &str) -> Response<Bytes> {
+        request = request.header("host", "shop.example.test");
+        if let Some(cookie) = &self.cookie {
+            request = request.header("cookie", format!("{SESSION_COOKIE}={cookie}"));
+        }
+        let request = request
+            .body(Bytes::copy_from_slice(body.as_bytes()))
+            .unwrap();
+        let answer = self.site.answer(request, None, self.now);
+        if let Some(set) = header(&answer, "set-cookie") {
+            assert!(
+                set.ends_with("Path=/; Secure; HttpOnly; SameSite=Lax; Max-Age=1209600")
+                    || set.ends_with("Max-Age=0")
+            );
+            let value = set.split([';', '=']).nth(1).unwrap();
+            self.cookie = (!value.is_empty()).then(|| value.to_owned());
+        }
+        answer
+    }
+}
+
+fn header<'a>(answer: &'a Response<Bytes>, name: &str) -> Option<&'a str> {
+    answer.headers().get(name).map(|it| it.to_str().unwrap())
+}
+
+fn text(answer: &Response<Bytes>) -> &str {
+    std::str::from_utf8(answer.body()).unwrap()
+}
+
+fn gets(site: &Router<Shop>) -> impl Iterator<Item = (&Page<Shop>, &str)> {
+    let pages = site.pages().iter().filter(|it| it.verb() == Verb::Get);
+    pages.flat_map(|page| {
+        page.examples()
+            .iter()
+            .map(move |path| (page, path.as_str()))
+    })
+}
+
+#[test]
+fn every_page_can_be_seen_and_answers_as_it_is_declared() {
+    let site = site();
+    for page in site.pages().iter().filter(|it| it.verb() == Verb::Get) {
+        assert!(
+            !page.examples().is_empty(),
+            "{page:?} has no example, so no check ever sees it"
+        );
+    }
+    let (mut hanako, mut taro) = (
+        Browser::logged_in(&site, "hanako@example.test"),
+        Browser::logged_in(&site, "taro@example.test"),
+    );
+    for (page, path) in gets(&site) {
+        let answers = [
+            Browser::new(&site).get(path),
+            hanako.get(path),
+            taro.get(path),
+        ];
+        let good = |it: &&Response<Bytes>| it.status() == StatusCode::OK;
+        assert!(
+            answers.iter().any(|it| good(&it)),
+            "{page:?} {path} is shown to nobody"
+        );
+        for answer in &answers {
+            assert_eq!(header(answer, "shikiri-page"), Some(page.name()), "{path}");
+            let control = header(answer, "cache-control").unwrap();
+            match page.class() {
+                Class::Personal => assert_eq!(control, "private, no-store", "{path}"),
+                Class::Shared | Class::Media => {
+                    assert!(control.starts_with("public, max-age="), "{path} {control}");
+                    for name in [
+                        "set-cookie",
+                        "shikiri-viewer",
+                        "shikiri-owner",
+                        "shikiri-session",
+                        "vary",
+                    ] {
+                        assert_eq!(header(answer, name), None, "{path} {name}");
+                    }
+                }
+            }
+        }
+        if page.class() != Class::Personal {
+            let [nobodys, hanakos, taros] = answers.map(|it| it.into_body());
+            assert!(
+                nobodys == hanakos && nobodys == taros,
+                "{path} is the same for everybody"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_members_page_names_the_member_and_shows_no_other() {
+    let site = site();
+    let secrets = [
+        [
+            "hanako@example.test",
+            "見本 花子",
+            "samplehanako1",
+            "はなこ",
+        ],
+        ["taro@example.test", "仮名 太郎", "sampletaro1", "Taro"],
+    ];
+    let mut seen = Vec::new();
+    for (mine, others) in [(0, 1), (1, 0)] {
+        let mut browser = Browser::logged_in(&site, secrets[mine][0]);
+        let mut shown = String::new();
+        for (page, path) in gets(&site).filter(|(page, _)| page.class() == Class::Personal) {
+            let answer = browser.get(path);
+            if answer.status() != StatusCode::OK {
+                continue;
+            }
+            for secret in secrets[others] {
+                assert!(!text(&answer).contains(secret), "{path} shows {secret}");
+            }
+            shown.push_str(text(&answer));
+            if path.contains("/account") {
+                let viewer = header(&answer, "shikiri-viewer").unwrap();
+                seen.push(viewer.to_owned());
+                let owner = header(&answer, "shikiri-owner");
+                assert_eq!(owner.is_some(), !page.shows().is_empty(), "{path}");
+                assert!(owner.is_none_or(|it| it == viewer), "{path}");
+            }
+        }
+        for secret in secrets[mine] {
+            assert!(
+                shown.contains(secret),
+                "{secret} is on no page: this test would see nothing"
+            );
+        }
+    }
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 2, "each member has one id");
+}
+
+#[test]
+fn ids_of_others_are_ids_of_nobody() {
+    let site = site();
+    let mut taro = Browser::logged_in(&site, "taro@example.test");
+    let (others, nobodys) = (
+        taro.get("/ja/account/orders/samplehanako1"),
+        taro.get("/ja/account/orders/none"),
+    );
+    assert_eq!(
+        (others.status(), nobodys.status()),
+        (StatusCode::NOT_FOUND, StatusCode::NOT_FOUND)
+    );
+    assert_eq!(
+        text(&others).replace("samplehanako1", "none"),
+        text(&nobodys)
+    );
+    assert_eq!(
+        taro.get("/ja/account/orders/sampletaro1").status(),
+        StatusCode::OK
+    );
+}
+
+#[test]
+fn a_login_begins_a_session_of_a_new_value_and_a_logout_ends_it() {
+    let site = site();
+    let mut browser = Browser::new(&site);
+    let planted = "0".repeat(64);
+    browser.cookie = Some(planted.clone());
+    let wrong = browser.log_in("taro@example.test", "wrong-password", "");
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        (
+            header(&wrong, "set-cookie"),
+            header(&wrong, "shikiri-viewer")
+        ),
+        (None, None)
+    );
+    assert!(
+        !text(&wrong).contains("wrong-password"),
+        "a password is never filled in"
+    );
+
+    let begun = browser.log_in("taro@example.test", DEMO_PASSWORD, "/ja/account/points");
+    assert_eq!(
+        (
+            header(&begun, "shikiri-session"),
+            header(&begun, "location")
+        ),
+        (Some("start"), Some("/ja/account/points"))
+    );
+    let viewer = header(&begun, "shikiri-viewer").unwrap().to_owned();
+    let first = browser.cookie.clone().unwrap();
+    assert_ne!(first, planted);
+
+    browser.log_in("hanako@example.test", DEMO_PASSWORD, "");
+    let mut left_behind = Browser {
+        cookie: Some(first),
+        ..Browser::new(&site)
+    };
+    assert_eq!(
+        left_behind.get("/ja/account").status(),
+        StatusCode::SEE_OTHER,
+        "the session before has ended"
+    );
+
+    let kept = browser.cookie.clone();
+    let ended = browser.post("/ja/logout", "");
+    assert_eq!(
+        (header(&ended, "shikiri-session"), browser.cookie.as_deref()),
+        (Some("end"), None)
+    );
+    assert_ne!(
+        header(&ended, "shikiri-viewer"),
+        Some(viewer.as_str()),
+        "it was the other's by then"
+    );
+    browser.cookie = kept;
+    let after = browser.get("/ja/account");
+    assert_eq!(
+        header(&after, "location"),
+        Some("/ja/login?next=%2Fja%2Faccount")
+    );
+}
+
+#[test]
+fn nobody_is_sent_to_another_site() {
+    let site = site();
+    for next in [
+        "//evil.test",
+        "https://evil.test",
+        "%2F%5Cevil.test",
+        "%2Fx%0D%0ASet-Cookie:a",
+    ] {
+        let answer = Browser::new(&site).log_in("taro@example.test", DEMO_PASSWORD, next);
+        assert_eq!(header(&answer, "location"), Some("/ja/account"), "{next}");
+    }
+}
+
+#[test]
+fn forms_are_taken_from_our_pages_alone() {
+    let site = site();
+    for page in site.pages().iter().filter(|it| it.verb() == Verb::Post) {
+        let path = page
+            .pattern()
+            .text()
+            .replace("{lang}", "ja")
+            .replace("{product}", "last-lighthouse");
+        let mut hanako = Browser::logged_in(&site, "hanako@example.test");
+        let before = hanako.cookie.clone();
+        let forms = [
+            Request::post(&path),
+            Request::post(&path).header("sec-fetch-site", "cross-site"),
+            Request::post(&path).header("sec-fetch-site", "same-site"),
+            Request::post(&path).header("origin", "https://evil.test"),
+        ];
+        for request in forms {
+            let answer = hanako.send(request, "stars=1&text=x");
+            assert_eq!(answer.status(), StatusCode::FORBIDDEN, "{path}");
+        }
+        assert_eq!(hanako.cookie, before, "{path} did nothing");
+        assert_eq!(
+            hanako.get("/ja/account").status(),
+            StatusCode::OK,
+            "{path} did nothing"
+        );
+        let wrong_type = hanako.send(
+            Request::post(&path)
+                .header("sec-fetch-site", "same-origin")
+                .header("content-type", "text/plain"),
+            "a=b",
+        );
+        assert_eq!(wrong_type.status(), StatusCode::BAD_REQUEST, "{path}");
+    }
+}
+
+#[test]
+fn passwords_can_be_tried_so_often_and_no_more() {
+    let site = site();
+    let mut guesser = Browser::new(&site);
+    let statuses: Vec<_> = (0..11)
+        .map(|_| {
+            guesser
+                .log_in("taro@example.test", "guess-guess", "")
+                .status()
+        })
+        .collect();
+    assert_eq!(statuses[9], StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(statuses[10], StatusCode::TOO_MANY_REQUESTS);
+    let refused = guesser.log_in("taro@example.test", DEMO_PASSWORD, "");
+    assert_eq!(
+        header(&refused, "retry-after"),
+        Some("601"),
+        "nor the right one meanwhile"
+    );
+    guesser.now = NOW.plus(10 * MINUTE);
+    assert_eq!(
+        guesser
+            .log_in("taro@example.test", DEMO_PASSWORD, "")
+            .status(),
+        StatusCode::SEE_OTHER
+    );
+}
+
+#[test]
+fn delivery_data_asks_for_the_password_again() {
+    let site = site();
+    let mut hanako = Browser::logged_in(&site, "hanako@example.test");
+    assert_eq!(
+        hanako.get("/ja/account/delivery").status(),
+        StatusCode::OK,
+        "it was given just now"
+    );
+    hanako.now = NOW.plus(10 * MINUTE);
+    let asked = hanako.get("/ja/account/delivery");
+    assert_eq!(
+        header(&asked, "location"),
+        Some("/ja/account/confirm?next=%2Fja%2Faccount%2Fdelivery")
+    );
+    assert!(!text(&asked).contains("花子"));
+    let changed = hanako.post(
+        "/ja/account/delivery",
+        "name=a&postcode=b&address=c&phone=d",
+    );
+    assert_eq!(changed.status(), StatusCode::SEE_OTHER);
+    let wrong = hanako.post("/ja/account/confirm", "password=wrong-password");
+    assert_eq!(wrong.status(), StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(
+        hanako.get("/ja/account/delivery").status(),
+        StatusCode::SEE_OTHER
+    );
+    let before = hanako.cookie.clone();
+    let confirmed = hanako.post(
+        "/ja/account/confirm",
+        &format!("password={DEMO_PASSWORD}&next=/ja/account/delivery"),
+    );
+    assert_eq!(header(&confirmed, "shikiri-session"), Some("start"));
+    assert_ne!(hanako.cookie, before);
+    let shown = hanako.get("/ja/account/delivery");
+    assert!(
+        text(&shown).contains("見本 花子"),
+        "nothing was changed without the password"
+    );
+    hanako.post(
+        "/ja/account/delivery",
+        "name=%3Cb%3EA%3C%2Fb%3E&postcode=b&address=c&phone=d",
+    );
+    assert!(text(&hanako.get("/ja/account/delivery")).contains("&lt;b&gt;A&lt;/b&gt;"));
+}
+
+#[test]
+fn who_registers_is_a_member() {
+    let site = site();
+    let mut browser = Browser::new(&site);
+    for (form, status) in [
+        (
+            "mail=x&nickname=Mio&password=long-enough",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "mail=mio%40example.test&nickname=&password=long-enough",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "mail=mio%40example.test&nickname=Mio&password=short",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "mail=Taro%40example.test&nickname=Mio&password=long-enough",
+            StatusCode::UNPROCESSABLE_ENTITY,
+        ),
+        (
+            "mail=mio%40example.test&nickname=Mio&password=long-enough",
+            StatusCode::SEE_OTHER,
+        ),
+    ] {
+        assert_eq!(
+            browser.post("/en/register", form).status(),
+            status,
+            "{form}"
+        );
+    }
+    assert!(text(&browser.get("/en/account")).contains("mio@example.test"));
+    let review = browser.post(
+        "/en/account/reviews/bread-at-four",
+        "stars=4&text=%3Cscript%3E",
+    );
+    assert_eq!(review.status(), StatusCode::SEE_OTHER);
+    let public = Browser::new(&site).get("/en/products/bread-at-four");
+    assert!(text(&public).contains("&lt;script&gt;") && text(&public).contains("Mio"));
+}
+
+#[test]
+fn shared_pages_hold_no_form_that_acts_and_no_token() {
+    let site = site();
+    for (page, path) in gets(&site).filter(|(page, _)| page.class() == Class::Shared) {
+        let answer = Browser::new(&site).get(path);
+        for word in [
+            "method=\"post\"",
+            "nonce",
+            "csrf",
+            "type=\"hidden\"",
+            "<script",
+        ] {
+            assert!(!text(&answer).contains(word), "{page:?} holds {word}");
+        }
+    }
+}
+
+#[test]
+fn what_has_not_changed_is_not_sent_again() {
+    let site = site();
+    let first = Browser::new(&site).get("/ja/films");
+    let tag = header(&first, "etag").unwrap();
+    let again =
+        Browser::new(&site).send(Request::get("/ja/films").header("if-none-match", tag), "");
+    assert_eq!(
+        (again.status(), again.body().len()),
+        (StatusCode::NOT_MODIFIED, 0)
+    );
+    let other = Browser::new(&site).send(
+        Request::get("/ja/films").header("if-none-match", "\"x\""),
+        "",
+    );
+    assert_eq!(other.status(), StatusCode::OK);
+}
+
+#[test]
+fn the_policy_and_the_list_name_every_page() {
+    let site = site();
+    let (policy, list) = (policy(site.pages()), pages_json(site.pages()));
+    assert_eq!(list["pages"].as_array().unwrap().len(), site.pages().len());
+    for page in site.pages() {
+        for pattern in page.pattern().in_policy() {
+            assert!(policy.contains(&format!("\"{pattern}\"")), "{pattern}");
+        }
+    }
+    assert_eq!(
+        policy.matches("[[class]]").count(),
+        site.pages()
+            .iter()
+            .filter(|it| it.class() != Class::Personal)
+            .count()
+    );
+}
+
+#[test]
+fn what_no_page_fits_is_refused_and_never_kept() {
+    let site = site();
+    for (request, status) in [
+        (Request::get("/none"), StatusCode::NOT_FOUND),
+        (Request::get("/fr/films"), StatusCode::NOT_FOUND),
+        (Request::get("/ja/products/none"), StatusCode::NOT_FOUND),
+        (
+            Request::get("/static/style-000000000000.css"),
+            StatusCode::NOT_FOUND,
+        ),
+        (
+            Request::get("/media/last-lighthouse-000000000000.svg"),
+            StatusCode::NOT_FOUND,
+        ),
+        (Request::get("/ja/logout"), StatusCode::METHOD_NOT_ALLOWED),
+        (Request::put("/ja/films"), StatusCode::METHOD_NOT_ALLOWED),
+        (Request::post("/ja/films"), StatusCode::METHOD_NOT_ALLOWED),
+    ] {
+        let answer = Browser::new(&site).send(request, "");
+        assert_eq!(answer.status(), status);
+        assert_eq!(header(&answer, "cache-control"), Some("private, no-store"));
+    }
+}
