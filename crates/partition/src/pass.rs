@@ -201,15 +201,12 @@ impl Pass {
         });
         remove(&mut parts.headers, hop::names_another_target);
         let request = self.outbound(parts, rules, hop, constants)?;
-        // An origin that answers twice, or late, then answers the same question of the same sender.
-        let credentials = request.credentials.map(|sender| {
-            let mut canonical = shikiri_record::Canonical::new("shikiri gate question 1");
-            canonical.bytes(sender.as_bytes()).text(target).digest()
-        });
+        // Its connection carries this question alone: what an origin says twice, or late, opens nothing.
         Ok(PassRequest {
             method: method.clone(),
             target: target.to_owned(),
-            credentials,
+            credentials: None,
+            names_its_sender: false,
             ..request
         })
     }
