@@ -5,14 +5,15 @@
 //!
 //! Never trusts silence: the prober must first find the fault in a server that has it.
 
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::edge::Edge;
+use crate::origin::{self, listen};
 use crate::process::{Doing, Failure, line, root, run as run_command};
 use crate::setup;
 
@@ -113,18 +114,6 @@ fn findings(report: &[u8]) -> Result<Vec<String>, Failure> {
         .collect())
 }
 
-fn listen(serve: fn(TcpStream) -> std::io::Result<()>) -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening on loopback")?;
-    let address = listener.local_addr().doing("listening on loopback")?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A connection that breaks is the prober's doing, and the prober's to judge.
-            std::thread::spawn(move || drop(serve(stream)));
-        }
-    });
-    Ok(address)
-}
-
 /// Answers every head with the same page, and closes.
 fn polite_origin(mut stream: TcpStream) -> std::io::Result<()> {
     let head = head(&mut stream)?;
@@ -148,11 +137,7 @@ fn naive_server(mut stream: TcpStream) -> std::io::Result<()> {
 /// One head, in lower case.
 fn head(stream: &mut TcpStream) -> std::io::Result<String> {
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
-    let mut head = Vec::new();
-    let mut byte = [0];
-    while !head.ends_with(b"\r\n\r\n") && stream.read(&mut byte)? == 1 {
-        head.extend(byte);
-    }
+    let head = origin::head(stream)?;
     Ok(String::from_utf8_lossy(&head).to_ascii_lowercase())
 }
 

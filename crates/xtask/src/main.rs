@@ -19,6 +19,7 @@ mod judges;
 mod leaks;
 mod logs;
 mod operations;
+mod origin;
 mod peers;
 mod process;
 mod setup;

@@ -5,13 +5,14 @@
 //! the edge's own count, and some are asked again afterwards.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use crate::edge::{Build, Edge};
+use crate::origin::{head, listen};
 use crate::process::{Doing, Failure, end};
 
 /// Connections at once, of each kind.
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let folder = std::env::temp_dir().join(format!("shikiri-idle-{}", std::process::id()));
     fs::create_dir_all(&folder).doing("making a folder")?;
-    let origin = origin()?;
+    let origin = listen(serve)?;
     let mut results = KINDS
         .iter()
         .filter(|(kind, _)| chosen(kind))
@@ -186,26 +187,13 @@ fn resident_bytes(edge: &Edge) -> Result<u64, Failure> {
 }
 
 /// One style sheet, for everybody.
-fn origin() -> Result<SocketAddr, Failure> {
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     const BODY: &str = "a { color: red }";
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-    let address = listener.local_addr().doing("listening")?;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-                    head.extend(byte);
-                }
-                let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=3600\r\n\
-                     Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
-                    BODY.len()
-                );
-                drop(stream.write_all(answer.as_bytes()));
-            });
-        }
-    });
-    Ok(address)
+    head(&mut stream)?;
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nCache-Control: max-age=3600\r\n\
+         Content-Length: {}\r\nConnection: close\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    stream.write_all(answer.as_bytes())
 }

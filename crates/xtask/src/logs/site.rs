@@ -3,12 +3,13 @@
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::origin::listen;
 use crate::process::{Doing, Failure};
 
 const MEMBERS: u64 = 800;
@@ -137,20 +138,16 @@ pub(super) struct Origin {
 
 impl Origin {
     pub(super) fn start() -> Result<Self, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-        let address = listener.local_addr().doing("listening")?;
         let log = Arc::new(Mutex::new(String::new()));
-        let written = Arc::clone(&log);
-        // It ends with the process: the few that are started are never in the way.
-        thread::spawn(move || {
-            let numbers = Arc::new(AtomicU64::new(1));
-            for connection in listener.incoming().flatten() {
-                let (log, numbers) = (Arc::clone(&written), Arc::clone(&numbers));
-                thread::spawn(move || {
-                    serve(&connection, &log, numbers.fetch_add(1, Ordering::Relaxed));
-                });
-            }
-        });
+        let (written, numbers) = (Arc::clone(&log), AtomicU64::new(1));
+        let address = listen(move |connection| {
+            serve(
+                &connection,
+                &written,
+                numbers.fetch_add(1, Ordering::Relaxed),
+            );
+            Ok(())
+        })?;
         Ok(Self { address, log })
     }
 

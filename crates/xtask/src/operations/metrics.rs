@@ -1,10 +1,11 @@
 //! The metrics, read with the parser of Prometheus' own Python library.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
 
 use crate::edge::Edge;
+use crate::origin::{head, listen};
 use crate::process::{Doing, Failure};
 use crate::setup;
 
@@ -13,7 +14,7 @@ const READER: &str = include_str!("metrics.py");
 /// # Errors
 /// The parser does not understand the page, or it is not what the requests before it must have made.
 pub(super) fn run() -> Result<(), Failure> {
-    let edge = Edge::start(origin()?)?;
+    let edge = Edge::start(listen(serve)?)?;
     for (path, fields) in [
         ("/a.css", ""),
         ("/a.css", "Cookie: sid=secret\r\n"),
@@ -71,24 +72,11 @@ fn read(page: &str) -> Result<String, Failure> {
 }
 
 /// Style sheets for all, and a page for one.
-fn origin() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-    let address = listener.local_addr().doing("listening")?;
-    std::thread::spawn(move || {
-        for mut stream in listener.incoming().flatten() {
-            std::thread::spawn(move || {
-                let mut head = Vec::new();
-                let mut byte = [0];
-                while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).is_ok() {
-                    head.extend(byte);
-                }
-                let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: 4\r\n\
-                              Connection: close\r\n\r\na {}";
-                drop(stream.write_all(answer.as_bytes()));
-            });
-        }
-    });
-    Ok(address)
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    head(&mut stream)?;
+    let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: 4\r\n\
+                  Connection: close\r\n\r\na {}";
+    stream.write_all(answer.as_bytes())
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 //! where an answer was due is a failure, however easily a browser would try again.
 
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -15,6 +15,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::edge::{self, Node, binary, free_port};
+use crate::origin::{asked, listen};
 use crate::process::{Doing, Failure};
 
 const RESTARTS: usize = 5;
@@ -34,7 +35,7 @@ pub(super) fn run() -> Result<(), Failure> {
 
 fn in_folder(folder: &Path) -> Result<(), Failure> {
     std::fs::create_dir_all(folder).doing("making a folder")?;
-    let origin = origin()?;
+    let origin = listen(serve)?;
     let plan = Plan {
         folder: folder.to_owned(),
         origin,
@@ -373,41 +374,9 @@ const LONG_PIECES: u32 = 30;
 const LONG_BYTES: usize = 30 * 1000;
 
 /// Answers with the path; slowly, where it says so.
-fn origin() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-    let address = listener.local_addr().doing("listening")?;
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A client that goes away is none of ours.
-            thread::spawn(move || drop(serve(stream)));
-        }
-    });
-    Ok(address)
-}
-
-fn serve(stream: TcpStream) -> std::io::Result<()> {
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream.try_clone()?);
-    let mut stream = stream;
-    loop {
-        let mut first = String::new();
-        if reader.read_line(&mut first)? == 0 {
-            return Ok(());
-        }
-        let mut length = 0;
-        loop {
-            let mut line = String::new();
-            reader.read_line(&mut line)?;
-            let line = line.trim().to_ascii_lowercase();
-            if line.is_empty() {
-                break;
-            }
-            if let Some(value) = line.strip_prefix("content-length:") {
-                length = value.trim().parse().unwrap_or(0);
-            }
-        }
-        let mut body = vec![0; length];
-        reader.read_exact(&mut body)?;
-        let path = first.split(' ').nth(1).unwrap_or_default();
+    while let Some((_, path)) = asked(&mut reader)? {
         if path == "/long" {
             stream.write_all(
                 format!("HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: {LONG_BYTES}\r\n\r\n")
@@ -433,4 +402,5 @@ fn serve(stream: TcpStream) -> std::io::Result<()> {
         );
         stream.write_all(answer.as_bytes())?;
     }
+    Ok(())
 }

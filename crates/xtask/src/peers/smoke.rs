@@ -8,12 +8,13 @@
 
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::{CONFIGURATIONS, PEERS, Peer, WARM_UP, ask};
+use crate::origin::listen;
 use crate::process::{Doing, Failure};
 
 /// # Errors
@@ -225,17 +226,12 @@ struct Origin {
 
 impl Origin {
     fn start() -> Result<Self, Failure> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-        let address = listener.local_addr().doing("listening")?;
         let fetched = Arc::new(Mutex::new(HashMap::new()));
         let counts = Arc::clone(&fetched);
-        // It ends with the process: the few that are started are never in the way.
-        thread::spawn(move || {
-            for connection in listener.incoming().flatten() {
-                let counts = Arc::clone(&counts);
-                thread::spawn(move || serve(&connection, &counts));
-            }
-        });
+        let address = listen(move |connection| {
+            serve(&connection, &counts);
+            Ok(())
+        })?;
         Ok(Self {
             address,
             fetched,

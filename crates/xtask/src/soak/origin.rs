@@ -3,12 +3,13 @@
 //! Never caches, and never repeats itself where a member could be told from another: pages say their own
 //! path.
 
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::io::{BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::Duration;
 
-use crate::process::{Doing, Failure};
+use crate::origin::{asked, listen};
+use crate::process::Failure;
 
 /// A download, in pieces: it takes a second. What leaves in its midst leaves before its end.
 const PIECES: usize = 20;
@@ -22,15 +23,7 @@ const NEVER: Duration = Duration::from_secs(3);
 /// # Errors
 /// There is no socket for it.
 pub(super) fn start() -> Result<SocketAddr, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing("listening")?;
-    let address = listener.local_addr().doing("listening")?;
-    thread::spawn(move || {
-        for stream in listener.incoming().flatten() {
-            // A client that goes away is none of ours.
-            thread::spawn(move || drop(serve(stream)));
-        }
-    });
-    Ok(address)
+    listen(serve)
 }
 
 fn serve(mut stream: TcpStream) -> std::io::Result<()> {
@@ -52,30 +45,6 @@ fn serve(mut stream: TcpStream) -> std::io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// A request's method and path; its body is read and left.
-fn asked(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<(String, String)>> {
-    let mut first = String::new();
-    if reader.read_line(&mut first)? == 0 {
-        return Ok(None);
-    }
-    let mut length = 0;
-    loop {
-        let mut line = String::new();
-        reader.read_line(&mut line)?;
-        let line = line.trim().to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some(value) = line.strip_prefix("content-length:") {
-            length = value.trim().parse().unwrap_or(0);
-        }
-    }
-    let mut body = vec![0; length];
-    reader.read_exact(&mut body)?;
-    let mut words = first.split(' ').map(str::to_owned);
-    Ok(words.next().zip(words.next()))
 }
 
 fn page(kind: &str, method: &str, path: &str, stream: &mut TcpStream) -> std::io::Result<()> {

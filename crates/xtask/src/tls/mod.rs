@@ -7,11 +7,13 @@
 //! Invariant: both first see that what they look for can be found: a plain request is answered.
 
 use std::fs;
-use std::net::TcpListener;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
 use crate::edge::{Build, Edge};
+use crate::origin::listen;
 use crate::process::{Doing, Failure, root, run as run_command};
 use crate::setup;
 
@@ -30,7 +32,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let text = "version = 1\n[node]\ntrust = [\"127.0.0.1\"]\n[[listen]]\naddress = \"https://127.0.0.1:0\"\n\
                 [[tls]]\nhosts = [\"shop.test\"]\ncert = \"shop.pem\"\nkey = \"shop.key\"\n";
     fs::write(&config, text).doing("writing the config")?;
-    let origin = origin()?;
+    let origin = listen(serve)?;
     let more = ["--config", path(&config)?];
     let edge = Edge::start_built(Build::Debug, origin, &more)?;
     let port = edge.address.port().to_string();
@@ -53,24 +55,11 @@ fn python(command: &str, operand: &str) -> Result<(), Failure> {
     run_command(&mut python)
 }
 
-/// An origin that answers everything alike, for as long as this program runs.
-fn origin() -> Result<std::net::SocketAddr, Failure> {
-    use std::io::{Read, Write};
-    let listener = TcpListener::bind("127.0.0.1:0").doing("listening as an origin")?;
-    let address = listener.local_addr().doing("listening as an origin")?;
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { continue };
-            std::thread::spawn(move || {
-                let mut piece = [0; 4096];
-                while matches!(stream.read(&mut piece), Ok(1..)) {
-                    let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello";
-                    if stream.write_all(answer).is_err() {
-                        return;
-                    }
-                }
-            });
-        }
-    });
-    Ok(address)
+/// Answers whatever comes with the same.
+fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut piece = [0; 4096];
+    while stream.read(&mut piece)? > 0 {
+        stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")?;
+    }
+    Ok(())
 }
