@@ -63,11 +63,7 @@ pub(crate) async fn ask(
     let request = gated
         .ask(parts.clone(), rules, hop, node.constants())
         .map_err(NotOpened::Refused)?;
-    let asks_head = gated
-        .class()
-        .gate
-        .as_ref()
-        .is_some_and(|gate| gate.method == Method::HEAD);
+    let asks_head = gated.method() == Method::HEAD;
     let response = match origin::pass(worker, connection, None, request, None).await {
         Ok(response) => response,
         Err(fault) => {

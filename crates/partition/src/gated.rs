@@ -190,6 +190,10 @@ pub struct Gated {
     after: Opened,
 }
 
+fn gate_of(class: &Class) -> &ClassGate {
+    class.gate.as_ref().expect("a gated class has a gate")
+}
+
 /// What a gate has opened.
 #[derive(Debug)]
 pub enum Opened {
@@ -201,10 +205,9 @@ pub enum Opened {
 
 impl Gated {
     pub(crate) fn new(class: &Arc<Class>, target: &str, after: Opened) -> Self {
-        let gate = class.gate.as_ref().expect("a gated class has a gate");
         Self {
             class: Arc::clone(class),
-            target: gate.target.of(target),
+            target: gate_of(class).target.of(target),
             after,
         }
     }
@@ -219,6 +222,12 @@ impl Gated {
     #[must_use]
     pub fn target(&self) -> &str {
         &self.target
+    }
+
+    /// The method with which its gate is asked: `GET` or `HEAD`.
+    #[must_use]
+    pub fn method(&self) -> &Method {
+        &gate_of(&self.class).method
     }
 
     /// What is behind the gate, asked for as anybody might who knows the way around the edge: without the
@@ -236,9 +245,8 @@ impl Gated {
     /// shared now.
     #[must_use]
     pub fn strangers(&self, constants: &Constants) -> Option<Outbound> {
-        let gate = self.class.gate.as_ref().expect("a gated class has a gate");
         let bare = self.bare(constants)?;
-        Some(bare.about(gate.method.clone(), &self.target))
+        Some(bare.about(self.method().clone(), &self.target))
     }
 
     /// The question, as it goes to the origin: the member's own request, with the gate's method and
@@ -253,10 +261,9 @@ impl Gated {
         hop: &Hop<'_>,
         constants: &Constants,
     ) -> Result<PassRequest, Refused> {
-        let gate = self.class.gate.as_ref().expect("a gated class has a gate");
         Pass::new(Personal::AsksGate).outbound_to_gate(
             parts,
-            (&gate.method, &self.target),
+            (self.method(), &self.target),
             rules,
             hop,
             constants,
