@@ -89,7 +89,8 @@ fn measure(kind: &str, about: &str, origin: SocketAddr, folder: &Path) -> Result
     Ok(())
 }
 
-/// A config with a certificate, and time enough for all to be opened.
+/// A config with a certificate, time enough for all to be opened, and a share for all: they come from one
+/// address.
 fn config(scheme: &str, folder: &Path) -> Result<String, Failure> {
     use std::os::unix::fs::PermissionsExt;
     let write = |name: &str, text: &str| {
@@ -103,7 +104,9 @@ fn config(scheme: &str, folder: &Path) -> Result<String, Failure> {
     write("key.pem", KEY)?;
     write(
         "policy.toml",
-        "version = 1\n[limits]\nidle_time_max = \"10m\"\n",
+        &format!(
+            "version = 1\n[limits]\nidle_time_max = \"10m\"\nconnections_per_address_max = {CONNECTIONS}\n"
+        ),
     )?;
     let tls = "[[tls]]\nhosts = [\"idle.test\"]\ncert = \"cert.pem\"\nkey = \"key.pem\"\n";
     let tls = if scheme == "https" { tls } else { "" };
