@@ -9,7 +9,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
-use shikiri_partition::{Limits, keep_request_trailers, keep_response_trailers};
+use shikiri_partition::{Limits, RequestTrailers, keep_response_trailers};
 use tokio::time::{Sleep, sleep};
 
 use crate::incoming::Incoming;
@@ -129,7 +129,7 @@ impl Body for OutBody {
 /// A frame with those of its trailers that go on; `None` when it was of trailers and none does.
 fn kept<E>(
     frame: Option<Result<Frame<Bytes>, E>>,
-    keep: fn(&mut HeaderMap),
+    keep: impl FnOnce(&mut HeaderMap),
 ) -> Option<Option<Result<Frame<Bytes>, E>>> {
     let Some(Ok(mut frame)) = frame else {
         return Some(frame);
@@ -332,6 +332,7 @@ impl GrowingReader {
 pub(crate) struct InBody {
     inner: Incoming,
     left: u64,
+    trailers: RequestTrailers,
     progress: Arc<Progress>,
     gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     stall_time_max: Duration,
@@ -369,6 +370,7 @@ impl InBody {
     pub(crate) fn new(
         inner: Incoming,
         limits: &Limits,
+        trailers: RequestTrailers,
         gate: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
     ) -> (Self, Arc<Progress>) {
         let progress = Arc::new(Progress::default());
@@ -376,6 +378,7 @@ impl InBody {
             Self {
                 inner,
                 left: limits.request_body_bytes_max,
+                trailers,
                 progress: Arc::clone(&progress),
                 gate,
                 stall_time_max: limits.stall_time_max,
@@ -417,7 +420,7 @@ impl Body for InBody {
                 }
             };
             this.patience = None;
-            match kept(frame, keep_request_trailers) {
+            match kept(frame, |trailers| this.trailers.keep(trailers)) {
                 Some(None) => return Poll::Ready(None),
                 Some(Some(Ok(frame))) => break frame,
                 Some(Some(Err(_))) => {

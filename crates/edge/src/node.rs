@@ -153,6 +153,11 @@ pub struct Node {
     pub(crate) shares: Arc<Shares>,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
+    /// Gates that are being asked.
+    gates: AtomicUsize,
+    /// What gates have opened for, kept as no gate may.
+    #[cfg(feature = "seeded-faults")]
+    pub(crate) opened: Mutex<std::collections::HashSet<String>>,
     /// TLS handshakes that run.
     pub(crate) handshakes: AtomicUsize,
     /// HTTP/2 streams on which something is asked or answered.
@@ -362,6 +367,9 @@ impl Node {
             connections: Arc::default(),
             requests: AtomicUsize::new(0),
             tunnels: AtomicUsize::new(0),
+            gates: AtomicUsize::new(0),
+            #[cfg(feature = "seeded-faults")]
+            opened: Mutex::default(),
             shares: Arc::default(),
             handshakes: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
@@ -597,6 +605,13 @@ impl Node {
         (before < limits.tunnels_max).then_some(permit)
     }
 
+    /// Counts a question to a gate in, unless there are too many.
+    pub(crate) fn admit_gate(self: &Arc<Self>, limits: &Limits) -> Option<GatePermit> {
+        let before = self.gates.fetch_add(1, Ordering::Relaxed);
+        let permit = GatePermit(Arc::clone(self));
+        (before < limits.gates_max).then_some(permit)
+    }
+
     /// Sets aside memory for a fill's body, unless running fills take too much already.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64, limits: &Limits) -> Option<FillPermit> {
         let mut permit = FillPermit {
@@ -727,6 +742,15 @@ pub(crate) struct TunnelPermit(Arc<Node>);
 impl Drop for TunnelPermit {
     fn drop(&mut self) {
         self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// A question to a gate; counts it out when dropped.
+pub(crate) struct GatePermit(Arc<Node>);
+
+impl Drop for GatePermit {
+    fn drop(&mut self) {
+        self.0.gates.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

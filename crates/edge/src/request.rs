@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Gated, Limits,
     Opened, Pass, Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing,
-    Under, invalidated_by,
+    Under, invalidated_by, set_cookies_of_gate,
 };
 use shikiri_record::Outcome;
 use tokio::sync::oneshot;
@@ -29,7 +29,7 @@ use crate::gate::{self, Through};
 use crate::gated::{self, NotOpened, Open, Told};
 use crate::incoming::Incoming;
 use crate::lane::NoEvidence;
-use crate::node::{Node, Stance, Worker, count};
+use crate::node::{Node, Stance, Worker, count, may_share};
 use crate::origin::{self, OriginFault};
 use crate::pin::{self, Named};
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot, Unanswered};
@@ -162,13 +162,35 @@ struct Asked<'a> {
     slot: &'a Slot,
     scheme: Scheme,
     has_body: bool,
-    /// What the answer of its gate sets.
-    cookies: Vec<HeaderValue>,
-    /// Whom the answer of its gate names.
-    gate_named: Named,
+    /// What the answer of its gate said, if it has one.
+    gate: OfGate,
     parts: Parts,
     /// What its rows will say of it.
     facts: Facts,
+}
+
+/// What the answer of a gate leaves to what it opened.
+#[derive(Default)]
+struct OfGate {
+    /// The cookies that it sets.
+    cookies: Vec<HeaderValue>,
+    /// Whom it names.
+    named: Named,
+}
+
+impl OfGate {
+    /// Words of the node's own, in place of what a gate has opened. The cookies that its answer set leave
+    /// with them: they are the member's, and may have been turned over. With them the words hold what an
+    /// origin said, and have a row.
+    fn instead(self, response: Response<Own>, facts: Facts, why: &'static str) -> Answer {
+        if self.cookies.is_empty() {
+            return Answer::Own(response);
+        }
+        let mut response = response.map(Own::with_others);
+        set_cookies_of_gate(response.headers_mut(), &self.cookies);
+        let shown = Shown::new(facts, Outcome::Pass, why).naming(self.named);
+        Answer::Shown(response, shown)
+    }
 }
 
 /// What the store has for a request.
@@ -211,8 +233,7 @@ impl Heard<'_> {
             ),
             scheme: head.scheme,
             has_body: self.has_body,
-            cookies: Vec::new(),
-            gate_named: Named::default(),
+            gate: OfGate::default(),
             worker: self.worker,
             connection: self.connection,
             turn: self.turn,
@@ -278,10 +299,17 @@ impl Asked<'_> {
                 cookies,
                 named,
             }) => {
-                self.cookies = cookies;
-                self.gate_named = named;
+                self.gate = OfGate { cookies, named };
                 match opened {
-                    Opened::Shared(sharing) => self.shared(sharing).await,
+                    // The gate may have been waited for: what is shared less since then holds for this
+                    // request, too (docs/adr/0013).
+                    Opened::Shared(sharing) => match may_share(node, sharing.key()) {
+                        Ok(()) => self.shared(sharing).await,
+                        Err(why) => {
+                            let why = Personal::Meanwhile(why);
+                            self.pass(sharing.into_pass(why), None).await
+                        }
+                    },
                     Opened::Pass(pass) => self.pass(pass, None).await,
                 }
             }
@@ -335,7 +363,10 @@ impl Asked<'_> {
             Found::Absent => None,
         };
         if self.only_if_cached() {
-            return refuse(node, Refused::OnlyIfCached);
+            let why = Refused::OnlyIfCached;
+            return self
+                .gate
+                .instead(refusal(node, why), self.facts, why.name());
         }
         // Flight: one leader; waiting is not sharing.
         let limits = *self.stance.rules.limits();
@@ -373,7 +404,11 @@ impl Asked<'_> {
                 };
                 match led {
                     Ok(Ok(led)) => self.led(sharing, led, stale).await,
-                    Ok(Err(_)) => refuse(node, Refused::Busy),
+                    Ok(Err(_)) => {
+                        let why = Refused::Busy;
+                        self.gate
+                            .instead(refusal(node, why), self.facts, why.name())
+                    }
                     Err(_) => {
                         let why = Personal::Waited("waited-too-long");
                         self.pass(sharing.into_pass(why), None).await
@@ -527,10 +562,8 @@ impl Asked<'_> {
         *response.headers_mut() = headers;
         let value = cache_status.render(self.connection.is_trusted());
         response.headers_mut().insert("cache-status", value);
-        for cookie in &self.cookies {
-            response.headers_mut().append(SET_COOKIE, cookie.clone());
-        }
-        let named = shown.named.clone().after(self.gate_named.clone());
+        set_cookies_of_gate(response.headers_mut(), &self.gate.cookies);
+        let named = shown.named.clone().after(self.gate.named.clone());
         Answer::Shown(response, shown.naming(named))
     }
 
@@ -582,8 +615,10 @@ impl Asked<'_> {
             Some(object) => self.stale(&object, "origin-failed"),
             None => match failed {
                 Some(status) => {
-                    count(&self.worker.node().counters.failures);
-                    Answer::Own(answer::failed(status, why, self.worker.node().now()))
+                    let node = self.worker.node();
+                    count(&node.counters.failures);
+                    let failed = answer::failed(status, why, node.now());
+                    self.gate.instead(failed, self.facts, why)
                 }
                 None => {
                     self.pass(sharing.into_pass(Personal::Waited(why)), None)
@@ -716,10 +751,11 @@ impl Asked<'_> {
         self.finish(relayed.status, headers, relayed.body, status, shown)
     }
 
-    fn failed(&self, fault: &OriginFault) -> Answer {
+    fn failed(self, fault: &OriginFault) -> Answer {
         let node = self.worker.node();
         node.note_failure(fault);
-        Answer::Own(answer::failed(fault.status(), fault.name(), node.now()))
+        let failed = answer::failed(fault.status(), fault.name(), node.now());
+        self.gate.instead(failed, self.facts, fault.name())
     }
 
     /// The request goes to the origin as itself, and its answer to its sender alone.
@@ -736,7 +772,7 @@ impl Asked<'_> {
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
-        let (cookies, gate_named) = (self.cookies, self.gate_named);
+        let gate = self.gate;
         let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
             Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
             Err(why) => return refuse(node, why),
@@ -770,7 +806,8 @@ impl Asked<'_> {
                     return refuse(node, why);
                 }
                 node.note_failure(&fault);
-                return Answer::Own(answer::failed(fault.status(), fault.name(), node.now()));
+                let failed = answer::failed(fault.status(), fault.name(), node.now());
+                return gate.instead(failed, facts, fault.name());
             }
         };
         if let Some(parts) = again {
@@ -784,7 +821,7 @@ impl Asked<'_> {
         }
         // Pins: whom the origin names must fit, before anything of it leaves.
         let named = match pinned.judge(response.status, &response.headers).await {
-            Ok(named) => named.after(gate_named),
+            Ok(named) => named.after(gate.named),
             Err(fault) => return wrong_viewer(node, fault),
         };
         shikiri_partition::leave_as_private(&mut response.headers, &answer::date(node.now()));
@@ -819,9 +856,7 @@ impl Asked<'_> {
         let mut answer = Response::new(OutBody::origin(body));
         *answer.status_mut() = response.status;
         *answer.headers_mut() = response.headers;
-        for cookie in cookies {
-            answer.headers_mut().append(SET_COOKIE, cookie);
-        }
+        set_cookies_of_gate(answer.headers_mut(), &gate.cookies);
         Answer::Shown(answer, Shown::new(facts, Outcome::Pass, why).naming(named))
     }
 }

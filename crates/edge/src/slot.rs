@@ -128,6 +128,11 @@ impl Own {
         drop(self);
         Self(Bytes::new())
     }
+
+    /// The same where something of an origin's goes with it, so that it needs its row.
+    pub(crate) fn with_others(self) -> OutBody {
+        OutBody::whole(self.0)
+    }
 }
 
 /// An answer on its way to be served.

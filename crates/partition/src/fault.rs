@@ -32,11 +32,13 @@ pub enum Fault {
     RowLate,
     /// A gate opens whatever the origin says.
     GateOpens,
+    /// A gate's yes is remembered, and opens for whoever asks next.
+    GateRemembered,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
@@ -49,6 +51,7 @@ impl Fault {
         Self::NoRow,
         Self::RowLate,
         Self::GateOpens,
+        Self::GateRemembered,
     ];
 }
 

@@ -12,7 +12,7 @@
 
 use std::sync::Arc;
 
-use http::header::HOST;
+use http::header::{HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
 use shikiri_record::{Epoch, Mode};
 
@@ -230,23 +230,19 @@ impl Gated {
         &gate_of(&self.class).method
     }
 
-    /// What is behind the gate, asked for as anybody might who knows the way around the edge: without the
-    /// edge's credential, or a member's. The origin must not answer it. `None` when it is not shared now.
+    /// What shows whether its gate is one; of what comes of it nothing is ever served. `None` when it is
+    /// not shared now.
     #[must_use]
-    pub fn bare(&self, constants: &Constants) -> Option<Outbound> {
-        match &self.after {
-            Opened::Shared(sharing) => Some(key::bare(sharing.key(), constants)),
-            Opened::Pass(_) => None,
-        }
-    }
-
-    /// The question, as somebody would ask it who shows nothing at all. A gate that opens for them is
-    /// mostly no gate: many sites answer 200 for a path that they do not know. `None` when it is not
-    /// shared now.
-    #[must_use]
-    pub fn strangers(&self, constants: &Constants) -> Option<Outbound> {
-        let bare = self.bare(constants)?;
-        Some(bare.about(self.method().clone(), &self.target))
+    pub fn probe(&self, constants: &Constants) -> Option<Probe> {
+        let Opened::Shared(sharing) = &self.after else {
+            return None;
+        };
+        let bare = || key::bare(sharing.key(), constants);
+        Some(Probe {
+            strangers: bare().about(self.method().clone(), &self.target),
+            bare: bare(),
+            bearing: key::bearing(sharing.key(), gate_of(&self.class), constants),
+        })
     }
 
     /// The question, as it goes to the origin: the member's own request, with the gate's method and
@@ -270,12 +266,14 @@ impl Gated {
         )
     }
 
-    /// Opens, or does not: only 2xx is a yes. The answer counts for this request, and is gone with it.
+    /// Opens, or does not: only 2xx is a yes, and of that not 206, since no part was asked for. The
+    /// answer counts for this request, and is gone with it. Whoever calls this has read the answer to its
+    /// end: one that breaks off is none.
     ///
     /// # Errors
     /// [`Shut`].
     pub fn open(self, answer: StatusCode) -> Result<Opened, Shut> {
-        if answer.is_success() {
+        if is_yes(answer) {
             return Ok(self.after);
         }
         #[cfg(feature = "seeded-faults")]
@@ -290,6 +288,59 @@ impl Gated {
     }
 }
 
+/// Puts the cookies that a gate's answer set before those of what it opened. One that is set again there
+/// (of the same name, path and domain: RFC 6265 5.3) is set by that alone.
+pub fn set_cookies_of_gate(headers: &mut HeaderMap, of_gate: &[HeaderValue]) {
+    if of_gate.is_empty() {
+        return;
+    }
+    let later: Vec<HeaderValue> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+    headers.remove(SET_COOKIE);
+    let again = |cookie: &&HeaderValue| later.iter().any(|later| slot(later) == slot(cookie));
+    let first = of_gate.iter().filter(|cookie| !again(cookie));
+    for cookie in first.chain(&later) {
+        headers.append(SET_COOKIE, cookie.clone());
+    }
+}
+
+/// Where a browser keeps a cookie: name, domain and path; an attribute that comes twice counts as it is
+/// said last.
+fn slot(line: &HeaderValue) -> (&[u8], Vec<u8>, &[u8]) {
+    let mut parts = line.as_bytes().split(|b| *b == b';');
+    fn halves(part: &[u8]) -> (&[u8], &[u8]) {
+        let at = part.iter().position(|b| *b == b'=').unwrap_or(part.len());
+        let (name, value) = part.split_at(at);
+        (
+            name.trim_ascii(),
+            value.get(1..).unwrap_or_default().trim_ascii(),
+        )
+    }
+    let (name, _) = halves(parts.next().unwrap_or_default());
+    let (mut domain, mut path) = (Vec::new(), &b""[..]);
+    for part in parts {
+        match halves(part) {
+            (of, value) if of.eq_ignore_ascii_case(b"domain") => {
+                domain = value
+                    .strip_prefix(b".")
+                    .unwrap_or(value)
+                    .to_ascii_lowercase();
+            }
+            (of, value) if of.eq_ignore_ascii_case(b"path") => {
+                // Anything else stands for the path that was asked for, which is one for both.
+                path = if value.starts_with(b"/") { value } else { b"" };
+            }
+            _ => {}
+        }
+    }
+    (name, domain, path)
+}
+
+/// Whether an answer of this status opens a gate.
+#[must_use]
+pub fn is_yes(answer: StatusCode) -> bool {
+    answer.is_success() && answer != StatusCode::PARTIAL_CONTENT
+}
+
 /// A gate that did not open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shut {
@@ -299,23 +350,56 @@ pub enum Shut {
     Failed,
 }
 
-/// What shows whether a gate is one. See [`Gated::bare`] and [`Gated::strangers`].
+/// What shows whether a gate is one: three requests of nobody's.
 #[derive(Debug)]
 pub struct Probe {
-    /// What is behind the gate, without the edge's credential: [`requires_credential`] says what must
-    /// come of it.
-    pub bare: Outbound,
-    /// The gate's question, of a stranger: no 2xx must come of it.
+    /// The gate's question, as somebody would ask it who shows nothing at all. No 2xx must come of it: a
+    /// gate that opens for them is mostly none, and many sites answer 200 for a path that they do not know.
     pub strangers: Outbound,
+    /// What is behind the gate, asked for as anybody might who knows the way around the edge: without the
+    /// edge's credential, or a member's. [`Kept::of`] says what must come of it.
+    pub bare: Outbound,
+    /// The same with the edge's credential: whether there is anything at all.
+    pub bearing: Outbound,
 }
 
-/// Whether an answer to a request without the edge's credential keeps what is behind a gate.
-#[must_use]
-pub const fn requires_credential(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 401 | 403 | 404)
+/// Whether an origin keeps what is behind a gate from whoever lacks the edge's credential.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// It does.
+    Yes,
+    /// It does not.
+    No,
+    /// It said 404, and would perhaps to everybody: that shows nothing.
+    Unproven,
+}
+
+impl Kept {
+    /// By what came without the credential and, where that was 404, with it.
+    #[must_use]
+    pub fn of(bare: StatusCode, bearing: Option<StatusCode>) -> Self {
+        match bare {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Self::Yes,
+            // Who hides what there is behind a 404 shows it to whoever bears the credential.
+            StatusCode::NOT_FOUND => match bearing {
+                Some(found) if found != StatusCode::NOT_FOUND && !found.is_server_error() => {
+                    Self::Yes
+                }
+                _ => Self::Unproven,
+            },
+            _ => Self::No,
+        }
+    }
 }
 
 impl Rules {
+    /// The gated classes that name no probe: whether their gates are any, nobody knows.
+    pub fn unprobed(&self) -> impl Iterator<Item = &str> {
+        let all = self.classes().iter();
+        let unprobed = all.filter(|class| class.gate.as_ref().is_some_and(|g| g.probe.is_none()));
+        unprobed.map(|class| class.name.as_str())
+    }
+
     /// For each gated class with a probe, by its name: what a start asks the origin, or why it cannot be
     /// asked.
     #[must_use]
@@ -351,10 +435,7 @@ impl Rules {
             grant: None,
         };
         let claimed = match self.classify(&head, under) {
-            Classified::Gated(gated) if gated.class().name == class => gated
-                .bare(constants)
-                .zip(gated.strangers(constants))
-                .map(|(bare, strangers)| Probe { bare, strangers }),
+            Classified::Gated(gated) if gated.class().name == class => gated.probe(constants),
             _ => None,
         };
         claimed.ok_or_else(|| wrong("is not claimed by its class"))
@@ -364,6 +445,92 @@ impl Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_cookies_of_a_gate_come_first_and_once() {
+        for (gate, later, expected) in [
+            (&["a=1"][..], &[][..], &["a=1"][..]),
+            (&[], &["a=1"], &["a=1"]),
+            (&["a=1", "b=1"], &["a=2"], &["b=1", "a=2"]),
+            (&["a=1; Path=/"], &["a=2"], &["a=1; Path=/", "a=2"]),
+            (
+                &["a=1; Path=/"],
+                &["a=2; Secure; path=/"],
+                &["a=2; Secure; path=/"],
+            ),
+            (
+                &["a=1; Path=/; Path=/x"],
+                &["a=2; Path=/x"],
+                &["a=2; Path=/x"],
+            ),
+            (&["a=1; Path=x"], &["a=2"], &["a=2"]),
+            (
+                &["a=1; Domain=.Shop.test"],
+                &["a=; domain=shop.test; Max-Age=0"],
+                &["a=; domain=shop.test; Max-Age=0"],
+            ),
+            (
+                &["a=1; Domain=shop.test"],
+                &["a=2"],
+                &["a=1; Domain=shop.test", "a=2"],
+            ),
+            (&["A=1"], &["a=2"], &["A=1", "a=2"]),
+            (&["a=1", "a=2"], &[], &["a=1", "a=2"]),
+        ] {
+            let lines = |lines: &[&str]| -> Vec<HeaderValue> {
+                let lines = lines.iter();
+                lines.map(|line| line.parse().expect("a value")).collect()
+            };
+            let mut headers = HeaderMap::new();
+            for line in lines(later) {
+                headers.append(SET_COOKIE, line);
+            }
+            set_cookies_of_gate(&mut headers, &lines(gate));
+            let left: Vec<_> = headers.get_all(SET_COOKIE).iter().cloned().collect();
+            assert_eq!(left, lines(expected), "{gate:?} {later:?}");
+        }
+    }
+
+    #[test]
+    fn only_a_whole_success_opens() {
+        for (status, opens) in [
+            (200, true),
+            (204, true),
+            (206, false),
+            (101, false),
+            (304, false),
+            (403, false),
+            (500, false),
+        ] {
+            let status = StatusCode::from_u16(status).expect("it is one");
+            assert_eq!(is_yes(status), opens, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_404_shows_that_something_is_kept_only_where_it_is_there() {
+        for (bare, bearing, expected) in [
+            (401, None, Kept::Yes),
+            (403, None, Kept::Yes),
+            (403, Some(404), Kept::Yes),
+            (404, Some(200), Kept::Yes),
+            (404, Some(206), Kept::Yes),
+            (404, Some(302), Kept::Yes),
+            (404, Some(404), Kept::Unproven),
+            (404, Some(503), Kept::Unproven),
+            (404, None, Kept::Unproven),
+            (200, Some(200), Kept::No),
+            (302, Some(200), Kept::No),
+            (500, Some(200), Kept::No),
+        ] {
+            let status = |code| StatusCode::from_u16(code).expect("it is one");
+            assert_eq!(
+                Kept::of(status(bare), bearing.map(status)),
+                expected,
+                "{bare} {bearing:?}"
+            );
+        }
+    }
 
     #[test]
     fn a_gate_s_target_is_made_of_what_the_key_names() {

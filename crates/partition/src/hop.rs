@@ -82,10 +82,23 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     headers.remove("http2-settings");
 }
 
+/// A header's name as gateways know it that turn names into variables (CGI, WSGI): they take
+/// `X_Forwarded_For` for `X-Forwarded-For`.
+pub(crate) fn folded(name: &HeaderName) -> HeaderName {
+    let folded = name.as_str().replace('_', "-");
+    folded.parse().unwrap_or_else(|_| name.clone())
+}
+
+/// Whether such a gateway takes two names for one.
+pub(crate) fn is_alike(one: &HeaderName, other: &HeaderName) -> bool {
+    let fold = |byte| if byte == b'_' { b'-' } else { byte };
+    let (one, other) = (one.as_str().bytes(), other.as_str().bytes());
+    one.map(fold).eq(other.map(fold))
+}
+
 /// Request headers that only a trusted hop before us may set. Removed from every other client.
 pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
-    // Gateways that turn names into variables take `X_Forwarded_For` for `X-Forwarded-For`.
-    let name = name.as_str().replace('_', "-");
+    let name = folded(name);
     let name = name.as_str();
     name == "forwarded"
         || name.starts_with("x-forwarded-")
@@ -107,7 +120,8 @@ pub(crate) fn is_hop_claim(name: &HeaderName) -> bool {
 /// `X-HTTP-Method-Override`, `X-Forwarded-Host`). Who could send one to a gate would have it asked about
 /// one thing and be shown another. What the edge says itself it says anew.
 pub(crate) fn names_another_target(name: &HeaderName) -> bool {
-    let name = name.as_str().replace('_', "-");
+    let name = folded(name);
+    let name = name.as_str();
     ["original", "rewrite", "override"]
         .iter()
         .any(|word| name.contains(word))
@@ -252,8 +266,7 @@ fn is_of_the_head_alone(name: &HeaderName) -> bool {
 /// What no trailer of a request may say (RFC 9110 6.5.1). As in [`is_hop_claim`], an underscore is as
 /// good as a hyphen.
 pub(crate) fn is_of_a_request_head_alone(name: &HeaderName) -> bool {
-    let folded = name.as_str().replace('_', "-");
-    let folded = folded.parse().unwrap_or_else(|_| name.clone());
+    let folded = folded(name);
     is_hop_claim(&folded)
         || is_credential(&folded)
         || is_of_the_head_alone(&folded)

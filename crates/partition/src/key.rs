@@ -418,6 +418,11 @@ pub(crate) fn bare(key: &Key, constants: &Constants) -> Outbound {
     render(key, None, constants, None)
 }
 
+/// The same with that credential: to see whether there is anything.
+pub(crate) fn bearing(key: &Key, gate: &ClassGate, constants: &Constants) -> Outbound {
+    render(key, Some(gate), constants, None)
+}
+
 /// The one place where a key becomes a request.
 fn render(
     key: &Key,

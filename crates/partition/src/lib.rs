@@ -52,14 +52,15 @@ pub use classify::{Classified, Requester, Sharing, Under};
 pub use freshness::Reuse;
 pub use gate::{Exceptions, Gate, gate};
 pub use gated::{
-    ClassGate, EdgeCredential, GateTarget, Gated, Opened, Probe, Shut, requires_credential,
+    ClassGate, EdgeCredential, GateTarget, Gated, Kept, Opened, Probe, Shut, is_yes,
+    set_cookies_of_gate,
 };
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
 pub use labels::Labels;
 pub use marks::{Marked, Marks, Standing};
 pub use pass::{
-    Hop, Pass, PassRequest, keep_of_interim, keep_request_trailers, keep_response_trailers,
+    Hop, Pass, PassRequest, RequestTrailers, keep_of_interim, keep_response_trailers,
     leave_as_private,
 };
 pub use pins::{

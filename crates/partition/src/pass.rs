@@ -178,6 +178,7 @@ impl Pass {
             names_its_sender,
             upstream: Arc::clone(&origin.upstream),
             upgrade,
+            trailers: RequestTrailers::under(rules),
         })
     }
 }
@@ -269,6 +270,7 @@ pub struct PassRequest {
     names_its_sender: bool,
     upstream: Arc<Upstream>,
     upgrade: Option<HeaderValue>,
+    trailers: RequestTrailers,
 }
 
 impl PassRequest {
@@ -296,6 +298,12 @@ impl PassRequest {
     #[must_use]
     pub const fn upstream(&self) -> &Arc<Upstream> {
         &self.upstream
+    }
+
+    /// What of its client's trailers goes on.
+    #[must_use]
+    pub const fn trailers(&self) -> &RequestTrailers {
+        &self.trailers
     }
 
     /// The protocol that its client wants to switch to, when policy lets it.
@@ -396,11 +404,32 @@ pub fn keep_of_interim(headers: &HeaderMap) -> HeaderMap {
 }
 
 /// What of a client's trailers goes on to an origin: not what only a head may say (RFC 9110 6.5.1),
-/// credentials and claims of a hop among it. A head is judged before it goes, and an origin that takes
-/// trailers into its head would be told afterwards what we took away.
-pub fn keep_request_trailers(trailers: &mut HeaderMap) {
-    hop::strip_hop_by_hop(trailers);
-    remove(trailers, hop::is_of_a_request_head_alone);
+/// credentials, the edge's own too, and claims of a hop among it. A head is judged before it goes, and an
+/// origin that takes trailers into its head would be told afterwards what we took away.
+#[derive(Clone, Debug)]
+pub struct RequestTrailers {
+    /// What carries a credential of the edge's own.
+    edge_credentials: Box<[HeaderName]>,
+}
+
+impl RequestTrailers {
+    fn under(rules: &Rules) -> Self {
+        Self {
+            edge_credentials: rules.edge_credentials().cloned().collect(),
+        }
+    }
+
+    /// Leaves what goes on.
+    pub fn keep(&self, trailers: &mut HeaderMap) {
+        hop::strip_hop_by_hop(trailers);
+        remove(trailers, |name| {
+            hop::is_of_a_request_head_alone(name)
+                || self
+                    .edge_credentials
+                    .iter()
+                    .any(|of| hop::is_alike(of, name))
+        });
+    }
 }
 
 /// What of an origin's trailers goes on to the one viewer of a pass: not what only a head may say
@@ -669,7 +698,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn trailers(keep: fn(&mut HeaderMap), name: &str, kept: bool) {
+    fn trailers(keep: impl Fn(&mut HeaderMap), name: &str, kept: bool) {
         let mut fields = HeaderMap::new();
         fields.insert(
             name.parse::<HeaderName>().unwrap(),
@@ -681,6 +710,10 @@ mod tests {
 
     #[test]
     fn trailers_say_nothing_that_only_a_head_may() {
+        let edge_s = RequestTrailers {
+            edge_credentials: Box::new([HeaderName::from_static("x-edge_key")]),
+        };
+        let keep_request_trailers = |trailers: &mut HeaderMap| edge_s.keep(trailers);
         for name in [
             "cookie",
             "authorization",
@@ -708,6 +741,8 @@ mod tests {
             "cache-control",
             "via",
             "cdn-loop",
+            "x-edge-key",
+            "x_edge_key",
         ] {
             trailers(keep_request_trailers, name, false);
         }

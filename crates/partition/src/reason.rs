@@ -49,6 +49,8 @@ pub enum Refused {
     TooSlow,
     /// More requests are being answered than allowed.
     Busy,
+    /// More gates are being asked than allowed.
+    GatesBusy,
     /// `only-if-cached`, and it is not (RFC 9111 5.2.1.7).
     OnlyIfCached,
     /// `Max-Forwards` has run out (RFC 9110 7.6.2).
@@ -81,7 +83,9 @@ impl Refused {
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
-            Self::Busy | Self::Closed | Self::EvidenceFull => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Busy | Self::GatesBusy | Self::Closed | Self::EvidenceFull => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -96,6 +100,7 @@ impl Refused {
                 | Self::Misdirected
                 | Self::Loop
                 | Self::Busy
+                | Self::GatesBusy
                 | Self::OnlyIfCached
                 | Self::MaxForwards
                 | Self::Closed
@@ -126,6 +131,7 @@ impl Refused {
             Self::BodyTooLarge => "body-too-large",
             Self::TooSlow => "too-slow",
             Self::Busy => "busy",
+            Self::GatesBusy => "gates-busy",
             Self::OnlyIfCached => "only-if-cached",
             Self::MaxForwards => "max-forwards",
             Self::Closed => "closed",
@@ -175,6 +181,8 @@ pub enum Personal {
     Remembered(&'static str),
     /// A shared fetch was made for this request, and refused.
     Refused(NotShared),
+    /// While its gate was asked, what is shared changed.
+    Meanwhile(NotShared),
     /// It waited for a fill that did not come to be shared, or that took too long.
     Waited(&'static str),
     /// A header that the key needs has a value that cannot be in a key.
@@ -208,7 +216,7 @@ impl Personal {
             Self::NoSecret => "no-secret",
             Self::OnlyWithout(_) => "only-without",
             Self::Remembered(_) => "remembered",
-            Self::Refused(why) => why.name(),
+            Self::Refused(why) | Self::Meanwhile(why) => why.name(),
             Self::Waited(_) => "waited",
             Self::KeyHeader(_) => "key-header",
             Self::ModeStatic => "mode-static",
@@ -292,6 +300,7 @@ impl fmt::Display for Personal {
                 "a shared fetch for this key was refused a short while ago ({why})"
             ),
             Self::Refused(why) => why.fmt(f),
+            Self::Meanwhile(why) => write!(f, "while its gate was asked: {why}"),
             Self::Waited(why) => write!(f, "it waited for a fill that was not shared ({why})"),
             Self::KeyHeader(name) => write!(f, "the value of `{name}` cannot be part of a key"),
             Self::ModeStatic => {

@@ -12,6 +12,7 @@ use http::{HeaderName, StatusCode};
 use shikiri_record::{ClassDigest, Mode, RulesDigest};
 
 use crate::gated::ClassGate;
+use crate::hop;
 use crate::secret::{Secret, SecretSource};
 use crate::upstream::Upstream;
 
@@ -96,13 +97,13 @@ impl Rules {
 
     /// Whether a request header carries a credential of the edge's own: no client may bring one.
     pub(crate) fn is_edge_credential(&self, name: &HeaderName) -> bool {
-        // Gateways that turn names into variables take `X_Edge_Key` for `X-Edge-Key`.
-        fn folded(name: &HeaderName) -> impl Iterator<Item = u8> {
-            let bytes = name.as_str().bytes();
-            bytes.map(|byte| if byte == b'_' { b'-' } else { byte })
-        }
-        let mut gates = self.classes.iter().filter_map(|class| class.gate.as_ref());
-        gates.any(|gate| folded(&gate.credential.header).eq(folded(name)))
+        self.edge_credentials().any(|of| hop::is_alike(of, name))
+    }
+
+    /// The request headers that carry credentials of the edge's own.
+    pub(crate) fn edge_credentials(&self) -> impl Iterator<Item = &HeaderName> {
+        let gates = self.classes.iter().filter_map(|class| class.gate.as_ref());
+        gates.map(|gate| &gate.credential.header)
     }
 
     /// What a node may use.
@@ -387,6 +388,10 @@ pub struct Limits {
     pub waiting_max: usize,
     /// How long a request waits for a fill before it goes on alone.
     pub waiting_time_max: Duration,
+    /// Questions to gates at once.
+    pub gates_max: usize,
+    /// How long a gate may take, from connecting to the end of its yes.
+    pub gate_time_max: Duration,
     /// How long a client may take to send a head.
     pub head_time_max: Duration,
     /// How long a client connection may be idle between requests.
@@ -441,6 +446,8 @@ impl Default for Limits {
             requests_max: 10_000,
             waiting_max: 5_000,
             waiting_time_max: Duration::from_secs(10),
+            gates_max: 1_000,
+            gate_time_max: Duration::from_secs(10),
             head_time_max: Duration::from_secs(15),
             idle_time_max: Duration::from_secs(75),
             stall_time_max: Duration::from_secs(60),

@@ -660,6 +660,7 @@ fn nothing_of_a_gated_class_is_shared_before_its_gate_has_opened() {
         (500, Shut::Failed),
         (503, Shut::Failed),
         (101, Shut::Failed),
+        (206, Shut::Failed),
     ] {
         let status = StatusCode::from_u16(status).expect("a status");
         assert_eq!(film().open(status).err(), Some(expected), "{status}");
@@ -727,13 +728,9 @@ fn a_shared_fetch_bears_its_class_s_credential_and_a_new_one_is_a_new_class() {
     let credential = &fetch.outbound().headers()["x-edge-key"];
     assert!(credential == ONE && credential.is_sensitive());
     assert!(!format!("{fetch:?} {class:?}").contains(ONE));
-    let bare = gated(Mode::Open, "GET shop.test /films/1").bare(&constants);
-    assert!(
-        !bare
-            .expect("it is shared")
-            .headers()
-            .contains_key("x-edge-key")
-    );
+    let probe = gated(Mode::Open, "GET shop.test /films/1").probe(&constants);
+    let probe = probe.expect("it is shared");
+    assert!(!probe.bare.headers().contains_key("x-edge-key"));
     let other = films(Some("second-secret-of-16"));
     assert_ne!(
         class.digest,
@@ -747,14 +744,16 @@ fn a_shared_fetch_bears_its_class_s_credential_and_a_new_one_is_a_new_class() {
         panic!("{probes:?}")
     };
     assert_eq!(name, "films");
-    for (outbound, method, target) in [
-        (&probe.bare, "GET", "/films/probe"),
-        (&probe.strangers, "HEAD", "/authz/films/probe"),
+    for (outbound, method, target, bears) in [
+        (&probe.bare, "GET", "/films/probe", false),
+        (&probe.bearing, "GET", "/films/probe", true),
+        (&probe.strangers, "HEAD", "/authz/films/probe", false),
     ] {
         assert_eq!(
             (outbound.method().as_str(), outbound.target()),
             (method, target)
         );
-        assert!(!outbound.headers().contains_key("x-edge-key"));
+        assert_eq!(outbound.headers().contains_key("x-edge-key"), bears);
     }
+    assert_eq!(rules.unprobed().count(), 0);
 }

@@ -314,9 +314,15 @@ fn parts(
     parts.push(Part {
         name: "policy",
         files: Box::new(move || {
-            let current = policy.lock().unwrap_or_else(PoisonError::into_inner);
-            let secrets = files::of_secrets(&holds.stance().rules);
-            current.policy.iter().cloned().chain(secrets).collect()
+            let (policy, origin) = {
+                let current = policy.lock().unwrap_or_else(PoisonError::into_inner);
+                (current.policy.clone(), current.origin.clone())
+            };
+            let Some(policy) = policy else {
+                return Vec::new();
+            };
+            let origin = files::origin(origin.as_deref()).unwrap_or_default();
+            files::of_policy(&policy, origin.as_ref(), &holds.stance().rules)
         }),
         leads: false,
         apply: Box::new(move |by| {
@@ -335,6 +341,9 @@ fn parts(
             };
             node.reload(rules, file.as_deref(), &said)
                 .map_err(|why| why.to_string())?;
+            for told in gates::unprobed(&node.stance().rules) {
+                tracing::warn!("{told}");
+            }
             gates::probe(&node.stance().rules);
             Ok(format!("rules in force: {digest}"))
         }),

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use shikiri_edge::{
-    Asked, Chain, Config, Evidence, Node, RealWorld, Worker, ask_status, ask_whole,
+    Asked, Chain, Config, Evidence, Node, OriginFault, RealWorld, Worker, ask_status, ask_whole,
 };
 use shikiri_partition::{
-    Admitted, Begun, Classified, Gated, Judged, NotShared, Opened, Outbound, Personal, RequestHead,
-    Rules, Scheme, SecondCopy, SharedFetch, Sharing, To, Under, requires_credential,
+    Admitted, Begun, Classified, Gated, Judged, Kept, NotShared, Opened, Outbound, Personal,
+    RequestHead, Rules, Scheme, SecondCopy, SharedFetch, Sharing, To, Under,
 };
 use shikiri_record::{Epoch, FillId, Mode, Order};
 
@@ -171,18 +171,16 @@ fn gated(table: &mut Table, args: &Args, rules: Rules, gated: Gated) -> Result<(
         "Each request is asked there as itself; only 2xx opens, and nothing is remembered.",
     );
     let constants = shikiri_partition::Constants::new("shikiri-explain");
-    let asked = gated.bare(&constants).zip(gated.strangers(&constants));
-    if let Some((bare, strangers)) = asked.filter(|_| !args.offline) {
+    let probe = gated.probe(&constants);
+    if let Some(probe) = probe.filter(|_| !args.offline) {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
             .map_err(|error| format!("cannot start: {error}"))?;
         let worker = gates::worker(rules.clone())?;
-        let status = |outbound| {
-            let asked = runtime.block_on(ask_status(&worker, outbound));
-            asked.map_err(|fault| Chain(&fault).to_string())
-        };
-        let let_in = status(strangers)?;
+        let told = |fault: OriginFault| Chain(&fault).to_string();
+        let let_in = runtime.block_on(ask_status(&worker, probe.strangers));
+        let let_in = let_in.map_err(told)?;
         table.row("a stranger", format!("at the gate: {let_in}"));
         if let_in.is_success() {
             table.row(
@@ -190,12 +188,20 @@ fn gated(table: &mut Table, args: &Args, rules: Rules, gated: Gated) -> Result<(
                 "THE GATE OPENS FOR WHOEVER ASKS: does the origin know its path?",
             );
         }
-        let status = status(bare)?;
+        let asked = (probe.bare, probe.bearing);
+        let kept = runtime.block_on(gates::kept(&worker, asked));
+        let (kept, status) = kept.map_err(told)?;
         table.row(
             "ungated",
             format!("without `{}`: {status}", gate.credential.header),
         );
-        if !requires_credential(status) {
+        if kept == Kept::Unproven {
+            table.row(
+                "",
+                "That shows nothing: with the credential it is not found either.",
+            );
+        }
+        if kept == Kept::No {
             table.row(
                 "",
                 "THE ORIGIN DOES NOT REQUIRE THE CREDENTIAL: whoever reaches it goes around the gate.",

@@ -5,6 +5,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use shikiri_edge::maintenance::{self, Maintenance, Page};
+use shikiri_edge::tls::kept_from_others;
 use shikiri_partition::{Exceptions, Origin, Rules, Secret, SecretSource, policy};
 use shikiri_record::PolicyText;
 
@@ -54,6 +55,7 @@ const FILE_BYTES_MAX: u64 = Secret::BYTES_MAX as u64 + 3;
 fn secret(source: &SecretSource) -> Result<Secret, String> {
     let found = match source {
         SecretSource::File(path) => {
+            kept_from_others(Path::new(path), "a secret").map_err(|fault| fault.to_string())?;
             let mut found = Vec::new();
             // A byte more than a secret and the end of its line may have, to see that there is more.
             let read = std::fs::File::open(path)
@@ -68,8 +70,19 @@ fn secret(source: &SecretSource) -> Result<Secret, String> {
     Secret::new(&found)
 }
 
+/// The files that a policy is read from: its own and, as it now stands there, those of its secrets.
+/// Where it has a fault, those of the rules that are in force instead: it is not they that would mend it,
+/// but a new secret may come meanwhile.
+pub(crate) fn of_policy(path: &Path, origin: Option<&Origin>, in_force: &Rules) -> Vec<PathBuf> {
+    let secrets = match rules(Some(path), origin) {
+        Ok(rules) => of_secrets(&rules),
+        Err(_) => of_secrets(in_force),
+    };
+    [path.to_owned()].into_iter().chain(secrets).collect()
+}
+
 /// The files in which rules find their secrets.
-pub(crate) fn of_secrets(rules: &Rules) -> Vec<PathBuf> {
+fn of_secrets(rules: &Rules) -> Vec<PathBuf> {
     let files = rules
         .secrets()
         .into_iter()

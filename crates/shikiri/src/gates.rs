@@ -9,9 +9,36 @@
 use std::sync::Arc;
 use std::thread;
 
-use shikiri_edge::{Chain, Config, Evidence, Node, RealWorld, Worker, ask_status};
-use shikiri_partition::{Constants, Rules, requires_credential};
+use http::StatusCode;
+use shikiri_edge::{Chain, Config, Evidence, Node, OriginFault, RealWorld, Worker, ask_status};
+use shikiri_partition::{Constants, Kept, Outbound, Rules};
 use tokio::runtime::Builder;
+
+/// A sentence about each gated class whose gate nobody can look at, since it names no probe.
+pub(crate) fn unprobed(rules: &Rules) -> Vec<String> {
+    let sentence = |class: &str| {
+        format!(
+            "the gated class `{class}` has no probe, so nobody sees whether its origin requires the credential: \
+             name something that is there in its gate, `probe = \"https://shop.example.test/films/probe.mp4\"`"
+        )
+    };
+    rules.unprobed().map(sentence).collect()
+}
+
+/// Whether what is behind a gate is kept from whoever lacks the edge's credential, and what it said
+/// without.
+pub(crate) async fn kept(
+    worker: &Arc<Worker>,
+    (bare, bearing): (Outbound, Outbound),
+) -> Result<(Kept, StatusCode), OriginFault> {
+    let without = ask_status(worker, bare).await?;
+    let with = if without == StatusCode::NOT_FOUND {
+        Some(ask_status(worker, bearing).await?)
+    } else {
+        None
+    };
+    Ok((Kept::of(without, with), without))
+}
 
 /// Asks, and tells what came of it, in the background.
 pub(crate) fn probe(rules: &Rules) {
@@ -60,15 +87,21 @@ fn ask(rules: &Rules, constants: &Constants) -> Result<(), String> {
                 continue;
             }
         }
-        match runtime.block_on(ask_status(&worker, probe.bare)) {
-            Ok(status) if requires_credential(status) => {
+        match runtime.block_on(kept(&worker, (probe.bare, probe.bearing))) {
+            Ok((Kept::Yes, status)) => {
                 tracing::info!(
                     class,
                     status = status.as_u16(),
                     "the origin requires the class's credential"
                 );
             }
-            Ok(status) => tracing::error!(
+            Ok((Kept::Unproven, status)) => tracing::error!(
+                class,
+                status = status.as_u16(),
+                "THE PROBE SHOWS NOTHING: the origin does not find what it names, with the credential either. Name \
+                 something that is there"
+            ),
+            Ok((Kept::No, status)) => tracing::error!(
                 class,
                 status = status.as_u16(),
                 "THE ORIGIN ANSWERS WITHOUT THE CLASS'S CREDENTIAL: whoever reaches it goes around the gate. Let it \

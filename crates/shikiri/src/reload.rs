@@ -53,6 +53,8 @@ enum Print {
         place: (u64, u64),
         size: u64,
         changed: (i64, i64),
+        /// Who may read it decides of some files whether they are taken.
+        mode: u32,
         content: Digest,
     },
 }
@@ -130,6 +132,7 @@ fn print(path: &Path) -> Print {
             place: (found.dev(), found.ino()),
             size: found.size(),
             changed: (found.mtime(), found.mtime_nsec()),
+            mode: found.mode(),
             content: Digest::of(&content),
         })
     };

@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use shikiri_edge::listen;
 use shikiri_partition::Rules;
 
+use crate::gates;
 use crate::say;
 use crate::settings::Settings;
 
@@ -36,6 +37,8 @@ pub(crate) struct Facts {
     loops: Vec<String>,
     /// Origins on this host.
     local_origins: Vec<String>,
+    /// What is to be said of gates that nobody can look at.
+    unprobed: Vec<String>,
     is_root: bool,
     /// The wall clock, in seconds.
     now_s: u64,
@@ -102,6 +105,7 @@ impl Facts {
                 .filter(|o| listen::may_trust_loopback(&o.address))
                 .map(ToString::to_string)
                 .collect(),
+            unprobed: gates::unprobed(rules),
             is_root: rustix::process::geteuid().is_root(),
             now_s: since.unwrap_or_default().as_secs(),
             data: settings.data.clone(),
@@ -235,6 +239,7 @@ pub(crate) fn judge(facts: &Facts) -> Vec<Finding> {
              or close those pages"
         )));
     }
+    found.extend(facts.unprobed.iter().cloned().map(Warning));
     found
 }
 

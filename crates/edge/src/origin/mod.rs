@@ -73,6 +73,12 @@ pub enum OriginFault {
     /// It switched protocols, which nobody had asked for, or to another than was asked for.
     #[error("the origin {0} switched to a protocol that was not asked for")]
     Upgraded(String),
+    /// Its gate did not say in time whether somebody may see something.
+    #[error("the gate at the origin {0} did not answer, whole, in {1:?}")]
+    GateTime(String, Duration),
+    /// What its gate said was no whole answer: it does not open by it.
+    #[error("the gate at the origin {0} gave no whole answer: {1}")]
+    GateBroken(String, String),
     /// Its body broke off before any of it was passed on.
     #[error("the origin's body broke off: {0}")]
     Body(String),
@@ -94,8 +100,11 @@ impl OriginFault {
             | Self::Trust(_)
             | Self::NoResponse(..)
             | Self::Upgraded(_)
+            | Self::GateBroken(..)
             | Self::Body(_) => StatusCode::BAD_GATEWAY,
-            Self::ConnectTime(..) | Self::FirstByteTime(..) => StatusCode::GATEWAY_TIMEOUT,
+            Self::ConnectTime(..) | Self::FirstByteTime(..) | Self::GateTime(..) => {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             Self::ClientBody => StatusCode::REQUEST_TIMEOUT,
             Self::ClientBodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         }
@@ -117,6 +126,8 @@ impl OriginFault {
             Self::NoResponse(..) => "origin-no-response",
             Self::FirstByteTime(..) => "origin-first-byte-time",
             Self::Upgraded(_) => "origin-upgraded",
+            Self::GateTime(..) => "gate-time",
+            Self::GateBroken(..) => "gate-broken",
             Self::Body(_) => "origin-body",
             Self::ClientBody => "client-body",
             Self::ClientBodyTooLarge => "body-too-large",
@@ -198,6 +209,7 @@ pub(crate) async fn pass(
     let switches_to = request.upgrade().cloned();
     let credentials = request.credentials();
     let names_its_sender = request.names_its_sender();
+    let trailers = request.trailers().clone();
     let (method, target, mut headers) = request.into_parts();
     // Without credentials nobody knows who sent it, and a body may hold what makes somebody out of
     // anybody (a login): what is late on such a connection is shown to no other.
@@ -232,7 +244,7 @@ pub(crate) async fn pass(
         None => (OutgoingBody::Empty, None),
         Some(body) => {
             let gate = expects.then(|| wait_for_continue(Arc::clone(&signs)));
-            let (body, progress) = InBody::new(body, &limits, gate);
+            let (body, progress) = InBody::new(body, &limits, trailers, gate);
             (OutgoingBody::Client(Box::new(body)), Some(progress))
         }
     };

@@ -23,9 +23,9 @@ pub enum FileFault {
     /// There is nothing of the kind in it.
     #[error("{} holds no {}: it has to be PEM (`-----BEGIN …-----`)", .0.display(), .1)]
     Nothing(PathBuf, &'static str),
-    /// Others may read a private key.
-    #[error("{} is a private key and others may read it (mode {:03o}): run `chmod 640` on it, and make it belong to the edge's user or group", .0.display(), .1)]
-    Readable(PathBuf, u32),
+    /// Others may read what is to be kept from them.
+    #[error("{} is {} and others may read it (mode {:03o}): run `chmod 640` on it, and make it belong to the edge's user or group", .0.display(), .1, .2)]
+    Readable(PathBuf, &'static str, u32),
 }
 
 /// What tells a file's present content from another, as far as that shows from outside.
@@ -87,14 +87,23 @@ pub(super) fn revocations(
     }
 }
 
-/// The private key in a file that others may not read.
-pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
+/// Whether a file with a secret is kept from others than its user and group. `what`: "a private key".
+///
+/// # Errors
+/// Others may read or write it, or it is not there.
+pub fn kept_from_others(path: &Path, what: &'static str) -> Result<(), FileFault> {
     let mode = fs::metadata(path)
         .map(|meta| meta.mode() & 0o777)
         .map_err(|error| FileFault::Read(path.to_owned(), error))?;
     if mode & 0o006 != 0 {
-        return Err(FileFault::Readable(path.to_owned(), mode));
+        return Err(FileFault::Readable(path.to_owned(), what, mode));
     }
+    Ok(())
+}
+
+/// The private key in a file that others may not read.
+pub(super) fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, FileFault> {
+    kept_from_others(path, "a private key")?;
     let text = read(path)?;
     PrivateKeyDer::from_pem_slice(&text)
         .map_err(|_| FileFault::Nothing(path.to_owned(), "private key"))

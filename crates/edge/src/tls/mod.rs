@@ -25,7 +25,7 @@ use rustls::crypto::CryptoProvider;
 use shikiri_partition::HostPattern;
 use shikiri_record::UnixMillis;
 
-pub use files::FileFault;
+pub use files::{FileFault, kept_from_others};
 pub use handshake::{HandshakeFault, accept, hear};
 use tenant::Tenant;
 pub use tenant::TenantFault;

@@ -601,3 +601,259 @@ async fn whom_a_gate_names_is_in_the_row_of_what_is_shown() {
     let mixed = get_lines(&node, "/films/1", "X-Mixed: mixed\r\n").await;
     assert_eq!(mixed.status, 502);
 }
+
+/// A node whose gate says this, raw, to everybody; what is behind it is an ordinary film.
+fn saying(policy: &str, gate: &'static str) -> TestNode {
+    TestNode::with(armed(policy), move |asked| {
+        if asked.contains(" /authz/") {
+            raw(gate).closing()
+        } else {
+            origin(asked)
+        }
+    })
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_a_whole_yes_opens() {
+    const LONG: &str = concat!(
+        "HTTP/1.1 200 OK\r\nContent-Length: 1048577\r\n\r\n",
+        "the rest never comes"
+    );
+    for (gate, opens) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nyes", true),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n0\r\n\r\n",
+            true,
+        ),
+        ("HTTP/1.1 204 No Content\r\n\r\n", true),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\nyes", true),
+        // Broken off, broken, without an end, with two.
+        ("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nyes", false),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n",
+            false,
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            false,
+        ),
+        ("HTTP/1.1 200 OK\r\n\r\nyes", false),
+        (LONG, false),
+        // A part, which nobody asked for.
+        (
+            "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/9\r\nContent-Length: 3\r\n\r\nyes",
+            false,
+        ),
+    ] {
+        let node = saying(FILMS, gate);
+        let answer = get(&node, "/films/1", "alice").await;
+        assert_eq!(answer.status, if opens { 200 } else { 502 }, "{gate}");
+        assert_eq!(node.asked(), 1 + usize::from(opens), "{gate}");
+        assert_eq!(node.node.counts().gates_shut, u64::from(!opens), "{gate}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_page_is_read_to_its_end_and_no_further_than_a_bound() {
+    for (bytes, status) in [(1 << 20, 200), ((1 << 20) + 1, 502)] {
+        let node = TestNode::with(armed(FILMS), move |asked| {
+            if asked.contains(" /authz/") {
+                reply("200 OK", &"x".repeat(bytes))
+            } else {
+                origin(asked)
+            }
+        });
+        let answer = get(&node, "/films/1", "alice").await;
+        assert_eq!(answer.status, status, "{bytes}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn gates_have_a_time_and_a_number_of_their_own() {
+    let limited = |limit: &str| format!("{FILMS}[limits]\n{limit}\n");
+    let slow = |policy: &str| {
+        TestNode::with(armed(policy), |asked| {
+            if asked.contains(" /authz/") {
+                origin(asked).after(4 * S)
+            } else {
+                origin(asked)
+            }
+        })
+    };
+    for (limit, status, body) in [
+        (
+            "gate_time_max = \"3s\"",
+            504,
+            "504 Gateway Timeout: gate-time\n",
+        ),
+        ("gate_time_max = \"5s\"", 200, "0123456789"),
+    ] {
+        let node = slow(&limited(limit));
+        let answer = get(&node, "/films/1", "alice").await;
+        assert_eq!(
+            (answer.status, answer.body.as_str()),
+            (status, body),
+            "{limit}"
+        );
+    }
+    // A yes whose end does not come is none, either.
+    let unending = |asked: &str| {
+        if asked.contains(" /authz/") {
+            raw("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nyes")
+        } else {
+            origin(asked)
+        }
+    };
+    let node = TestNode::with(armed(&limited("gate_time_max = \"3s\"")), unending);
+    assert_eq!(get(&node, "/films/1", "alice").await.status, 504);
+    // One at a time: the second is told to come again, and when the first is done anybody may ask.
+    let node = slow(&limited("gates_max = 1"));
+    let (first, second) = tokio::join!(get(&node, "/films/1", "alice"), async {
+        sleep(S).await;
+        get(&node, "/films/1", "alice").await
+    });
+    assert_eq!(first.status, 200);
+    assert_eq!(
+        (second.status, second.body.as_str()),
+        (503, "503 Service Unavailable: gates-busy\n")
+    );
+    assert_eq!(second.field("retry-after"), Some("5"));
+    assert_eq!(get(&node, "/films/1", "alice").await.status, 200);
+    assert_eq!(node.node.counts().gates, 2);
+}
+
+/// What is shared less while a gate is asked.
+#[derive(Clone, Copy, Debug)]
+enum Less {
+    Nothing,
+    Pass,
+    Static,
+    Purged,
+    OtherRules,
+    Closed,
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_shared_less_while_a_gate_is_asked_holds_for_who_asked() {
+    for (less, row) in [
+        (Less::Nothing, "hit  films GET 200 fill"),
+        (Less::Pass, "pass mode-lowered films GET 200"),
+        (Less::Static, "pass mode-lowered films GET 200"),
+        (Less::Purged, "pass rules-changed films GET 200"),
+        (Less::OtherRules, "pass rules-changed films GET 200"),
+        (Less::Closed, ""),
+    ] {
+        let node = TestNode::with(armed(FILMS), |asked| {
+            if asked.contains(" /authz/") {
+                origin(asked).after(2 * S)
+            } else {
+                origin(asked)
+            }
+        });
+        get(&node, "/films/1", "alice").await;
+        let hits = node.node.counts().hits;
+        let mut client = node.client();
+        let lines = "Cookie: sid=alice\r\nConnection: close\r\n";
+        client.send(&crate::world::get("/films/1", lines)).await;
+        sleep(S).await;
+        match less {
+            Less::Nothing => {}
+            Less::Pass => drop(node.node.take_mode(Mode::Pass, None, &said()).unwrap()),
+            Less::Static => drop(node.node.take_mode(Mode::Static, None, &said()).unwrap()),
+            Less::Purged => node.purge_all(),
+            Less::OtherRules => node.reload(armed(&FILMS.replace("60s", "50s"))),
+            Less::Closed => drop(node.node.take_mode(Mode::Closed, None, &said()).unwrap()),
+        }
+        let answer = client.rest().await;
+        if row.is_empty() {
+            // Closed: what runs is cut, and nothing of it has left.
+            assert!(!answer.contains("0123456789"), "{answer}");
+            continue;
+        }
+        assert!(answer.ends_with("0123456789"), "{less:?} {answer}");
+        assert_eq!(last(&node).0, row, "{less:?}");
+        let shared = usize::from(matches!(less, Less::Nothing));
+        assert_eq!(node.node.counts().hits - hits, shared as u64, "{less:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_cookies_of_a_gate_come_first_and_with_a_failure_too() {
+    let sets =
+        "HTTP/1.1 204 No Content\r\nSet-Cookie: sid=next; Path=/\r\nSet-Cookie: seen=1\r\n\r\n";
+    let behind = |fails: bool| {
+        move |asked: &str| {
+            if asked.contains(" /authz/") {
+                return raw(sets);
+            }
+            if fails {
+                return raw("").closing();
+            }
+            reply(
+                "200 OK\r\nContent-Type: text/css\r\nCache-Control: private\r\nSet-Cookie: seen=2\r\nSet-Cookie: of=film",
+                "film",
+            )
+        }
+    };
+    let cookies = |answer: &Answer| -> Vec<String> {
+        let lines = answer.head.lines();
+        let set = lines.filter_map(|line| line.split_once(": "));
+        set.filter(|(name, _)| name.eq_ignore_ascii_case("set-cookie"))
+            .map(|(_, value)| value.to_owned())
+            .collect()
+    };
+    // A pass: what it sets again it sets alone, after what the gate sets.
+    let node = TestNode::with(armed(FILMS), behind(false));
+    let answer = get(&node, "/films/1", "alice").await;
+    assert_eq!((answer.status, answer.body.as_str()), (200, "film"));
+    assert_eq!(cookies(&answer), ["sid=next; Path=/", "seen=2", "of=film"]);
+    // No film, by a fetch or by a pass: the session is turned over all the same, and a row says so.
+    for lines in [
+        "",
+        "Cache-Control: no-store\r\n",
+        "Cache-Control: only-if-cached\r\n",
+    ] {
+        let node = TestNode::with(armed(FILMS), behind(true));
+        let answer = get_lines(&node, "/films/1", lines).await;
+        assert_eq!(cookies(&answer), ["sid=next; Path=/", "seen=1"], "{lines}");
+        let (status, why) = if lines.contains("only-if-cached") {
+            (504, "only-if-cached")
+        } else {
+            (502, "origin-no-response")
+        };
+        assert_eq!(answer.status, status, "{lines}");
+        assert!(answer.body.contains(why), "{lines} {}", answer.body);
+        assert_eq!(last(&node).0, format!("pass {why} films GET {status}"));
+        let counts = node.node.counts();
+        assert_eq!((counts.rows, counts.own), (1, 0), "{lines}");
+    }
+    // A gate that sets none leaves the node's own words, which have no row.
+    let node = TestNode::with(armed(FILMS), |asked| {
+        if asked.contains(" /authz/") {
+            raw("HTTP/1.1 204 No Content\r\n\r\n")
+        } else {
+            raw("").closing()
+        }
+    });
+    assert_eq!(get(&node, "/films/1", "alice").await.status, 502);
+    let counts = node.node.counts();
+    assert_eq!((counts.rows, counts.own), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_trailer_brings_the_edge_s_credential() {
+    let node = TestNode::with(armed(FILMS), |_| reply("200 OK", "ok"));
+    let mut client = node.client();
+    client
+        .send(
+            "POST /other HTTP/1.1\r\nHost: site.test\r\nTrailer: X-Sum, X-Edge-Key, X_Edge_Key\r\nTransfer-Encoding: chunked\r\n\
+             Connection: close\r\n\r\n1\r\nx\r\n0\r\nX-Edge-Key: forged\r\nX_Edge_Key: forged\r\nX-Sum: 1\r\n\r\n",
+        )
+        .await;
+    let rest = client.rest().await;
+    assert!(rest.starts_with("HTTP/1.1 200"), "{rest}");
+    let seen = node.seen().last().unwrap().text.to_ascii_lowercase();
+    // Others go on.
+    assert!(seen.contains("x-sum: 1\r\n"), "{seen}");
+    assert!(!seen.contains("forged"), "{seen}");
+}

@@ -91,6 +91,7 @@ fn meaning(document: Document, command_line: Option<Origin>, faults: &mut Faults
         gates::of_one_origin(&class, said, &origins, faults);
         classes.push(class);
     }
+    gates::one_secret_one_origin(&classes, &document.classes, &origins, faults);
     gates::in_no_key(&classes, &document.classes, faults);
     let has_assets = classes.iter().any(|class| class.name == builtin::ASSETS);
     if document.assets.unwrap_or(true) && !has_assets {

@@ -1,5 +1,7 @@
 //! `gate` and `credential` of a class: who may see what is the same for all of them.
 
+use std::path::Path;
+
 use http::{HeaderName, Method, Uri};
 
 use super::fault::{At, Faults, Place};
@@ -97,6 +99,65 @@ pub(super) fn of_one_origin(
     if class.gate.is_none() {
         return;
     }
+    let asked = asked(class, origins);
+    if asked.len() > 1 {
+        faults.add(
+            said.matches.as_ref().map_or(said.at, |matches| matches.at),
+            format!(
+                "the class `{}` is asked of {} origins, and each would be shown its credential",
+                class.name,
+                asked.len()
+            ),
+            "Name hosts of one of them in `match`, and write a class with another credential for each of the others.",
+        );
+    }
+}
+
+/// Nor is one secret for two origins, in two classes: each could bear it to the other.
+pub(super) fn one_secret_one_origin(
+    classes: &[Class],
+    said: &[ClassText],
+    origins: &[Origin],
+    faults: &mut Faults<'_>,
+) {
+    let servers = |class: &Class| -> Vec<(&str, u16)> {
+        let asked = asked(class, origins).into_iter();
+        let upstreams = asked.map(|n| &origins[n].upstream);
+        upstreams.map(|of| (&*of.address, of.port)).collect()
+    };
+    let gated = || {
+        let all = classes.iter().zip(said);
+        all.filter_map(|(class, said)| Some((class, said, class.gate.as_ref()?)))
+    };
+    for (n, (class, said, gate)) in gated().enumerate() {
+        let before = gated().take(n).find(|(before, _, of)| {
+            is_one(&of.credential.source, &gate.credential.source)
+                && servers(before) != servers(class)
+        });
+        if let Some((before, ..)) = before {
+            faults.add(
+                said.credential.as_ref().map_or(said.at, |said| said.at),
+                format!(
+                    "the secret in {} is that of the class `{}` too, which is another origin's: each would learn \
+                     what lets anybody in at the other",
+                    gate.credential.source, before.name
+                ),
+                "Make a secret for each origin, in a file or variable of its own.",
+            );
+        }
+    }
+}
+
+/// Whether two sources are one; `/run/./a` is `/run/a`.
+fn is_one(one: &SecretSource, other: &SecretSource) -> bool {
+    match (one, other) {
+        (SecretSource::File(one), SecretSource::File(other)) => Path::new(one) == Path::new(other),
+        _ => one == other,
+    }
+}
+
+/// The places of the origins that are asked for what a class claims.
+fn asked(class: &Class, origins: &[Origin]) -> Vec<usize> {
     let any = [HostPattern::Any];
     let hosts = match &class.matches.hosts[..] {
         [] => &any[..],
@@ -118,17 +179,7 @@ pub(super) fn of_one_origin(
     let mut asked: Vec<usize> = hosts.iter().flat_map(asked).collect();
     asked.sort_unstable();
     asked.dedup();
-    if asked.len() > 1 {
-        faults.add(
-            said.matches.as_ref().map_or(said.at, |matches| matches.at),
-            format!(
-                "the class `{}` is asked of {} origins, and each would be shown its credential",
-                class.name,
-                asked.len()
-            ),
-            "Name hosts of one of them in `match`, and write a class with another credential for each of the others.",
-        );
-    }
+    asked
 }
 
 /// No client may bring what carries a credential of the edge's own, in a key of another class either.
@@ -139,7 +190,7 @@ pub(super) fn in_no_key(classes: &[Class], said: &[ClassText], faults: &mut Faul
             Some((&of.name, &gate.credential.header))
         });
         for (of, header) in credentials {
-            if class.key_headers.contains(header) {
+            if class.key_headers.iter().any(|of| hop::is_alike(of, header)) {
                 faults.add(
                     said.key_headers
                         .as_ref()
@@ -268,13 +319,15 @@ fn header(
     let Ok(name) = HeaderName::from_bytes(said.value.to_ascii_lowercase().as_bytes()) else {
         return wrong("it is no header name", faults);
     };
-    if hop::is_credential(&name) || session.headers.contains(&name) {
+    let folded = hop::folded(&name);
+    let is_among = |names: &[HeaderName]| names.iter().any(|of| hop::is_alike(of, &name));
+    if hop::is_credential(&folded) || is_among(&session.headers) {
         return wrong("members show theirs there", faults);
     }
-    if key_headers.contains(&name) {
+    if is_among(key_headers) {
         return wrong("it is in the key, which clients choose", faults);
     }
-    if hop::is_hop_claim(&name) || hop::says_nothing_of_its_sender(&name) || name == "referer" {
+    if hop::is_hop_claim(&name) || hop::says_nothing_of_its_sender(&folded) || folded == "referer" {
         return wrong("it has a meaning already", faults);
     }
     Some(name)

@@ -80,6 +80,8 @@ pub(super) const LIMITS: &[Limit] = &[
     limit!(requests_max, Count, 1, 1_000_000),
     limit!(waiting_max, Count, 1, 1_000_000),
     limit!(waiting_time_max, Time, 1, HOUR),
+    limit!(gates_max, Count, 1, 1_000_000),
+    limit!(gate_time_max, Time, 1, HOUR),
     limit!(head_time_max, Time, 100, HOUR),
     limit!(idle_time_max, Time, 100, HOUR),
     limit!(stall_time_max, Time, 100, HOUR),

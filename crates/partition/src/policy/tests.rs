@@ -1430,6 +1430,10 @@ fn gates_that_cannot_be() {
         ("Authorization", "members show theirs"),
         ("X-Forwarded-For", "has a meaning"),
         ("Accept", "has a meaning"),
+        // Gateways that turn names into variables know these by the same name.
+        ("Proxy_Authorization", "members show theirs"),
+        ("X_Forwarded_For", "has a meaning"),
+        ("Accept_Language", "has a meaning"),
         ("a b", "no header name"),
     ] {
         of(
@@ -1448,9 +1452,15 @@ fn gates_that_cannot_be() {
         &format!("{GATED}{gate}{CREDENTIAL}key_headers = [\"x-edition\"]\n"),
         &[(12, 15, "its gate goes by the path")],
     );
+    for spelt in ["x-edge-key", "x_edge_key", "X-Edge_Key"] {
+        check(
+            &format!("{PAGES}key_headers = [\"{spelt}\"]\n{GATED}{gate}{CREDENTIAL}"),
+            &[(9, 15, "bears the credential of the class `films`")],
+        );
+    }
     check(
-        &format!("{PAGES}key_headers = [\"x-edge-key\"]\n{GATED}{gate}{CREDENTIAL}"),
-        &[(9, 15, "bears the credential of the class `films`")],
+        &format!("[session]\nheaders = [\"x_edge_key\"]\n{GATED}{gate}{CREDENTIAL}"),
+        &[(13, 25, "members show theirs")],
     );
 }
 
@@ -1473,5 +1483,56 @@ fn a_credential_is_shown_to_one_origin() {
         let text = class(hosts);
         let expected = [(10, 9, "asked of 2 origins")];
         check_all(&text, if origins == 1 { &[] } else { &expected });
+    }
+}
+
+#[test]
+fn a_secret_is_one_origin_s() {
+    let origin = |host: &str, port: u16| {
+        format!("[[origin]]\nhosts = [\"{host}.test\"]\nurl = \"http://h:{port}\"\n")
+    };
+    let class = |host: &str, source: &str| {
+        GATED
+            .replace(
+                "match = { ",
+                &format!("match = {{ hosts = [\"{host}.test\"], "),
+            )
+            .replace("\"films\"", &format!("\"films-{host}\""))
+            + "gate = { path = \"/authz{path}?{query}\" }\n"
+            + &format!("credential = {{ header = \"X-Edge-Key\", {source} }}\n")
+    };
+    let (a, b) = ("file = \"/run/a\"", "file = \"/run/b\"");
+    for (ports, one, other, expected) in [
+        (
+            (1, 2),
+            a,
+            a,
+            &[(21, 14, "that of the class `films-a` too")][..],
+        ),
+        (
+            (1, 2),
+            a,
+            "file = \"/run/./a\"",
+            &[(21, 14, "another origin's")],
+        ),
+        (
+            (1, 2),
+            "env = \"A\"",
+            "env = \"A\"",
+            &[(21, 14, "the variable `A`")],
+        ),
+        ((1, 2), a, b, &[]),
+        ((1, 2), "env = \"A\"", "file = \"A\"", &[]),
+        // One server under two names.
+        ((1, 1), a, a, &[]),
+    ] {
+        let text = format!(
+            "version = 1\n{}{}{}{}",
+            origin("a", ports.0),
+            origin("b", ports.1),
+            class("a", one),
+            class("b", other)
+        );
+        check_all(&text, expected);
     }
 }

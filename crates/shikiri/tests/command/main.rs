@@ -1,6 +1,7 @@
 //! The command as an operator meets it: the built binary, real sockets on loopback, bad input.
 
 mod evidence;
+mod gates;
 mod incident;
 mod modes;
 mod running;
