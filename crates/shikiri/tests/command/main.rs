@@ -702,6 +702,113 @@ fn what_runs_on_the_node_before_is_cut_when_the_next_begins_closed() {
     assert!(next.get("a.test", "/x").starts_with("HTTP/1.1 503 "));
 }
 
+/// An origin that says to be serving whom a path's end names; under `/held/` once it is let go.
+fn naming() -> (String, std::sync::mpsc::Sender<()>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let (release, released) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let mut held: Vec<(TcpStream, String)> = Vec::new();
+        listener.set_nonblocking(true).unwrap();
+        loop {
+            if released.try_recv() == Ok(()) {
+                for (stream, path) in held.drain(..) {
+                    name(stream, &path);
+                }
+            }
+            let Ok((stream, _)) = listener.accept() else {
+                std::thread::sleep(Duration::from_millis(5));
+                continue;
+            };
+            stream.set_nonblocking(false).unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let lines = lines.map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            let Some(path) = head.first().and_then(|first| first.split(' ').nth(1)) else {
+                continue;
+            };
+            if path.starts_with("/held/") {
+                held.push((stream, path.to_owned()));
+            } else {
+                name(stream, path);
+            }
+        }
+    });
+    (format!("http://{address}"), release)
+}
+
+fn name(mut stream: TcpStream, path: &str) {
+    let viewer = path.rsplit('/').next().unwrap();
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nShikiri-Viewer: {viewer}\r\nContent-Length: 4\r\nConnection: close\r\n\r\npage"
+    );
+    drop(stream.write_all(answer.as_bytes()));
+}
+
+/// Members are found to be mixed up on a node whose requests still run, when another serves in its place.
+#[test]
+fn a_trip_on_the_node_before_lowers_the_mode_of_the_one_that_replaces_it() {
+    let (origin, release) = naming();
+    let folder = Folder::new("trip");
+    let policy = folder.file(
+        "p.toml",
+        &format!(
+            "version = 1\n[[origin]]\nhosts = [\"a.test\"]\nurl = \"{origin}\"\n[session]\ncookies = [\"sid\"]\n\
+             [pins]\naction = \"stop\"\ntrip = {{ viewers = 2, within = \"60s\", mode = \"pass\" }}\n"
+        ),
+    );
+    let before = Edge::start(&["--policy", &policy]);
+    let data = before.data.path("data");
+    let get = |path: &str, session: &str| {
+        format!(
+            "GET {path} HTTP/1.1\r\nHost: a.test\r\nCookie: sid={session}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    for (member, session) in [("alice", "1"), ("bob", "2")] {
+        let answer = before.ask(&get(&format!("/as/{member}"), session));
+        assert!(answer.ends_with("page"), "{answer}");
+    }
+    // Both ask, and are not yet answered.
+    let mut running = ["1", "2"].map(|session| {
+        let mut stream = TcpStream::connect(&before.address).unwrap();
+        let patience = Some(Duration::from_secs(30));
+        stream.set_read_timeout(patience).unwrap();
+        let request = get("/held/carol", session);
+        stream.write_all(request.as_bytes()).unwrap();
+        stream
+    });
+    let status = || -> serde_json::Value {
+        let output = run(&["status", "--data", &data, "--json"]);
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let began = Instant::now();
+    while status()["counts"]["running"] != 2 {
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", status());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let mut next = Edge::start(&["--policy", &policy, "--data", &data, "--replace"]);
+    next.logs("rules in force");
+    assert_eq!(status()["mode"], "open");
+    release.send(()).unwrap();
+    for stream in &mut running {
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let answer = text(&answer);
+        assert!(answer.ends_with("wrong-viewer\n"), "{answer}");
+    }
+    let began = Instant::now();
+    while status()["mode"] != "pass" {
+        assert!(began.elapsed() < Duration::from_secs(10), "{}", status());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let timeline = run(&["timeline", "show", "--data", &data]);
+    let timeline = text(&timeline.stdout);
+    assert!(
+        timeline.contains("the node before lowered the mode"),
+        "{timeline}"
+    );
+}
+
 #[test]
 fn status_is_for_scripts_too() {
     let edge = Edge::start(&["--origin", &origin()]);
