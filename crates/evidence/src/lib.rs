@@ -16,6 +16,7 @@ mod frames;
 mod lanes;
 mod memory;
 mod reader;
+mod sealed;
 pub mod segment;
 mod stream;
 
@@ -23,6 +24,7 @@ pub use disk::{Disk, File, Hold, RealDisk};
 pub use lanes::{Event, Keep, Lanes, lane_number};
 pub use memory::MemoryDisk;
 pub use reader::{Fault, Item, ReadFault, Reader, Row, Tail};
+pub use sealed::{SealedSegment, sealed_segments};
 pub use segment::{BootId, Chain, StreamKind, row_bytes};
 pub use stream::{
     AppendFault, Cut, Full, Identity, LEAD_BYTES_MAX, Mended, OpenFault, RESERVED_ROW_BYTES_MAX,

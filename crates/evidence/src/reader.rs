@@ -247,6 +247,16 @@ impl Reader {
         Ok(reader)
     }
 
+    /// Of the stream in a folder, from the segment of this number on. What it goes on from is not looked at.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn open_from(disk: Arc<dyn Disk>, folder: &Path, number: u64) -> Result<Self, ReadFault> {
+        let mut reader = Self::open(disk, folder)?;
+        reader.number = number.saturating_sub(1);
+        Ok(reader)
+    }
+
     /// Of the stream in a folder, from the last of its segments on: so many of them.
     ///
     /// # Errors

@@ -1,0 +1,385 @@
+//! Rows as a busy member store would leave them, for measurements and tests.
+//!
+//! Never real data, and never random: a seed makes the same rows again. What is drawn is drawn for each
+//! row alone, which is harder to pack than what people do: who opens a page opens its pictures too.
+//!
+//! The store: 68,898 members, as many sessions, a few more addresses than that; 2,000 assets, 20,000
+//! pages that everybody may see, 5,000 pieces of films, each kind by Zipf's law; personal pages of twelve
+//! kinds, and orders that only one member has. Of a hundred responses about 52 are assets, 15 pages, 5
+//! pieces of films, 28 personal. A fifth of what is shared is shown to people without a session.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use shikiri_evidence::BootId;
+use shikiri_record::{
+    AddressTag, Begin, CookieTag, Digest, End, Ended, Epoch, FillId, Link, LinkEvent, MemberTag,
+    Mode, Outcome, Row, RulesDigest, StanceRow, TargetTag, UnixMillis, ViewerTag,
+};
+
+use crate::rows::Place;
+
+/// What is drawn, and how much of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Site {
+    /// How many members there are.
+    pub members: u64,
+    /// How many threads serve.
+    pub lanes: u32,
+    /// How many responses a second begin, of all lanes.
+    pub per_second: u64,
+    /// When it begins.
+    pub from: UnixMillis,
+}
+
+impl Site {
+    /// The store of the notice on a busy day: a thousand responses a second.
+    pub const STORE: Self = Self {
+        members: 68_898,
+        lanes: 4,
+        per_second: 1_000,
+        // 2020-03-16T03:24:00Z, 12:24 in Tokyo.
+        from: UnixMillis(1_584_329_040_000),
+    };
+}
+
+/// Rows of one run of one node, in the order in which its lanes would hold them.
+#[derive(Debug)]
+pub struct Sample {
+    site: Site,
+    random: Random,
+    boot: BootId,
+    /// The time, in microseconds.
+    now_us: u64,
+    /// The next sequence number of each lane.
+    next: Vec<u64>,
+    open: BinaryHeap<Reverse<Due>>,
+    /// The fill of each shared object, and until when it is fresh.
+    fills: Vec<(u128, u64)>,
+    kinds: [Zipf; 3],
+    stance: StanceRow,
+}
+
+/// What has begun and not ended, the first to end first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Due {
+    at_us: u64,
+    lane: u32,
+    begin: u64,
+    ended: Ended,
+    bytes: u64,
+}
+
+/// A kind of shared objects.
+struct Shared {
+    class: &'static str,
+    count: u64,
+    lifetime_ms: u64,
+}
+
+const SHARED: [Shared; 3] = [
+    Shared {
+        class: "assets",
+        count: 2_000,
+        lifetime_ms: 3_600_000,
+    },
+    Shared {
+        class: "pages",
+        count: 20_000,
+        lifetime_ms: 60_000,
+    },
+    Shared {
+        class: "media",
+        count: 5_000,
+        lifetime_ms: 86_400_000,
+    },
+];
+
+const PERSONAL: [&str; 12] = [
+    "account", "cart", "orders", "order", "points", "history", "reviews", "videos", "delivery",
+    "payment", "status", "support",
+];
+
+impl Sample {
+    /// Of a seed.
+    #[must_use]
+    pub fn new(site: Site, seed: u64) -> Self {
+        let mut random = Random(seed);
+        let lanes = usize::try_from(site.lanes).expect("there are few");
+        let objects: u64 = SHARED.iter().map(|kind| kind.count).sum();
+        Self {
+            site,
+            boot: BootId(random.tag()),
+            now_us: site.from.0 * 1000,
+            next: vec![0; lanes],
+            open: BinaryHeap::new(),
+            fills: vec![(0, 0); usize::try_from(objects).expect("there are few")],
+            kinds: SHARED.each_ref().map(|kind| Zipf::new(kind.count)),
+            stance: StanceRow {
+                mode: Mode::Open,
+                rules: RulesDigest(Digest::of(b"a sample's rules")),
+                epoch: Epoch(1),
+                tag_key: 0x5a17_0000_0000_0001,
+            },
+            random,
+        }
+    }
+
+    /// The run's id.
+    #[must_use]
+    pub const fn boot(&self) -> BootId {
+        self.boot
+    }
+
+    /// Tells the rows of so many more responses, those that begin and those that end meanwhile.
+    pub fn tell(&mut self, responses: u64, tell: &mut dyn FnMut(Place, &Row<'_>)) {
+        for _ in 0..responses {
+            let gap_us = 1_000_000 / self.site.per_second.max(1);
+            self.now_us += self.random.below(2 * gap_us + 1);
+            self.end_until(self.now_us, tell);
+            self.begin(tell);
+        }
+    }
+
+    /// Tells the ends of all that has begun.
+    pub fn finish(&mut self, tell: &mut dyn FnMut(Place, &Row<'_>)) {
+        self.end_until(u64::MAX, tell);
+    }
+
+    fn end_until(&mut self, until_us: u64, tell: &mut dyn FnMut(Place, &Row<'_>)) {
+        while let Some(Reverse(due)) = self.open.peek().copied() {
+            if due.at_us > until_us {
+                return;
+            }
+            self.open.pop();
+            let end = End {
+                begin: due.begin,
+                ended: due.ended,
+                bytes: due.bytes,
+            };
+            let place = self.place(due.lane, due.at_us);
+            tell(place, &Row::End(end));
+        }
+    }
+
+    fn place(&mut self, lane: u32, at_us: u64) -> Place {
+        let next = &mut self.next[usize::try_from(lane).expect("there are few")];
+        *next += 1;
+        Place {
+            boot: self.boot,
+            lane,
+            sequence: *next - 1,
+            written: UnixMillis(at_us / 1000),
+        }
+    }
+
+    fn begin(&mut self, tell: &mut dyn FnMut(Place, &Row<'_>)) {
+        let lane = u32::try_from(self.random.below(u64::from(self.site.lanes))).expect("few");
+        if self.next[usize::try_from(lane).expect("few")] == 0 {
+            let place = self.place(lane, self.now_us);
+            tell(place, &Row::Stance(self.stance));
+        }
+        let began_us = self.now_us;
+        // Some members come much more often than others.
+        let drawn = self.random.unit();
+        let member = ((drawn * drawn.sqrt()) * float(self.site.members)) as u64;
+        // One in four is somewhere else than usual.
+        let place_of = if self.random.below(4) == 0 { 1 } else { 0 };
+        let mut begin = Begin {
+            began: UnixMillis(began_us / 1000),
+            outcome: Outcome::Pass,
+            reason: "",
+            status: 200,
+            method: "GET",
+            class: "personal",
+            page: None,
+            target: TargetTag([0; 16]),
+            address: AddressTag(tag_of(6, member * 2 + place_of)),
+            viewer: Some(ViewerTag(tag_of(5, member))),
+            viewer_member: None,
+            owner: None,
+            fill: None,
+            grant: None,
+            cookies: Vec::new(),
+            cookies_set: 0,
+        };
+        let kind = match self.random.below(100) {
+            0..52 => Some(0),
+            52..67 => Some(1),
+            67..72 => Some(2),
+            _ => None,
+        };
+        let (mut bytes, waited_us) = match kind {
+            Some(kind) => self.shared(kind, &mut begin),
+            None => self.personal(member, &mut begin),
+        };
+        let written_us = began_us + waited_us;
+        let slow_us = self.random.steps(20_000);
+        let ended = match self.random.below(1000) {
+            0..980 => Ended::Complete,
+            980..998 => Ended::Aborted,
+            _ => Ended::Broken,
+        };
+        if ended != Ended::Complete {
+            bytes = self.random.below(bytes + 1);
+        }
+        if begin.status == 304 {
+            bytes = 0;
+        }
+        // A row is written when its response begins, and that is the order of the lane: what has to wait
+        // is told when it is due.
+        let at_us = written_us.min(began_us + 400_000);
+        let place = self.place(lane, self.now_us.max(at_us.min(self.now_us + 1_999)));
+        let link = begin.cookies.first().map(|_| Link {
+            event: LinkEvent::Started,
+            viewer: begin.viewer.unwrap_or(ViewerTag([0; 16])),
+            member: begin.viewer_member,
+            begin: Some(place.sequence),
+        });
+        tell(place, &Row::Begin(begin));
+        if let Some(link) = link {
+            let place = self.place(lane, self.now_us);
+            tell(place, &Row::Link(link));
+        }
+        self.open.push(Reverse(Due {
+            at_us: written_us + slow_us,
+            lane,
+            begin: place.sequence,
+            ended,
+            bytes,
+        }));
+    }
+
+    /// A shared object: its length, and how long it was waited for.
+    fn shared(&mut self, kind: usize, begin: &mut Begin<'_>) -> (u64, u64) {
+        let rank = self.kinds[kind].draw(&mut self.random);
+        let before: u64 = SHARED.iter().take(kind).map(|kind| kind.count).sum();
+        let object = before + rank;
+        let shared = &SHARED[kind];
+        begin.target = TargetTag(tag_of(1, object));
+        begin.class = shared.class;
+        if self.random.below(5) == 0 {
+            begin.viewer = None;
+        }
+        let now_ms = self.now_us / 1000;
+        let fill = &mut self.fills[usize::try_from(object).expect("few")];
+        let mut waited_us = self.random.below(300);
+        if fill.1 <= now_ms {
+            *fill = (
+                u128::from_be_bytes(self.random.tag()),
+                now_ms + shared.lifetime_ms,
+            );
+            begin.outcome = Outcome::Fill;
+            waited_us = 20_000 + self.random.below(80_000);
+        } else {
+            begin.outcome = match self.random.below(200) {
+                0 => Outcome::Collapsed,
+                1 => Outcome::Stale,
+                _ => Outcome::Hit,
+            };
+        }
+        begin.fill = Some(FillId(fill.0));
+        begin.status = match (kind, self.random.below(10)) {
+            (2, _) => 206,
+            (_, 0) => 304,
+            _ => 200,
+        };
+        let length = 1_000 + u64::from(tag_of(2, object)[0]) * 311 + rank % 200;
+        (length, waited_us)
+    }
+
+    /// A personal page.
+    fn personal(&mut self, member: u64, begin: &mut Begin<'_>) -> (u64, u64) {
+        let tag = MemberTag(tag_of(4, member));
+        let page = usize::try_from(self.random.below(12)).expect("few");
+        begin.page = Some(PERSONAL[page]);
+        begin.reason = "not-claimed";
+        begin.viewer_member = Some(tag);
+        begin.owner = Some(tag);
+        begin.target = TargetTag(if page == 3 {
+            tag_of(3, member * 8 + self.random.below(4))
+        } else {
+            tag_of(3, u64::MAX - u64::try_from(page).expect("few"))
+        });
+        match self.random.below(50) {
+            0 => {
+                begin.method = "POST";
+                begin.status = 303;
+                begin.cookies = vec![CookieTag(self.random.tag())];
+                begin.cookies_set = 1;
+            }
+            1 => begin.status = 404,
+            _ => {}
+        }
+        let length = 3_000 + self.random.below(6_000);
+        (length, 30_000 + self.random.steps(60_000))
+    }
+}
+
+/// A tag that looks like one: always the same for the same thing.
+fn tag_of(meaning: u64, number: u64) -> [u8; 16] {
+    let mut random = Random(meaning.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number);
+    random.next();
+    random.tag()
+}
+
+/// SplitMix64 (Steele, Lea, Flood 2014).
+#[derive(Clone, Copy, Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ (z >> 31)
+    }
+
+    fn tag(&mut self) -> [u8; 16] {
+        let both = u128::from(self.next()) << 64 | u128::from(self.next());
+        both.to_be_bytes()
+    }
+
+    /// From 0 to below 1.
+    fn unit(&mut self) -> f64 {
+        float(self.next() >> 11) / float(1 << 53)
+    }
+
+    fn below(&mut self, bound: u64) -> u64 {
+        let wide = u128::from(self.next()) * u128::from(bound);
+        u64::try_from(wide >> 64).expect("it is below the bound")
+    }
+
+    /// Exponential, with this mean.
+    fn steps(&mut self, mean: u64) -> u64 {
+        (-(1.0 - self.unit()).ln() * float(mean)) as u64
+    }
+}
+
+/// Ranks by Zipf's law, with exponent 1.
+#[derive(Debug)]
+struct Zipf(Vec<f64>);
+
+impl Zipf {
+    fn new(count: u64) -> Self {
+        let mut sum = 0.0;
+        let sums = (1..=count).map(|rank| {
+            sum += 1.0 / float(rank);
+            sum
+        });
+        Self(sums.collect())
+    }
+
+    fn draw(&self, random: &mut Random) -> u64 {
+        let last = self.0.last().copied().unwrap_or(0.0);
+        let drawn = random.unit() * last;
+        let rank = self.0.partition_point(|sum| *sum <= drawn);
+        u64::try_from(rank.min(self.0.len() - 1)).expect("few")
+    }
+}
+
+/// Exact for all that is drawn here.
+fn float(number: u64) -> f64 {
+    number as f64
+}

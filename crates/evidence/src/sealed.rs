@@ -1,0 +1,71 @@
+//! The sealed segments of a lane, for whoever takes them elsewhere.
+//!
+//! Reads headers and seals alone: what the rows between them are is a [`Reader`](crate::Reader)'s to say.
+
+use std::path::{Path, PathBuf};
+
+use crate::disk::Disk;
+use crate::frames;
+use crate::reader::ReadFault;
+use crate::segment::{Header, Seal};
+use crate::stream::file_number;
+
+/// A segment that nobody writes to any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedSegment {
+    /// Its file.
+    pub path: PathBuf,
+    /// Its length.
+    pub bytes: u64,
+    /// How it begins.
+    pub header: Header,
+    /// How it ends.
+    pub seal: Seal,
+}
+
+/// The sealed segments in a lane's folder with numbers above one, in order. A file that is no segment is
+/// left out, and so is one without a seal: a reader tells what is wrong with it.
+///
+/// # Errors
+/// The folder, or a file in it, cannot be read.
+pub fn sealed_segments(
+    disk: &dyn Disk,
+    folder: &Path,
+    above: u64,
+) -> Result<Vec<SealedSegment>, ReadFault> {
+    let names = disk.names(folder).map_err(|error| ReadFault {
+        path: folder.to_path_buf(),
+        error,
+    })?;
+    let mut found = Vec::new();
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| file_number(name)).collect();
+    numbers.retain(|number| *number > above);
+    numbers.sort_unstable();
+    for number in numbers {
+        let path = folder.join(format!("{number:010}.segment"));
+        let fault = |error| ReadFault {
+            path: path.clone(),
+            error,
+        };
+        let file = match disk.open_to_read(&path) {
+            Ok(file) => file,
+            // Removed since it was listed.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(fault(error)),
+        };
+        let Ok(header) = frames::header(&*file).map_err(fault)? else {
+            continue;
+        };
+        let Some((seal, _)) = frames::seal(&*file).map_err(fault)? else {
+            continue;
+        };
+        let bytes = file.bytes().map_err(fault)?;
+        found.push(SealedSegment {
+            path: path.clone(),
+            bytes,
+            header,
+            seal,
+        });
+    }
+    Ok(found)
+}
