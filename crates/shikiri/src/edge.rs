@@ -22,7 +22,7 @@ use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{evidence, files, gates, keep, log, notify};
+use crate::{evidence, files, gates, keep, log, notify, parent};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -102,6 +102,9 @@ pub(crate) struct Args {
     /// nobody is turned away. Its running requests end by themselves. Without such a node: start.
     #[arg(long)]
     pub(crate) replace: bool,
+    /// Stop when standard input ends.
+    #[arg(long, hide = true)]
+    pub(crate) until_stdin_ends: bool,
 }
 
 /// The tokens' file in the data folder.
@@ -111,6 +114,9 @@ pub(crate) const TOKENS: &str = "tokens.json";
 pub(crate) fn run(args: Args) -> Result<(), String> {
     let settings = Settings::of(&args)?;
     let log = log::start(&settings.log, settings.log_format);
+    if args.until_stdin_ends {
+        parent::stop_with_stdin()?;
+    }
     let origin = files::origin(settings.origin.as_deref())?;
     let rules = files::armed(settings.policy.as_deref(), origin.as_ref())?;
     believe(&OriginTrust::default(), &rules)?;

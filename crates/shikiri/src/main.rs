@@ -20,6 +20,7 @@ mod listening;
 mod log;
 mod logs;
 mod notify;
+mod parent;
 mod policy;
 mod reload;
 mod remote;
@@ -27,8 +28,10 @@ mod rows;
 mod settings;
 mod site;
 mod start;
+mod store;
 mod timeline;
 mod token;
+mod up;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -52,6 +55,7 @@ const _: () = assert!(
     arg_required_else_help = true
 )]
 #[command(after_help = "Examples:
+  shikiri up                                             a member store and the edge before it, to try
   shikiri edge --origin http://127.0.0.1:8000            the edge in front of a site, no policy needed
   shikiri edge --policy shop.toml --listen 0.0.0.0:8080  with a policy that names the origins
   shikiri explain http://shop.example.test/news/1 --policy shop.toml
@@ -65,6 +69,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// Start a sample member store and the edge before it, with all that they need.
+    Up(up::Args),
     /// Run the edge in front of one or several origins.
     Edge(Box<edge::Args>),
     /// Say what the edge would do with a URL, and why.
@@ -95,6 +101,9 @@ enum Command {
     /// Read what was served to whom.
     #[command(subcommand)]
     Evidence(rows::Command),
+    /// Serve the member store; say what follows from its declarations.
+    #[command(subcommand)]
+    Site(store::Command),
     /// Make, list and revoke tokens for programs elsewhere.
     #[command(subcommand)]
     Token(token::Command),
@@ -103,6 +112,7 @@ enum Command {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match cli.command {
+        Command::Up(args) => up::run(&args),
         Command::Edge(args) => edge::run(*args),
         Command::Explain(args) => explain::run(&args),
         Command::Policy(command) => policy::run(&command),
@@ -128,6 +138,7 @@ fn main() -> ExitCode {
             Err(why) => Err(why),
         },
         Command::Evidence(command) => rows::run(&command),
+        Command::Site(command) => store::run(&command),
         Command::Token(command) => token::run(&command),
     };
     match done {
@@ -165,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTS: [(&str, &str); 10] = [
+    const DOCUMENTS: [(&str, &str); 11] = [
         ("README.md", include_str!("../../../README.md")),
         (
             "configuration.md",
@@ -186,6 +197,7 @@ mod tests {
             include_str!("../../../docs/origin-contract.md"),
         ),
         ("policy.md", include_str!("../../../docs/policy.md")),
+        ("site.md", include_str!("../../../docs/site.md")),
         ("timeline.md", include_str!("../../../docs/timeline.md")),
         ("tls.md", include_str!("../../../docs/tls.md")),
     ];
@@ -197,7 +209,11 @@ mod tests {
             if n % 2 == 1 {
                 let joined = part.replace("\\\n", " ");
                 // What is said of a command stands two blanks behind it.
-                let lines = joined.lines().map(|line| match line.split_once("  ") {
+                // Where its output goes is the shell's affair.
+                let lines = joined
+                    .lines()
+                    .map(|line| line.split(" > ").next().unwrap_or(line));
+                let lines = lines.map(|line| match line.split_once("  ") {
                     Some((command, said)) if !said.trim_start().starts_with('-') => command.into(),
                     _ => line.to_owned(),
                 });

@@ -11,6 +11,8 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 
+use crate::rest::Notice;
+
 /// The cookie that tells a session. Its value is one client's alone and is new after each login.
 pub const SESSION_COOKIE: &str = "__Host-session";
 
@@ -67,6 +69,7 @@ pub struct Public {
     path: String,
     parameters: Vec<(&'static str, String)>,
     query: BTreeMap<String, String>,
+    notice: Option<Notice>,
 }
 
 impl Public {
@@ -81,10 +84,16 @@ impl Public {
             path: path.to_owned(),
             parameters,
             query: held,
+            notice: None,
         }
     }
 
-    /// The same with only these parameters of the query.
+    /// The same with what a personal page says on top.
+    pub(crate) fn with_notice(self, notice: Option<Notice>) -> Self {
+        Self { notice, ..self }
+    }
+
+    /// The same as a shared page may see it: with only these parameters of the query, and no notice.
     pub(crate) fn with_query(&self, names: &[&str]) -> Self {
         let kept = self
             .query
@@ -95,6 +104,7 @@ impl Public {
             .collect();
         Self {
             query,
+            notice: None,
             ..self.clone()
         }
     }
@@ -112,6 +122,11 @@ impl Public {
             Some("en") => Lang::En,
             _ => Lang::Ja,
         }
+    }
+
+    /// What is said on top of the page; never on a shared one.
+    pub(crate) fn notice(&self) -> Option<Notice> {
+        self.notice
     }
 
     /// A parameter of the path. Empty when the pattern has none of the name.

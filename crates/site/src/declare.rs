@@ -12,8 +12,9 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::answer::{Answer, AnyBody, Media, MediaBody, Personal, Shared, SharedBody};
-use crate::asked::{Asked, Public};
+use crate::asked::{Asked, Millis, Public};
 use crate::refusal::Refusal;
+use crate::rest::Notice;
 
 /// What pages are made from.
 ///
@@ -26,6 +27,9 @@ pub trait App: Send + Sync + 'static {
     fn desk(&self) -> &Self::Desk;
     /// The page that says why there is no other; in the language of the address.
     fn refusal(&self, asked: &Public, why: &Refusal) -> String;
+    /// What personal pages say on top while the site is closed. Shared pages never say it: a copy would
+    /// say it for as long as it lives.
+    fn notice(&self, now: Millis) -> Option<Notice>;
 }
 
 /// Kinds of personal data, as incident response counts them.

@@ -3,8 +3,8 @@
 //! Text is escaped by the templates; nothing here puts text on a page as it is. The frame is the
 //! same for everybody but for the button that logs out, which only a member's page has.
 
-use jiff::Timestamp;
 use jiff::tz::{Offset, TimeZone};
+use jiff::{Timestamp, Zoned};
 use maud::{DOCTYPE, Markup, html};
 
 use crate::asked::{Lang, Millis, Public};
@@ -64,6 +64,14 @@ pub(crate) fn page(asked: &Public, title: &str, frame: Frame, main: &Markup) -> 
                             a href=(in_other(asked)) lang=(lang.other().code()) hreflang=(lang.other().code()) {
                                 (t("English", "日本語"))
                             }
+                        }
+                    }
+                }
+                @if let Some(notice) = asked.notice() {
+                    p.notice role="status" { (t("ただいまメンテナンス中です。", "The site is closed for maintenance.")) " "
+                        @match notice.reopening {
+                            Some(at) => { (lang.of(format!("再開予定：{}（日本時間）", minute(at)), format!("Planned to open again: {} (Japan time).", minute(at)))) }
+                            None => { (t("再開の時刻は決まり次第お知らせします。", "We will say when it opens again.")) }
                         }
                     }
                 }
@@ -128,11 +136,18 @@ pub(crate) fn yen(lang: Lang, price: i64) -> String {
 
 /// A day in Japan.
 pub(crate) fn day(at: Millis) -> String {
-    let japan = TimeZone::fixed(Offset::constant(9));
-    let zoned = Timestamp::from_millisecond(at.0)
+    in_japan(at).date().to_string()
+}
+
+/// A minute in Japan.
+pub(crate) fn minute(at: Millis) -> String {
+    in_japan(at).strftime("%Y-%m-%d %H:%M").to_string()
+}
+
+fn in_japan(at: Millis) -> Zoned {
+    Timestamp::from_millisecond(at.0)
         .unwrap_or(Timestamp::UNIX_EPOCH)
-        .to_zoned(japan);
-    zoned.date().to_string()
+        .to_zoned(TimeZone::fixed(Offset::constant(9)))
 }
 
 pub(crate) fn stars(lang: Lang, stars: i64) -> Markup {
@@ -160,6 +175,7 @@ mod tests {
         // 15:00 UTC is the next day in Japan.
         assert_eq!(day(Millis(1_793_502_000_000)), "2026-11-01");
         assert_eq!(day(Millis(1_793_545_200_000)), "2026-11-02");
+        assert_eq!(minute(Millis(1_793_545_200_000)), "2026-11-02 00:00");
     }
 
     #[test]

@@ -10,10 +10,12 @@
 //!   ([`asked::Public`], [`store::Shelf`]).
 //! - Whose data a page shows is said by the data ([`member::Owned`]).
 //! - GET shows, POST acts, and only from our own pages (`guard`).
+//! - While an edge is closed, jobs rest ([`rest`]).
 //! - Nothing like a card number has a place here.
 
 pub mod answer;
 pub mod asked;
+pub mod control;
 pub mod declare;
 mod guard;
 mod html;
@@ -23,9 +25,10 @@ mod pages;
 pub mod password;
 mod policy;
 pub mod refusal;
+pub mod rest;
 pub mod router;
 pub mod serve;
 pub mod store;
 
-pub use pages::{Office, Shop, shop};
+pub use pages::{Around, Office, Shop, shop, shop_within};
 pub use policy::{pages_json, pages_text, policy};

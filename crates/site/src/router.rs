@@ -80,7 +80,11 @@ impl<A: App> Router<A> {
             Verb::Get => Ok(Default::default()),
             Verb::Post => sent(&head.headers, &body),
         };
-        let public = public(parameters);
+        let notice = match page.class() {
+            Class::Personal => self.app.notice(now),
+            Class::Shared | Class::Media => None,
+        };
+        let public = public(parameters).with_notice(notice);
         let form = match form {
             Ok(form) => form,
             Err(why) => return self.refuse(&public, &why, Some(page.name())),

@@ -35,6 +35,28 @@ const BODY_WITHIN: Duration = Duration::from_secs(15);
 /// How long running answers may take when the site stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
+/// A site, whatever it is made of. It may block.
+pub trait Answers: Send + Sync + 'static {
+    /// Answers one request, of which `client` is where it came from, as far as known.
+    fn answer(
+        &self,
+        request: Request<Bytes>,
+        client: Option<IpAddr>,
+        now: Millis,
+    ) -> Response<Bytes>;
+}
+
+impl<A: App> Answers for Router<A> {
+    fn answer(
+        &self,
+        request: Request<Bytes>,
+        client: Option<IpAddr>,
+        now: Millis,
+    ) -> Response<Bytes> {
+        Self::answer(self, request, client, now)
+    }
+}
+
 /// How far a request's own word on where it came from counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Before {
@@ -48,9 +70,9 @@ pub enum Before {
 ///
 /// # Errors
 /// The listener failed.
-pub async fn serve<A: App>(
+pub async fn serve<S: Answers>(
     listener: TcpListener,
-    router: Arc<Router<A>>,
+    site: Arc<S>,
     before: Before,
     stop: impl Future<Output = ()>,
 ) -> std::io::Result<()> {
@@ -74,7 +96,7 @@ pub async fn serve<A: App>(
             },
         };
         let visit = Visit {
-            router: Arc::clone(&router),
+            site: Arc::clone(&site),
             pages: Arc::clone(&pages),
             before,
             peer,
@@ -100,16 +122,16 @@ fn is_of_the_connection(error: &std::io::Error) -> bool {
     )
 }
 
-struct Visit<A: App> {
-    router: Arc<Router<A>>,
+struct Visit<S> {
+    site: Arc<S>,
     pages: Arc<Semaphore>,
     before: Before,
     peer: SocketAddr,
 }
 
-async fn connection<A: App>(
+async fn connection<S: Answers>(
     stream: TcpStream,
-    visit: Visit<A>,
+    visit: Visit<S>,
     mut stopped: watch::Receiver<bool>,
 ) {
     let visit = Arc::new(visit);
@@ -136,7 +158,7 @@ async fn connection<A: App>(
     }
 }
 
-async fn one<A: App>(request: Request<Incoming>, visit: &Visit<A>) -> Response<Bytes> {
+async fn one<S: Answers>(request: Request<Incoming>, visit: &Visit<S>) -> Response<Bytes> {
     let (head, body) = request.into_parts();
     let body = match head.method {
         Method::POST => {
@@ -150,13 +172,13 @@ async fn one<A: App>(request: Request<Incoming>, visit: &Visit<A>) -> Response<B
     };
     let client = client(visit, &head.headers);
     let request = Request::from_parts(head, body);
-    let router = Arc::clone(&visit.router);
+    let site = Arc::clone(&visit.site);
     let page = visit
         .pages
         .acquire()
         .await
         .expect("the semaphore is never closed");
-    let made = tokio::task::spawn_blocking(move || router.answer(request, client, now())).await;
+    let made = tokio::task::spawn_blocking(move || site.answer(request, client, now())).await;
     drop(page);
     made.unwrap_or_else(|panic| {
         tracing::error!(%panic, "a page panicked");
@@ -164,7 +186,7 @@ async fn one<A: App>(request: Request<Incoming>, visit: &Visit<A>) -> Response<B
     })
 }
 
-fn client<A: App>(visit: &Visit<A>, headers: &HeaderMap) -> Option<IpAddr> {
+fn client<S>(visit: &Visit<S>, headers: &HeaderMap) -> Option<IpAddr> {
     match visit.before {
         Before::Nobody => Some(visit.peer.ip()),
         Before::Edge => {

@@ -16,6 +16,7 @@ use crate::declare::{App, Kind, Page, Verb};
 use crate::html::{Frame, page, style_path};
 use crate::limit::Limit;
 use crate::refusal::Refusal;
+use crate::rest::{Notice, Rest};
 use crate::router::{OurDeclarations, Router};
 use crate::store::{Desk, Session, Shelf, Store};
 
@@ -36,6 +37,24 @@ pub struct Office {
     passwords: Limit,
     clients: Limit,
     registrations: Limit,
+    pub(crate) rest: Rest,
+}
+
+/// What is around a store: decided by who starts it.
+#[derive(Clone, Debug)]
+pub struct Around {
+    /// What jobs ask before they do anything.
+    pub rest: Rest,
+}
+
+impl Around {
+    /// Nothing: for tests and trials without an edge.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self {
+            rest: Rest::unkept(),
+        }
+    }
 }
 
 impl App for Shop {
@@ -87,6 +106,10 @@ impl App for Shop {
         };
         page(asked, title, Frame::Anybodys, &html! { p { (text) } }).into_string()
     }
+
+    fn notice(&self, now: Millis) -> Option<Notice> {
+        self.office.rest.notice(now)
+    }
 }
 
 impl Office {
@@ -123,17 +146,26 @@ impl std::fmt::Debug for Office {
     }
 }
 
-/// The shop on a store.
+/// The shop on a store, with nothing around it.
 ///
 /// # Errors
 /// The declarations contradict each other, which a test would have found.
 pub fn shop(store: Store) -> Result<Router<Shop>, OurDeclarations> {
+    shop_within(Around::nothing(), store)
+}
+
+/// The shop on a store.
+///
+/// # Errors
+/// The declarations contradict each other, which a test would have found.
+pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, OurDeclarations> {
     const MINUTE_MS: i64 = 60 * 1000;
     let office = Office {
         desk: store.desk,
         passwords: Limit::new(10, 10 * MINUTE_MS),
         clients: Limit::new(60, 10 * MINUTE_MS),
         registrations: Limit::new(20, 60 * MINUTE_MS),
+        rest: around.rest,
     };
     Router::new(
         Shop {

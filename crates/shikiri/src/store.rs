@@ -1,0 +1,250 @@
+//! `shikiri site`: the member store, and what follows from its declarations.
+//!
+//! Assembly alone: files, addresses and signals; what is served is decided in the crate `site`, which
+//! knows nothing of the edge.
+
+use std::fs::{self, DirBuilder, File, TryLockError};
+use std::future::Future;
+use std::io::Read;
+use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use shikiri_site::rest::{MESSAGE_BYTES_MAX, Rest};
+use shikiri_site::serve::{Before, serve};
+use shikiri_site::store::{Store, fill_with_samples};
+use shikiri_site::{Around, control, pages_json, pages_text, policy, shop, shop_within};
+use tokio::net::TcpListener;
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::log::{Format, Levels};
+use crate::{log, parent, say};
+
+#[derive(clap::Subcommand)]
+#[command(after_help = "Examples:
+  shikiri up                                        the store, its films and the edge, all at once
+  shikiri site serve --data shop --sample           the store alone, with a sample catalogue
+  shikiri site pages                                every page: class, method, path, whose data
+  shikiri site pages --policy > shop.toml           the policy that follows from the declarations
+  shikiri edge --policy shop.toml --origin http://127.0.0.1:8081 \\
+      --on-mode 'shikiri site told --data shop'     the edge before it, which tells it of its mode")]
+pub(crate) enum Command {
+    /// Serve the member store.
+    Serve(ServeArgs),
+    /// Say what pages there are, as text, JSON or a policy for the edge.
+    Pages(PagesArgs),
+    /// Tell the store what an edge's hook was told, on standard input.
+    Told(ToldArgs),
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri site serve --data shop --sample
+      Listens on 127.0.0.1:8081 with a sample catalogue and two demo members.
+  shikiri site serve --data shop --listen 127.0.0.1:0
+      On a free port, which is printed.")]
+pub(crate) struct ServeArgs {
+    /// The data folder: the database, and what edges said last. Made when it is not there; one store at
+    /// a time holds it.
+    #[arg(long, value_name = "DIR", default_value = "shikiri-site")]
+    data: PathBuf,
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+    /// Fill an empty store with a sample catalogue and two demo members, whose password is known to
+    /// everybody.
+    #[arg(long)]
+    sample: bool,
+    /// Clients connect by themselves: there is no edge whose `X-Forwarded-For` is to be believed.
+    #[arg(long)]
+    direct: bool,
+    #[command(flatten)]
+    served: Served,
+}
+
+/// Flags of whatever serves.
+#[derive(clap::Args)]
+pub(crate) struct Served {
+    /// What to log to standard error: `error`, `warn`, `info` (when not given), `debug`, `trace`.
+    #[arg(long, value_name = "LEVELS", default_value = "info")]
+    log: Levels,
+    /// The form of the log: `text` (when not given) or `json`.
+    #[arg(long, value_name = "FORM")]
+    log_format: Option<Format>,
+    /// Stop when standard input ends.
+    #[arg(long, hide = true)]
+    until_stdin_ends: bool,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct PagesArgs {
+    /// As a policy for the edge.
+    #[arg(long, conflicts_with = "json")]
+    policy: bool,
+    /// As JSON: for checks that crawl, and for who must know what personal data is where.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri edge --origin http://127.0.0.1:8081 --on-mode 'shikiri site told --data shop'
+      While the edge is closed, the store charges no renewal and its jobs rest.")]
+pub(crate) struct ToldArgs {
+    /// The data folder of the running store.
+    #[arg(long, value_name = "DIR", default_value = "shikiri-site")]
+    data: PathBuf,
+}
+
+/// The socket in the data folder where edges tell their modes.
+const TOLD: &str = "told.sock";
+
+pub(crate) fn run(command: &Command) -> Result<(), String> {
+    match command {
+        Command::Serve(args) => serve_store(args),
+        Command::Pages(args) => pages(args),
+        Command::Told(args) => told(args),
+    }
+}
+
+fn serve_store(args: &ServeArgs) -> Result<(), String> {
+    args.served.begin()?;
+    let folder = Folder::open(&args.data)?;
+    let file = folder.join("store.sqlite");
+    let store = Store::open(&file).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    if args.sample {
+        fill_with_samples(&store).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    }
+    let rest = Rest::kept_in(&folder.join("rest.json"));
+    let around = Around { rest: rest.clone() };
+    let shop = shop_within(around, store).map_err(|fault| fault.to_string())?;
+    let before = if args.direct {
+        Before::Nobody
+    } else {
+        Before::Edge
+    };
+    runtime()?.block_on(async {
+        let socket = folder.join(TOLD);
+        let told = control::open(&socket)
+            .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
+        let telling = tokio::spawn(control::listen(told, rest));
+        let listener = listener(args.listen).await?;
+        let served = serve(listener, Arc::new(shop), before, stop()?).await;
+        telling.abort();
+        drop(fs::remove_file(&socket));
+        served.map_err(|error| format!("cannot serve: {error}"))
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn pages(args: &PagesArgs) -> Result<(), String> {
+    let store = Store::in_memory().map_err(|fault| fault.to_string())?;
+    let shop = shop(store).map_err(|fault| fault.to_string())?;
+    if args.policy {
+        say(&policy(shop.pages()))
+    } else if args.json {
+        let text = serde_json::to_string_pretty(&pages_json(shop.pages()))
+            .expect("a list of pages is plain data");
+        say(&format!("{text}\n"))
+    } else {
+        say(&pages_text(shop.pages()))
+    }
+}
+
+fn told(args: &ToldArgs) -> Result<(), String> {
+    let mut message = Vec::new();
+    let most = u64::try_from(MESSAGE_BYTES_MAX + 1).expect("it is a small number");
+    std::io::stdin()
+        .lock()
+        .take(most)
+        .read_to_end(&mut message)
+        .map_err(|error| format!("cannot read standard input: {error}"))?;
+    let socket = args.data.join(TOLD);
+    let telling = control::tell(&socket, &message);
+    runtime()?.block_on(telling).map_err(|error| {
+        let socket = socket.display();
+        format!("the store at {socket} has not heard it: {error}")
+    })
+}
+
+/// A data folder that this process alone holds, for as long as it lives.
+pub(crate) struct Folder {
+    path: PathBuf,
+    _lock: File,
+}
+
+impl Folder {
+    /// Opens it for its owner alone, and makes it where there is none.
+    ///
+    /// # Errors
+    /// It cannot be made, or another process holds it.
+    pub(crate) fn open(path: &Path) -> Result<Self, String> {
+        let cannot = |error| format!("cannot use the folder {}: {error}", path.display());
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(cannot)?;
+        let lock = File::create(path.join("lock")).map_err(cannot)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
+            Err(TryLockError::WouldBlock) => Err(format!(
+                "another process holds the folder {}: stop it, or choose another with --data",
+                path.display()
+            )),
+            Err(TryLockError::Error(error)) => Err(cannot(error)),
+        }
+    }
+
+    pub(crate) fn join(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+}
+
+impl Served {
+    fn begin(&self) -> Result<(), String> {
+        log::start(&self.log, self.log_format.unwrap_or_default());
+        if self.until_stdin_ends {
+            parent::stop_with_stdin()?;
+        }
+        Ok(())
+    }
+}
+
+/// Listens, and says where on standard output.
+async fn listener(address: SocketAddr) -> Result<TcpListener, String> {
+    let listener = TcpListener::bind(address)
+        .await
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
+    say(&format!("listening on http://{address}\n"))?;
+    Ok(listener)
+}
+
+/// Done when this process is told to stop.
+fn stop() -> Result<impl Future<Output = ()>, String> {
+    let handler = |kind| signal(kind).map_err(|error| format!("cannot handle signals: {error}"));
+    let mut terminate = handler(SignalKind::terminate())?;
+    let mut interrupt = handler(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+pub(crate) fn runtime() -> Result<Runtime, String> {
+    Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| format!("cannot start: {error}"))
+}
