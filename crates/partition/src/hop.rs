@@ -217,10 +217,54 @@ pub(crate) fn names_a_credential(name: &HeaderName) -> bool {
             .any(|word| name.as_str().contains(word))
 }
 
-/// What no policy can put into a key: credentials, framing, conditions, the hop's own, and what
-/// only an attacker would want keyed.
+/// What no policy can put into a key: credentials, framing, conditions, the hop's own, what names one
+/// request, and what only an attacker would want keyed.
 pub(crate) fn never_in_a_key(name: &HeaderName) -> bool {
-    names_a_credential(name) || is_hop_claim(name) || is_of_the_head_alone(name)
+    names_a_credential(name)
+        || is_hop_claim(name)
+        || is_of_the_head_alone(name)
+        || names_one_request(name)
+}
+
+/// Whether a request header says which request this is, or which trace it belongs to: W3C Trace Context
+/// and Baggage, Zipkin's B3, and what tracers, clouds and frameworks write instead. It differs for every
+/// request, or holds for a session: a copy under it would be nobody's, or one person's. As in
+/// [`is_hop_claim`], an underscore is as good as a hyphen.
+pub(crate) fn names_one_request(name: &HeaderName) -> bool {
+    let name = name.as_str().replace('_', "-");
+    let name = name.as_str();
+    matches!(
+        name,
+        "traceparent"
+            | "tracestate"
+            | "traceresponse"
+            | "baggage"
+            | "b3"
+            | "sentry-trace"
+            | "newrelic"
+            | "sw8"
+            | "sw8-correlation"
+            | "sw8-x"
+            | "grpc-trace-bin"
+            | "x-cloud-trace-context"
+            | "x-ot-span-context"
+            | "x-dynatrace"
+            | "x-trace"
+            | "x-request-start"
+            | "x-queue-start"
+            | "cf-ray"
+            | "idempotency-key"
+    ) || ["x-b3-", "x-datadog-", "uberctx-", "ot-tracer-", "ot-baggage-", "x-instana-"]
+        .iter()
+        .any(|begin| name.starts_with(begin))
+        || ["request", "correlation", "trace", "span", "transaction", "conversation"]
+            .iter()
+            .any(|what| {
+                let ends = |id: &str| name.strip_suffix(id).is_some_and(|n| n.ends_with(what));
+                ends("-id") || ends("id")
+            })
+        || name.ends_with("traceparent")
+        || name.ends_with("tracestate")
 }
 
 /// Request headers that frame, route or condition a message, or describe its content
@@ -457,6 +501,7 @@ mod tests {
             ("x-user-jwt", true),
             ("cookie", true),
             ("range", true),
+            ("traceparent", true),
             ("accept-language", false),
             ("accept", false),
             ("x-country", false),
@@ -465,6 +510,41 @@ mod tests {
         ] {
             let name: HeaderName = name.parse().unwrap();
             assert_eq!(never_in_a_key(&name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_names_one_request() {
+        for (name, expected) in [
+            ("traceparent", true),
+            ("tracestate", true),
+            ("baggage", true),
+            ("b3", true),
+            ("x-b3-traceid", true),
+            ("x_b3_sampled", true),
+            ("uber-trace-id", true),
+            ("uberctx-user", true),
+            ("x-datadog-parent-id", true),
+            ("x-amzn-trace-id", true),
+            ("x-amzn-requestid", true),
+            ("x-cloud-trace-context", true),
+            ("x-request-id", true),
+            ("x_request_id", true),
+            ("request-id", true),
+            ("x-ms-client-request-id", true),
+            ("x-correlation-id", true),
+            ("x-transaction-id", true),
+            ("elastic-apm-traceparent", true),
+            ("idempotency-key", true),
+            ("x-requested-with", false),
+            ("x-request-kind", false),
+            ("x-country", false),
+            ("x-edition", false),
+            ("accept-language", false),
+            ("save-data", false),
+        ] {
+            let name: HeaderName = name.parse().unwrap();
+            assert_eq!(names_one_request(&name), expected, "{name}");
         }
     }
 

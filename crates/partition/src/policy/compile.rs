@@ -826,6 +826,8 @@ fn key_headers(said: &ClassText, session: &Session, faults: &mut Faults<'_>) -> 
             "it says whose request this is, or claims to"
         } else if hop::names_a_credential(&name) {
             "it says by its name that it is a credential or a token, and what one selects is one person's"
+        } else if hop::names_one_request(&name) {
+            "it names one request or its trace: it differs each time, or is one session's"
         } else if name == http::header::ACCEPT_ENCODING {
             "`key_encoding = true` puts a normal form of it there"
         } else if !hop::never_in_a_key(&name) {
