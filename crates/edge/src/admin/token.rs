@@ -1,8 +1,10 @@
 //! Tokens: what lets a program somewhere else do one thing.
 //!
 //! Never keeps a token: a file in the data folder holds a digest of each, with its name, scopes and
-//! end. A token is shown once, to whoever made it. Invariant: what is not known, has ended or was
-//! revoked allows nothing, and so does every token when the file cannot be read.
+//! end. A token is shown once, to whoever made it. Invariants: what is not known, has ended or was
+//! revoked allows nothing, and so does every token when the file cannot be read. What is known is never
+//! locked while the disk is waited for: who closes the site with a token, and who revokes one, waits for
+//! no disk that hangs (ADR 9).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,7 +13,7 @@ use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -32,11 +34,23 @@ const PREFIX: &str = "shikiri_";
 const SECRET_BYTES: usize = 32;
 
 /// The tokens of a node.
-#[derive(Debug)]
 pub struct Tokens {
     path: PathBuf,
     known: Mutex<Vec<Token>>,
+    /// Held over the writing of the file, and never asked for by who holds `known`.
+    writing: Mutex<()>,
+    /// Puts a text in the file's place.
+    put: Put,
     wrong: Mutex<Wrong>,
+}
+
+/// Puts a text in a file's place, so that a crash leaves the one or the other whole.
+type Put = Box<dyn Fn(&Path, &str) -> io::Result<()> + Send + Sync>;
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tokens").field("path", &self.path).finish()
+    }
 }
 
 /// A token as it is kept: nobody can be it who knows this.
@@ -146,6 +160,8 @@ impl Tokens {
         Ok(Self {
             path: path.to_owned(),
             known: Mutex::new(known),
+            writing: Mutex::default(),
+            put: Box::new(put),
             wrong: Mutex::default(),
         })
     }
@@ -162,16 +178,10 @@ impl Tokens {
         lifetime: Duration,
         now: UnixMillis,
     ) -> Result<Secret, TokenFault> {
-        let mut known = self.known();
         let no = |why: &str| Err(TokenFault::Operator(why.into()));
         let is_name = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_');
         if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.bytes().all(is_name) {
             return no("a token's name has letters, digits, `-`, `.` and `_`, at most 64");
-        }
-        if known.iter().any(|token| token.name == name) {
-            return no(
-                "a token of this name is or was there: choose another, such as this with a year",
-            );
         }
         if scopes.is_empty() {
             return no("a token without a scope allows nothing: give it --scope");
@@ -179,7 +189,14 @@ impl Tokens {
         if lifetime.is_zero() || lifetime > LIFETIME_MAX {
             return no("a token is for more than nothing and at most 400 days: --for 90d");
         }
-        if known.len() >= TOKENS_MAX {
+        let writing = self.writing();
+        let mut all = self.list();
+        if all.iter().any(|token| token.name == name) {
+            return no(
+                "a token of this name is or was there: choose another, such as this with a year",
+            );
+        }
+        if all.len() >= TOKENS_MAX {
             return no(
                 "there are 64 tokens, and no more are kept: `shikiri token forget` the old ones",
             );
@@ -190,8 +207,7 @@ impl Tokens {
         scopes.sort_unstable();
         scopes.dedup();
         let lifetime_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX);
-        let mut all = known.clone();
-        all.push(Token {
+        let token = Token {
             name: name.to_owned(),
             scopes,
             made_ms: now.0,
@@ -199,13 +215,15 @@ impl Tokens {
             revoked: false,
             on_timeline: false,
             digest: digest(&secret).to_hex().to_string(),
-        });
-        self.write(&all)?;
-        *known = all;
+        };
+        // It allows something: the file has it first. Another may be revoked meanwhile, and stays so.
+        all.push(token.clone());
+        self.write(&all, &writing)?;
+        self.known().push(token);
         Ok(Secret(secret))
     }
 
-    /// Revokes a token, at once.
+    /// Revokes a token, at once: who waits for the disk here does so afterwards.
     ///
     /// # Errors
     /// There is none of this name, or the file cannot be written: then it is revoked all the same for
@@ -218,7 +236,8 @@ impl Tokens {
         };
         token.revoked = true;
         token.on_timeline = false;
-        self.write(&known)
+        drop(known);
+        self.keep()
     }
 
     /// The tokens of which the timeline does not know the last: made or revoked since, perhaps while no
@@ -229,13 +248,14 @@ impl Tokens {
     pub(super) fn untold(&self) -> Result<Vec<Token>, TokenFault> {
         let mut known = self.known();
         let untold: Vec<Token> = known.iter().filter(|t| !t.on_timeline).cloned().collect();
-        if untold.is_empty() {
-            return Ok(untold);
-        }
         for token in known.iter_mut() {
             token.on_timeline = true;
         }
-        self.write(&known).map(|()| untold)
+        drop(known);
+        if untold.is_empty() {
+            return Ok(untold);
+        }
+        self.keep().map(|()| untold)
     }
 
     /// Forgets a token that has ended or was revoked; its name may be used again.
@@ -243,19 +263,18 @@ impl Tokens {
     /// # Errors
     /// There is none of this name, it is still valid, or the file cannot be written.
     pub fn forget(&self, name: &str, now: UnixMillis) -> Result<(), TokenFault> {
-        let mut known = self.known();
-        let found = known.iter().find(|token| token.name == name);
-        let Some(token) = found else {
+        let writing = self.writing();
+        let mut left = self.list();
+        let Some(token) = left.iter().find(|token| token.name == name) else {
             return Err(TokenFault::Operator(format!("no token is called `{name}`")));
         };
         if token.is_valid(now) {
             let why = format!("`{name}` is still valid: revoke it first");
             return Err(TokenFault::Operator(why));
         }
-        let mut left = known.clone();
         left.retain(|token| token.name != name);
-        self.write(&left)?;
-        *known = left;
+        self.write(&left, &writing)?;
+        self.known().retain(|token| token.name != name);
         Ok(())
     }
 
@@ -303,34 +322,47 @@ impl Tokens {
         }
     }
 
-    fn known(&self) -> std::sync::MutexGuard<'_, Vec<Token>> {
+    /// For a moment: never while the disk is waited for.
+    fn known(&self) -> MutexGuard<'_, Vec<Token>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Writes beside the file and renames: a crash leaves the one or the other whole.
-    fn write(&self, tokens: &[Token]) -> Result<(), TokenFault> {
+    fn writing(&self) -> MutexGuard<'_, ()> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes what is known when it is this one's turn.
+    fn keep(&self) -> Result<(), TokenFault> {
+        let writing = self.writing();
+        self.write(&self.list(), &writing)
+    }
+
+    /// Writes these, one who writes after another.
+    fn write(&self, tokens: &[Token], _turn: &MutexGuard<'_, ()>) -> Result<(), TokenFault> {
         let kept = Kept {
             version: VERSION,
             tokens: tokens.to_vec(),
         };
         let text = serde_json::to_string_pretty(&kept).expect("tokens are plain data");
-        let coming = self.path.with_extension("coming");
-        let written = || {
-            let mut file = File::options()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&coming)?;
-            file.write_all(text.as_bytes())?;
-            file.sync_all()?;
-            fs::rename(&coming, &self.path)?;
-            match self.path.parent() {
-                Some(folder) => File::open(folder)?.sync_all(),
-                None => Ok(()),
-            }
-        };
-        written().map_err(|error| TokenFault::File(self.path.clone(), error))
+        (self.put)(&self.path, &text).map_err(|error| TokenFault::File(self.path.clone(), error))
+    }
+}
+
+/// Writes beside the file and renames.
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    let coming = path.with_extension("coming");
+    let mut file = File::options()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&coming)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&coming, path)?;
+    match path.parent() {
+        Some(folder) => File::open(folder)?.sync_all(),
+        None => Ok(()),
     }
 }
 
@@ -415,6 +447,9 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::Instant;
 
     use super::*;
 
@@ -535,6 +570,59 @@ mod tests {
                 .unwrap();
         }
         assert!(tokens.make("more", &[Scope::Read], DAY, NOW).is_err());
+    }
+
+    /// A disk that hangs: whoever uses a token or revokes one goes on, and what was being written then
+    /// undoes nothing of it.
+    #[test]
+    fn who_closes_with_a_token_and_who_revokes_one_waits_for_no_disk() {
+        let folder = Folder::new("hangs");
+        let mut tokens = folder.open();
+        let make = |name, scope| tokens.make(name, &[scope], DAY, NOW).unwrap().reveal();
+        let (canary, stolen) = (make("canary", Scope::Close), make("stolen", Scope::Purge));
+        let (hangs, hung) = mpsc::channel::<()>();
+        let (goes_on, go_on) = mpsc::channel::<()>();
+        let go_on = Mutex::new(go_on);
+        tokens.put = Box::new(move |path, text| {
+            hangs.send(()).unwrap();
+            go_on.lock().unwrap().recv().unwrap();
+            put(path, text)
+        });
+        let at_once = Duration::from_secs(1);
+        thread::scope(|scope| {
+            let tokens = &tokens;
+            let making = scope.spawn(|| tokens.make("new", &[Scope::Read], DAY, NOW));
+            hung.recv_timeout(at_once).unwrap();
+            let (asked, answered) = mpsc::channel();
+            let shown = (canary.clone(), stolen.clone());
+            scope.spawn(move || {
+                let bearer = tokens.bearer(&shown.0, None, NOW).unwrap();
+                asked.send(bearer.has(Scope::Close)).unwrap();
+                asked.send(tokens.any_valid(NOW)).unwrap();
+                asked.send(tokens.list().len() == 2).unwrap();
+            });
+            for what in ["the canary's", "any", "the list"] {
+                let told = answered.recv_timeout(at_once);
+                assert_eq!(told, Ok(true), "{what} waits for the disk");
+            }
+            let revoking = scope.spawn(|| tokens.revoke("stolen"));
+            let began = Instant::now();
+            while tokens.bearer(&stolen, None, NOW).is_ok() {
+                assert!(began.elapsed() < at_once, "it is not revoked");
+                thread::yield_now();
+            }
+            assert!(!making.is_finished() && !revoking.is_finished());
+            for _ in 0..2 {
+                goes_on.send(()).unwrap();
+            }
+            making.join().unwrap().unwrap();
+            revoking.join().unwrap().unwrap();
+        });
+        for tokens in [tokens, folder.open()] {
+            assert!(tokens.bearer(&canary, None, NOW).is_ok());
+            assert!(tokens.bearer(&stolen, None, NOW).is_err());
+            assert_eq!(tokens.list().len(), 3);
+        }
     }
 
     #[test]
