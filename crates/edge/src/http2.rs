@@ -132,7 +132,12 @@ async fn answer(
     mut respond: SendResponse<Bytes>,
     limits: Limits,
 ) {
-    let _running = Running::begin(&worker.node().streams);
+    let running = Running::begin(&worker.node().streams);
+    if running.before >= limits.h2_streams_all_max {
+        // Nothing was done with it: its client may send it again (RFC 9113 8.7).
+        respond.send_reset(Reason::REFUSED_STREAM);
+        return;
+    }
     let (mut parts, body) = request.into_parts();
     let refused = refusal(&parts, &connection, &limits);
     as_on_http1(&mut parts);

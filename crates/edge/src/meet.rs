@@ -45,6 +45,8 @@ enum Unmet {
     TooManyOfOne,
     #[error("too many handshakes at once")]
     TooManyHandshakes,
+    #[error("its address has its share of handshakes already")]
+    TooManyHandshakesOfOne,
     #[error(transparent)]
     Handshake(#[from] HandshakeFault),
 }
@@ -79,7 +81,7 @@ async fn meet<IO>(
     io: IO,
     peer: SocketAddr,
     listener: &Listener,
-) -> Result<(ClientIo<IO>, Transport, Option<Share>), Unmet>
+) -> Result<(ClientIo<IO>, Transport, Share), Unmet>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
@@ -91,27 +93,21 @@ where
         }
         proxied(&mut io, &mut transport).await?;
     }
-    let share = share(worker, transport.client)?;
+    let node = worker.node();
+    let max = worker.limits().connections_per_address_max;
+    let share = node.share(&node.shares.connections, transport.client, max);
+    let share = share.ok_or(Unmet::TooManyOfOne)?;
     let Some(tenants) = &listener.tls else {
         if listener.http2 && begins_with(&mut io, PREFACE).await? {
             transport.protocol = Protocol::Http2;
         }
         return Ok((ClientIo::Plain(io), transport, share));
     };
-    let (stream, tls, protocol) = handshake(worker, tenants, io, listener.http2).await?;
+    let (stream, tls, protocol) =
+        handshake(worker, tenants, io, (transport.client, listener.http2)).await?;
     transport.tls = Some(tls);
     transport.protocol = protocol;
     Ok((ClientIo::Tls(Box::new(stream)), transport, share))
-}
-
-/// A place among the connections of a client's address. Trusted hops bring others, and need none.
-fn share(worker: &Worker, client: IpAddr) -> Result<Option<Share>, Unmet> {
-    if worker.node().trusts(client) {
-        return Ok(None);
-    }
-    let max = worker.limits().connections_per_address_max;
-    let share = worker.node().shares.take(client, max);
-    share.map(Some).ok_or(Unmet::TooManyOfOne)
 }
 
 /// Takes the PROXY protocol's header from the front.
@@ -153,15 +149,19 @@ async fn handshake<IO>(
     worker: &Worker,
     tenants: &Tenants,
     io: Prefixed<IO>,
-    http2: bool,
+    (client, http2): (IpAddr, bool),
 ) -> Result<(TlsStream<Prefixed<IO>>, crate::transport::Tls, Protocol), Unmet>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
     // Who says nothing takes no place from those who do.
     let start = tls::hear(io).await?;
-    let running = Running::begin(&worker.node().handshakes);
-    if running.before >= worker.limits().handshakes_max {
+    let (node, limits) = (worker.node(), worker.limits());
+    let max = limits.handshakes_per_address_max;
+    let share = node.share(&node.shares.handshakes, client, max);
+    let _share = share.ok_or(Unmet::TooManyHandshakesOfOne)?;
+    let running = Running::begin(&node.handshakes);
+    if running.before >= limits.handshakes_max {
         return Err(Unmet::TooManyHandshakes);
     }
     Ok(tls::accept(tenants, start, http2).await?)

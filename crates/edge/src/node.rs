@@ -26,7 +26,7 @@ use crate::origin::{OriginFault, Pool};
 use crate::pin;
 use crate::purge::Purges;
 use crate::remembered::Remembered;
-use crate::shares::Shares;
+use crate::shares::{PerAddress, Share, Shares};
 use crate::store::Store;
 use crate::tls::{OriginTrust, Tenants};
 use crate::world::World;
@@ -149,8 +149,8 @@ pub struct Node {
     /// How often the node has begun, and where the places of this run begin.
     began: (u64, Order),
     connections: Arc<AtomicUsize>,
-    /// The connections of each client address.
-    pub(crate) shares: Arc<Shares>,
+    /// What each client address has of what is bounded.
+    pub(crate) shares: PerAddress,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
     /// Gates that are being asked.
@@ -370,7 +370,7 @@ impl Node {
             gates: AtomicUsize::new(0),
             #[cfg(feature = "seeded-faults")]
             opened: Mutex::default(),
-            shares: Arc::default(),
+            shares: PerAddress::default(),
             handshakes: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             tenants: OnceLock::new(),
@@ -598,10 +598,28 @@ impl Node {
         (before < limits.requests_max).then_some(permit)
     }
 
-    /// Counts a tunnel in, unless there are too many.
-    pub(crate) fn admit_tunnel(self: &Arc<Self>, limits: &Limits) -> Option<TunnelPermit> {
+    /// A client's share of something; `None` when its address has `max` already. Trusted hops bring
+    /// others, and have no bound of their own.
+    pub(crate) fn share(&self, of: &Arc<Shares>, client: IpAddr, max: usize) -> Option<Share> {
+        if self.trusts(client) {
+            return Some(Share::of_a_trusted_hop());
+        }
+        of.take(client, max)
+    }
+
+    /// Counts a client's tunnel in, unless there are too many.
+    pub(crate) fn admit_tunnel(
+        self: &Arc<Self>,
+        client: IpAddr,
+        limits: &Limits,
+    ) -> Option<TunnelPermit> {
+        let max = limits.tunnels_per_address_max;
+        let share = self.share(&self.shares.tunnels, client, max)?;
         let before = self.tunnels.fetch_add(1, Ordering::Relaxed);
-        let permit = TunnelPermit(Arc::clone(self));
+        let permit = TunnelPermit {
+            node: Arc::clone(self),
+            _share: share,
+        };
         (before < limits.tunnels_max).then_some(permit)
     }
 
@@ -737,11 +755,14 @@ impl Drop for RequestPermit {
 }
 
 /// A tunnel; counts it out when dropped.
-pub(crate) struct TunnelPermit(Arc<Node>);
+pub(crate) struct TunnelPermit {
+    node: Arc<Node>,
+    _share: Share,
+}
 
 impl Drop for TunnelPermit {
     fn drop(&mut self) {
-        self.0.tunnels.fetch_sub(1, Ordering::Relaxed);
+        self.node.tunnels.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

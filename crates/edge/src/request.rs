@@ -785,7 +785,8 @@ impl Asked<'_> {
         let switch = match (request.upgrade(), client) {
             (None, _) => None,
             (Some(protocol), Some(client)) => {
-                let Some(permit) = node.admit_tunnel(stance.rules.limits()) else {
+                let Some(permit) = node.admit_tunnel(connection.client(), stance.rules.limits())
+                else {
                     return refuse(node, Refused::Busy);
                 };
                 Some((protocol.clone(), client, permit))

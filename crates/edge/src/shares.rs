@@ -1,30 +1,46 @@
-//! How many connections each client address has, so that no one of them has all.
+//! How much each client address has of what is bounded, so that no one of them has all: connections, TLS
+//! handshakes that run, tunnels.
 //!
 //! An IPv6 client has a whole network of 2⁶⁴ addresses: those count as one. Who is trusted is not counted
 //! here, since they bring others; whom a trusted balancer names in the PROXY protocol is.
 //!
-//! Bounded: an address is known for as long as it has a connection, and connections are
-//! (`connections_max`).
+//! Bounded: an address is known for as long as it has something here, and all of that belongs to a
+//! connection, of which there are so many (`connections_max`).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// The connections of each address.
+/// What is shared among addresses.
+#[derive(Debug, Default)]
+pub(crate) struct PerAddress {
+    pub(crate) connections: Arc<Shares>,
+    pub(crate) handshakes: Arc<Shares>,
+    pub(crate) tunnels: Arc<Shares>,
+}
+
+/// How many of one thing each address has.
 #[derive(Debug, Default)]
 pub(crate) struct Shares {
     held: Mutex<HashMap<IpAddr, usize>>,
 }
 
-/// One connection of an address; gives its place back when dropped.
+/// One of what an address has; gives its place back when dropped.
 #[derive(Debug)]
 pub(crate) struct Share {
-    shares: Arc<Shares>,
-    place: IpAddr,
+    /// None for a trusted hop, which brings others.
+    counted: Option<(Arc<Shares>, IpAddr)>,
+}
+
+impl Share {
+    /// A trusted hop's: it has no bound of its own.
+    pub(crate) const fn of_a_trusted_hop() -> Self {
+        Self { counted: None }
+    }
 }
 
 impl Shares {
-    /// A place for one more connection of this address; `None` when it has `max` already.
+    /// A place for one more of this address; `None` when it has `max` already.
     pub(crate) fn take(self: &Arc<Self>, address: IpAddr, max: usize) -> Option<Share> {
         let place = place(address);
         let mut held = self.lock();
@@ -34,8 +50,7 @@ impl Shares {
         }
         *count += 1;
         Some(Share {
-            shares: Arc::clone(self),
-            place,
+            counted: Some((Arc::clone(self), place)),
         })
     }
 
@@ -46,11 +61,14 @@ impl Shares {
 
 impl Drop for Share {
     fn drop(&mut self) {
-        let mut held = self.shares.lock();
-        if let Some(count) = held.get_mut(&self.place) {
+        let Some((shares, place)) = &self.counted else {
+            return;
+        };
+        let mut held = shares.lock();
+        if let Some(count) = held.get_mut(place) {
             *count -= 1;
             if *count == 0 {
-                held.remove(&self.place);
+                held.remove(place);
             }
         }
     }

@@ -254,15 +254,29 @@ pub(crate) fn names_one_request(name: &HeaderName) -> bool {
             | "x-queue-start"
             | "cf-ray"
             | "idempotency-key"
-    ) || ["x-b3-", "x-datadog-", "uberctx-", "ot-tracer-", "ot-baggage-", "x-instana-"]
+    ) || [
+        "x-b3-",
+        "x-datadog-",
+        "uberctx-",
+        "ot-tracer-",
+        "ot-baggage-",
+        "x-instana-",
+    ]
+    .iter()
+    .any(|begin| name.starts_with(begin))
+        || [
+            "request",
+            "correlation",
+            "trace",
+            "span",
+            "transaction",
+            "conversation",
+        ]
         .iter()
-        .any(|begin| name.starts_with(begin))
-        || ["request", "correlation", "trace", "span", "transaction", "conversation"]
-            .iter()
-            .any(|what| {
-                let ends = |id: &str| name.strip_suffix(id).is_some_and(|n| n.ends_with(what));
-                ends("-id") || ends("id")
-            })
+        .any(|what| {
+            let ends = |id: &str| name.strip_suffix(id).is_some_and(|n| n.ends_with(what));
+            ends("-id") || ends("id")
+        })
         || name.ends_with("traceparent")
         || name.ends_with("tracestate")
 }

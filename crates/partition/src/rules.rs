@@ -416,10 +416,14 @@ pub struct Limits {
     pub shutdown_time_max: Duration,
     /// TLS handshakes with clients at once, each from the whole of the client's first message on.
     pub handshakes_max: usize,
+    /// Of those, such as one address may have, counted as its connections are.
+    pub handshakes_per_address_max: usize,
     /// How long a client may take for whatever comes before its first request: PROXY protocol, TLS.
     pub handshake_time_max: Duration,
     /// Requests at once on one HTTP/2 connection.
     pub h2_streams_max: u32,
+    /// HTTP/2 streams of all clients on which something is asked or answered.
+    pub h2_streams_all_max: usize,
     /// Bytes of request bodies that one HTTP/2 connection may have in memory, and of response bodies
     /// that one to an origin may.
     pub h2_window_bytes_max: u32,
@@ -428,6 +432,8 @@ pub struct Limits {
     pub h2_control_frames_max: u32,
     /// Tunnels at once, after protocols were switched.
     pub tunnels_max: usize,
+    /// Of those, such as one address may have, counted as its connections are.
+    pub tunnels_per_address_max: usize,
     /// How long nothing may come from either side of a tunnel.
     pub tunnel_idle_time_max: Duration,
 }
@@ -459,11 +465,14 @@ impl Default for Limits {
             invalidations_per_second_max: 100,
             shutdown_time_max: Duration::from_secs(20),
             handshakes_max: 1_000,
+            handshakes_per_address_max: 250,
             handshake_time_max: Duration::from_secs(10),
             h2_streams_max: 100,
+            h2_streams_all_max: 20_000,
             h2_window_bytes_max: 256 << 10,
             h2_control_frames_max: 500,
             tunnels_max: 1_000,
+            tunnels_per_address_max: 250,
             tunnel_idle_time_max: Duration::from_secs(300),
         }
     }

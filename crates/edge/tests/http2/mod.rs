@@ -129,6 +129,28 @@ async fn streams_are_counted_for_as_long_as_they_run() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn streams_of_all_clients_are_bounded() {
+    let policy = "version = 1\n[limits]\nh2_streams_all_max = 2\n";
+    let node = TestNode::new(policy, |_| reply("200 OK", "hi").after(S));
+    let (one, other) = (Client::of(&node).await, Client::of(&node).await);
+    let (first, _) = one.begin(get("/1", ""), true).await;
+    let (second, _) = other.begin(get("/2", ""), true).await;
+    tokio::time::sleep(100 * MS).await;
+    let (third, _) = other.begin(get("/3", ""), true).await;
+    // Nothing was done with it, and it says so.
+    assert_eq!(
+        third.await.unwrap_err().reason(),
+        Some(Reason::REFUSED_STREAM)
+    );
+    assert_eq!(node.asked(), 2);
+    for running in [first, second] {
+        assert_eq!(whole(running.await.unwrap()).await.status, 200);
+    }
+    tokio::time::sleep(100 * MS).await;
+    assert_eq!(other.get("/4", "").await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pass_is_the_same_request_to_the_origin() {
     let node = TestNode::new("", |_| {
         reply("200 OK\r\nConnection: x-hop\r\nX-Hop: 1", "hi")

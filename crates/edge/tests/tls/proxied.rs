@@ -199,6 +199,38 @@ async fn handshakes_at_once_are_bounded() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn no_address_has_more_than_its_share_of_handshakes() {
+    let site = Site::new(&["a.test"]);
+    let text = "version = 1\n[limits]\nhandshakes_per_address_max = 2\n";
+    site.node.reload(crate::world::rules(text));
+    let client = site.client("http/1.1");
+    let hello = hello(&client, "a.test");
+    // Three of a trusted hop's, and two of a stranger's, who then says no more.
+    let from = [CLIENT, CLIENT, CLIENT, STRANGER, STRANGER];
+    let mut stuck: Vec<_> = from
+        .map(|peer| met(&site.node, peer, &site.listener))
+        .into();
+    for wire in &mut stuck {
+        wire.write_all(&hello).await.unwrap();
+    }
+    tokio::task::yield_now().await;
+    let other = SocketAddr::from(([203, 0, 113, 6], 1));
+    for (what, peer, is_met) in [
+        ("a third of the stranger's", STRANGER, false),
+        ("another's", other, true),
+        ("a trusted hop's", CLIENT, true),
+    ] {
+        let wire = met(&site.node, peer, &site.listener);
+        let met = connect(wire, &client, "a.test").await;
+        assert_eq!(met.is_ok(), is_met, "{what}");
+    }
+    drop(stuck);
+    tokio::task::yield_now().await;
+    let wire = met(&site.node, STRANGER, &site.listener);
+    assert!(connect(wire, &client, "a.test").await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn cleartext_http_2_begins_with_its_preface_or_is_http_1() {
     let node = TestNode::new("", |_| reply("200 OK", "hello"));
     let listener = Listener {

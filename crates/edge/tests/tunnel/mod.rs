@@ -1,7 +1,11 @@
 //! Switching protocols: what passes, when, and for how long. The origin of this world answers what looks
 //! like a head, in a tunnel too: `ping` and an empty line.
 
+use std::net::SocketAddr;
+
+use shikiri_edge::Transport;
 use shikiri_record::{Ended, Mode};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::time::Instant;
 
 use crate::evidence::last;
@@ -218,6 +222,40 @@ async fn tunnels_at_once_are_bounded() {
     drop(first);
     tokio::time::sleep(S).await;
     drop(opened(&node).await);
+}
+
+/// What is answered first to an upgrade from this address, and the connection that it came on.
+async fn asked_from(node: &TestNode, client: &str) -> (DuplexStream, String) {
+    let client = SocketAddr::new(client.parse().unwrap(), 1);
+    let mut wire = node.wire(Transport::plain(client));
+    wire.write_all(get("/ws", UPGRADE).as_bytes())
+        .await
+        .unwrap();
+    let mut first = [0; 12];
+    wire.read_exact(&mut first).await.unwrap();
+    (wire, String::from_utf8_lossy(&first).into_owned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_address_has_more_than_its_share_of_tunnels() {
+    let policy = format!("{POLICY}[limits]\ntunnels_per_address_max = 1\n");
+    let node = TestNode::with(rules_of(&policy), echo);
+    let mut open = Vec::new();
+    for (client, expected) in [
+        ("203.0.113.5", "HTTP/1.1 101"),
+        ("203.0.113.5", "HTTP/1.1 503"),
+        ("203.0.113.6", "HTTP/1.1 101"),
+        // A trusted hop brings others.
+        ("192.0.2.1", "HTTP/1.1 101"),
+        ("192.0.2.1", "HTTP/1.1 101"),
+    ] {
+        let (wire, answered) = asked_from(&node, client).await;
+        assert_eq!(answered, expected, "{client}");
+        open.push(wire);
+    }
+    drop(open);
+    tokio::time::sleep(S).await;
+    assert_eq!(asked_from(&node, "203.0.113.5").await.1, "HTTP/1.1 101");
 }
 
 #[tokio::test(start_paused = true)]

@@ -93,12 +93,15 @@ pub(super) const LIMITS: &[Limit] = &[
     limit!(invalidations_per_second_max, Count, 1, 1_000_000),
     limit!(shutdown_time_max, Time, 1, 24 * HOUR),
     limit!(handshakes_max, Count, 1, 1_000_000),
+    limit!(handshakes_per_address_max, Count, 1, 1_000_000),
     limit!(handshake_time_max, Time, 100, HOUR),
     limit!(h2_streams_max, Count, 1, 10_000),
+    limit!(h2_streams_all_max, Count, 1, 1_000_000),
     // The least that the protocol lets a window begin with, and the most that it lets it grow to.
     limit!(h2_window_bytes_max, Bytes, 64 * KIB, 1024 * MIB),
     limit!(h2_control_frames_max, Count, 10, 1_000_000),
     limit!(tunnels_max, Count, 1, 1_000_000),
+    limit!(tunnels_per_address_max, Count, 1, 1_000_000),
     limit!(tunnel_idle_time_max, Time, 100, 24 * HOUR),
 ];
 
