@@ -42,6 +42,7 @@ mod secret;
 mod sniff;
 mod state;
 mod targets;
+mod trace;
 mod upstream;
 mod viewer;
 
@@ -76,6 +77,7 @@ pub use rules::{
 };
 pub use secret::{Secret, SecretSource};
 pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
+pub use trace::{SpanId, TraceContext, TraceId};
 pub use upstream::{Spoken, Upstream};
 pub use viewer::Viewer;
 

@@ -21,6 +21,7 @@ use crate::key::{Constants, Key};
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, OriginHost, Rules, Session};
+use crate::trace::TraceContext;
 use crate::upstream::Upstream;
 
 /// The permission to send one request as itself.
@@ -310,6 +311,17 @@ impl PassRequest {
     #[must_use]
     pub const fn upgrade(&self) -> Option<&HeaderValue> {
         self.upgrade.as_ref()
+    }
+
+    /// Has the origin told which request of which trace it is, and of no other.
+    pub fn in_trace(&mut self, context: &TraceContext) {
+        context.put(&mut self.headers);
+    }
+
+    /// Its method.
+    #[must_use]
+    pub const fn method(&self) -> &Method {
+        &self.method
     }
 
     /// Takes it apart, for sending: method, target, header fields.
