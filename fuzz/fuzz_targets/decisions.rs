@@ -82,6 +82,8 @@ fn judge(fill: Fill, response: &Response<'_>, length_known: bool) -> Option<Admi
             )
             .ok(),
         Judged::Refreshed(admitted) => Some(admitted),
+        // Asked for whole then, as any other.
+        Judged::Unsliced(_) => None,
         Judged::Relay(relay) => {
             assert!(!relay.why().name().is_empty(), "a refusal has a name");
             None
@@ -89,7 +91,8 @@ fn judge(fill: Fill, response: &Response<'_>, length_known: bool) -> Option<Admi
     };
     if admitted.is_some() {
         assert!(
-            length_known || *status == StatusCode::NOT_MODIFIED,
+            length_known
+                || [StatusCode::NOT_MODIFIED, StatusCode::PARTIAL_CONTENT].contains(status),
             "an open end is not stored"
         );
         assert_allows_sharing(headers);

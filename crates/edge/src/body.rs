@@ -14,6 +14,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::incoming::Incoming;
 use crate::origin::OriginBody;
+use crate::slices::Parts;
 
 /// Why a body stopped before its end. The connection is cut, so that nobody takes it for whole.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,7 @@ enum Source {
     Empty,
     Whole(Bytes),
     Growing(GrowingReader),
+    Parts(Box<Parts>),
     Origin(Box<OriginBody>),
 }
 
@@ -57,6 +59,12 @@ impl OutBody {
     pub(crate) const fn growing(reader: GrowingReader) -> Self {
         Self {
             source: Source::Growing(reader),
+        }
+    }
+
+    pub(crate) fn parts(parts: Parts) -> Self {
+        Self {
+            source: Source::Parts(Box::new(parts)),
         }
     }
 
@@ -94,6 +102,7 @@ impl Body for OutBody {
                 }
                 Polled::Cut(why) => Poll::Ready(Some(Err(BodyFault::Origin(why.into())))),
             },
+            Source::Parts(parts) => parts.poll(cx),
             Source::Origin(body) => loop {
                 let frame = ready!(Pin::new(&mut **body).poll_frame(cx));
                 if let Some(frame) = kept(frame, keep_response_trailers) {
@@ -108,6 +117,7 @@ impl Body for OutBody {
             Source::Empty => true,
             Source::Whole(bytes) => bytes.is_empty(),
             Source::Growing(reader) => reader.range.is_empty(),
+            Source::Parts(parts) => parts.len() == 0,
             Source::Origin(body) => body.is_end_stream(),
         }
     }
@@ -121,6 +131,7 @@ impl Body for OutBody {
                 usize::MAX => SizeHint::new(),
                 _ => exact(reader.range.len()),
             },
+            Source::Parts(parts) => SizeHint::with_exact(parts.len()),
             Source::Origin(body) => body.size_hint(),
         }
     }

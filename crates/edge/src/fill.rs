@@ -26,7 +26,7 @@ use crate::store::Object;
 
 /// How long a body may take that others wait for. A stalled one ends sooner; this is for one that
 /// drips.
-const FILL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
+pub(crate) const FILL_TIME_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// What a fill gives to the request that leads it.
 pub(crate) enum Led {
@@ -111,30 +111,51 @@ impl Running {
                 node.constants(),
             ),
         };
+        let Some((judged, mut response)) = self.ask(fetch).await else {
+            return;
+        };
+        let mut judged = judged;
+        if let Judged::Unsliced(unsliced) = judged {
+            // Its connection is closed: what is left of the part is nobody's.
+            drop(response);
+            let Some((whole, answer)) = self.ask(unsliced.fetch(node.constants())).await else {
+                return;
+            };
+            (judged, response) = (whole, answer);
+        }
+        match judged {
+            Judged::Unsliced(_) => unreachable!("what asked for all is judged as all"),
+            Judged::Refreshed(head) => self.refreshed(head, StatusCode::NOT_MODIFIED),
+            Judged::Relay(relay) => self.relay(relay, response).await,
+            Judged::Sniff(sniff) => self.sniff(sniff, response).await,
+            Judged::Copy(first) => self.compare(first, response).await,
+        }
+    }
+
+    /// Asks, and judges the head of what comes; `None`: nothing came, and everybody has been told.
+    async fn ask(&mut self, fetch: SharedFetch) -> Option<(Judged, OriginBody)> {
+        let node = Arc::clone(self.worker.node());
         let (outbound, fill) = fetch.begin();
         let outbound = self.with_fault(outbound);
         let asked = Instant::now();
         let answered = origin::shared(&self.worker, outbound).await;
         node.meters.origin_shared.add(asked.elapsed());
-        let response = match answered {
-            Ok(response) => response,
+        match answered {
+            Ok(response) => {
+                let judged = fill.judge(
+                    response.status,
+                    response.headers,
+                    response.length_known,
+                    node.now(),
+                );
+                Some((judged, response.body))
+            }
             Err(fault) => {
                 self.leading
                     .tell(Outcome::NoAnswer(fault.status(), fault.name()));
                 self.lead(Led::Failed(fault));
-                return;
+                None
             }
-        };
-        match fill.judge(
-            response.status,
-            response.headers,
-            response.length_known,
-            node.now(),
-        ) {
-            Judged::Refreshed(head) => self.refreshed(head, response.status),
-            Judged::Relay(relay) => self.relay(relay, response.body).await,
-            Judged::Sniff(sniff) => self.sniff(sniff, response.body).await,
-            Judged::Copy(first) => self.compare(first, response.body).await,
         }
     }
 
@@ -290,7 +311,7 @@ impl Running {
         else {
             return self.relay(sniff.relay(NotShared::NoRoom), body).await;
         };
-        let wanted = sniff.bytes_wanted();
+        let (wanted, came) = (sniff.bytes_wanted(), sniff.came());
         let mut first = Vec::new();
         let deadline = Instant::now() + FILL_TIME_MAX;
         while growing.len() < wanted {
@@ -320,7 +341,7 @@ impl Running {
                 }
                 self.lead(Led::Object {
                     object,
-                    forwarded: head.status(),
+                    forwarded: came,
                 });
             }
             None => {
@@ -455,7 +476,7 @@ impl Running {
         bytes_max: u64,
     ) -> Result<Admitted, NotShared> {
         let node = self.worker.node();
-        let (outbound, _) = SharedFetch::of(
+        let (outbound, _) = SharedFetch::whole(
             first.key(),
             &self.order.class,
             self.begun(node.fill_id()),
@@ -478,7 +499,10 @@ impl Running {
 }
 
 /// The next bytes of a body; trailers are nobody's in a shared copy.
-async fn chunk(body: &mut OriginBody, deadline: Instant) -> Result<Option<Bytes>, String> {
+pub(crate) async fn chunk(
+    body: &mut OriginBody,
+    deadline: Instant,
+) -> Result<Option<Bytes>, String> {
     loop {
         match timeout_at(deadline, body.frame()).await {
             Ok(None) => return Ok(None),

@@ -48,6 +48,7 @@ pub mod request;
 pub mod retelling;
 mod scribe;
 mod shares;
+mod slices;
 mod slot;
 mod sockets;
 mod store;

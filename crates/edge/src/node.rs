@@ -185,6 +185,7 @@ pub(crate) struct Counters {
     pub(crate) relays: AtomicU64,
     pub(crate) refused: AtomicU64,
     pub(crate) failures: AtomicU64,
+    pub(crate) sets_ended: AtomicU64,
     pub(crate) invalidations_dropped: AtomicU64,
     pub(crate) rows: AtomicU64,
     pub(crate) ends: AtomicU64,
@@ -226,6 +227,8 @@ pub struct Counts {
     pub refused: u64,
     /// Origin failures shown to a client.
     pub failures: u64,
+    /// Sets of slices that ended because a slice did not fit them.
+    pub sets_ended: u64,
     /// Invalidations by unsafe methods that came too fast to be honoured.
     pub invalidations_dropped: u64,
     /// Responses with a begin row. Together with `gaps`, `own` and `abandoned`, and with those that are
@@ -264,7 +267,7 @@ pub struct Counts {
 impl Counts {
     /// Each count with its name.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, u64); 28] {
+    pub const fn named(&self) -> [(&'static str, u64); 29] {
         [
             ("requests", self.requests),
             ("running", self.running),
@@ -279,6 +282,7 @@ impl Counts {
             ("gates-shut", self.gates_shut),
             ("refused", self.refused),
             ("failures", self.failures),
+            ("sets-ended", self.sets_ended),
             ("invalidations-dropped", self.invalidations_dropped),
             ("rows", self.rows),
             ("ends", self.ends),
@@ -683,6 +687,7 @@ impl Node {
             relays: read(&c.relays),
             refused: read(&c.refused),
             failures: read(&c.failures),
+            sets_ended: read(&c.sets_ended),
             invalidations_dropped: read(&c.invalidations_dropped),
             rows: read(&c.rows),
             ends: read(&c.ends),

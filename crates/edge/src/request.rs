@@ -32,6 +32,7 @@ use crate::lane::NoEvidence;
 use crate::node::{Node, Stance, Worker, count, may_share};
 use crate::origin::{self, OriginFault};
 use crate::pin::{self, Named};
+use crate::slices::{self, NoSlice, Reading};
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot, Unanswered};
 use crate::store::Object;
 use crate::tunnel::Switched;
@@ -349,10 +350,10 @@ impl Asked<'_> {
         }
         // Lookup.
         let stale = match self.look(&sharing) {
-            Found::Fresh(object, ttl) => return self.hit(&object, ttl),
+            Found::Fresh(object, ttl) => return self.hit(sharing, &object, ttl).await,
             Found::WhileRevalidating(object) => {
                 self.refresh_behind(&sharing, &object);
-                return self.stale(&object, "while-revalidating");
+                return self.stale(sharing, &object, "while-revalidating").await;
             }
             Found::OnlyWithout(header) => {
                 return self
@@ -380,7 +381,7 @@ impl Asked<'_> {
             },
         );
         match joined {
-            Err((object, ttl)) => self.hit(&object, ttl),
+            Err((object, ttl)) => self.hit(sharing, &object, ttl).await,
             Ok(Joined::Full) => {
                 self.pass(sharing.into_pass(Personal::Waited("full")), None)
                     .await
@@ -497,38 +498,80 @@ impl Asked<'_> {
     }
 
     /// A stored object that is fresh.
-    fn hit(&self, object: &Arc<Object>, ttl: Duration) -> Answer {
-        count(&self.worker.node().counters.hits);
+    async fn hit(self, sharing: Sharing, object: &Arc<Object>, ttl: Duration) -> Answer {
         let status = CacheStatus {
             hit: true,
             ttl: Some(ttl),
             ..CacheStatus::default()
         };
-        self.object(object, &status, self.shown(Outcome::Hit, ""))
+        let shown = self.shown(Outcome::Hit, "");
+        self.object(sharing, object, status, shown).await
     }
 
     /// A stored object past freshness.
-    fn stale(&self, object: &Arc<Object>, why: &'static str) -> Answer {
-        count(&self.worker.node().counters.stale);
+    async fn stale(self, sharing: Sharing, object: &Arc<Object>, why: &'static str) -> Answer {
         let status = CacheStatus {
             hit: true,
             ..CacheStatus::default()
         };
-        self.object(object, &status, self.shown(Outcome::Stale, why))
+        let shown = self.shown(Outcome::Stale, why);
+        self.object(sharing, object, status, shown).await
     }
 
-    /// An object, as this request wants to see it.
-    fn object(&self, object: &Arc<Object>, status: &CacheStatus, shown: Shown) -> Answer {
+    /// An object, as this request wants to see it. What is in slices is shown from the first one on that
+    /// it wants, as soon as that one is admitted.
+    async fn object(
+        self,
+        sharing: Sharing,
+        object: &Arc<Object>,
+        mut status: CacheStatus,
+        mut shown: Shown,
+    ) -> Answer {
+        let node = self.worker.node();
         let conditions = Conditions::of(&self.parts.method, &self.parts.headers);
-        let answer =
-            object
-                .head()
-                .respond(&conditions, Some(object.len()), self.worker.node().now());
-        let body = answer
-            .body
-            .map_or_else(OutBody::empty, |range| object.body(range));
+        let length = object.complete_len();
+        let answer = object.head().respond(&conditions, Some(length), node.now());
+        let limits = self.stance.rules.limits();
+        let reading = Reading::of(self.worker, object, sharing.class(), limits);
+        let body = match (answer.body, reading) {
+            (None, _) => OutBody::empty(),
+            (Some(range), None) => object.body(range),
+            (Some(range), Some(reading)) => {
+                let is_stored = reading.is_stored(&range);
+                match reading.body(range).await {
+                    Ok((body, from)) => {
+                        if status.hit && !is_stored {
+                            status.hit = false;
+                            status.ttl = None;
+                            status.forwarded = Some(Forwarded::Partial);
+                            status.collapsed = from == slices::Source::Waited;
+                        }
+                        shown.outcome = match (shown.outcome, from) {
+                            (Outcome::Hit, slices::Source::Fetched) => Outcome::Fill,
+                            (Outcome::Hit, slices::Source::Waited) => Outcome::Collapsed,
+                            (outcome, _) => outcome,
+                        };
+                        body
+                    }
+                    Err(NoSlice::Failed(status, why)) => {
+                        count(&node.counters.failures);
+                        return Answer::Own(answer::failed(status, why, node.now()));
+                    }
+                    Err(NoSlice::Ended(why) | NoSlice::Busy(why)) => {
+                        let pass = sharing.into_pass(Personal::Waited(why));
+                        return self.pass(pass, None).await;
+                    }
+                }
+            }
+        };
+        count(match shown.outcome {
+            Outcome::Hit => &node.counters.hits,
+            Outcome::Stale => &node.counters.stale,
+            Outcome::Collapsed => &node.counters.collapsed,
+            _ => &node.counters.led,
+        });
         let shown = shown.of_fill(object.head().fill());
-        self.finish(answer.status, answer.headers, body, status, shown)
+        self.finish(answer.status, answer.headers, body, &status, shown)
     }
 
     /// An object whose length nobody knows yet.
@@ -578,14 +621,14 @@ impl Asked<'_> {
         let (why, stands_in, failed) = match outcome {
             flight::Outcome::Shared(object) => match self.judge(&sharing, object) {
                 Found::Fresh(object, ttl) => {
-                    count(&self.worker.node().counters.collapsed);
                     let status = CacheStatus {
                         forwarded: Some(Forwarded::UriMiss),
                         collapsed: true,
                         ttl: Some(ttl),
                         ..CacheStatus::default()
                     };
-                    return self.object(&object, &status, self.shown(Outcome::Collapsed, ""));
+                    let shown = self.shown(Outcome::Collapsed, "");
+                    return self.object(sharing, &object, status, shown).await;
                 }
                 Found::OnlyWithout(header) => {
                     return self
@@ -612,7 +655,7 @@ impl Asked<'_> {
             }
         };
         match self.stand_in(&sharing, stale.filter(|_| stands_in)) {
-            Some(object) => self.stale(&object, "origin-failed"),
+            Some(object) => self.stale(sharing, &object, "origin-failed").await,
             None => match failed {
                 Some(status) => {
                     let node = self.worker.node();
@@ -667,14 +710,14 @@ impl Asked<'_> {
                 Found::Fresh(object, _)
                 | Found::WhileRevalidating(object)
                 | Found::Stale(object, _) => {
-                    count(&node.counters.led);
                     let why = if forwarded == StatusCode::NOT_MODIFIED {
                         "confirmed"
                     } else {
                         ""
                     };
                     let shown = self.shown(Outcome::Fill, why);
-                    self.object(&object, &status(forwarded, true), shown)
+                    let status = status(forwarded, true);
+                    self.object(sharing, &object, status, shown).await
                 }
                 Found::Absent => {
                     self.pass(sharing.into_pass(Personal::Waited("purged")), None)
@@ -707,7 +750,7 @@ impl Asked<'_> {
                         .as_ref()
                         .is_some_and(|relayed| fill::is_failure(relayed.status));
                 if let Some(object) = self.stand_in(&sharing, stale.filter(|_| failed)) {
-                    return self.stale(&object, "origin-failed");
+                    return self.stale(sharing, &object, "origin-failed").await;
                 }
                 match relayed {
                     Some(relayed) if !carries(&sharing) && !self.would_lose_cookie(&relayed) => {
@@ -731,7 +774,7 @@ impl Asked<'_> {
                 }
             }
             Led::Failed(fault) => match self.stand_in(&sharing, stale) {
-                Some(object) => self.stale(&object, "origin-failed"),
+                Some(object) => self.stale(sharing, &object, "origin-failed").await,
                 None => self.failed(&fault),
             },
         }

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use quick_cache::sync::{Cache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 use shikiri_partition::{Admitted, Key, Marked};
+use shikiri_record::FillId;
 
 use crate::body::{Growing, OutBody};
 
@@ -71,7 +72,14 @@ impl Object {
         }
     }
 
-    pub(crate) fn len(&self) -> u64 {
+    /// The complete length: of a set, that of all its slices together.
+    pub(crate) fn complete_len(&self) -> u64 {
+        let slices = self.head.slices();
+        slices.map_or_else(|| self.len(), shikiri_partition::Slices::length)
+    }
+
+    /// Bytes of the body that is here: of a set, of its first slice.
+    fn len(&self) -> u64 {
         let len = match &self.body {
             ObjectBody::Whole(bytes) => bytes.len(),
             ObjectBody::Growing(_, len) => *len,
@@ -154,6 +162,12 @@ impl Store {
 
     pub(crate) fn remove(&self, key: &Key) -> bool {
         self.cache.remove(key).is_some()
+    }
+
+    /// Removes what this fill has brought, and nothing that came after it.
+    pub(crate) fn remove_of_fill(&self, key: &Key, fill: FillId) {
+        self.cache
+            .remove_if(key, |object| object.head().fill() == fill);
     }
 
     /// Removes what nobody can name or use any more. Purges do not rely on it: it frees memory.

@@ -6,6 +6,7 @@ mod gated;
 mod http2;
 mod modes;
 mod pins;
+mod slices;
 mod tunnel;
 mod world;
 

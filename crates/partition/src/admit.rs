@@ -24,11 +24,12 @@ use shikiri_record::{ClassDigest, FillId, Order, UnixMillis};
 use crate::classify::Requester;
 use crate::directives::{Instructions, is_tchar};
 use crate::freshness::{Freshness, imf_fixdate, one_date};
-use crate::key::{AcceptEncoding, Begun, Key};
+use crate::key::{AcceptEncoding, Begun, Constants, Key, SharedFetch};
 use crate::labels::Labels;
 use crate::reason::NotShared;
 use crate::rules::{Class, To};
-use crate::{hop, mint, sniff};
+use crate::slices::{First, Slices};
+use crate::{hop, mint, slices, sniff};
 
 /// A fetch that may become an object: judged once.
 #[must_use]
@@ -38,6 +39,8 @@ pub struct Fill {
     class: Arc<Class>,
     begun: Begun,
     stored: Option<Admitted>,
+    /// It asks for the first slice, of so many bytes.
+    slice_bytes: Option<u64>,
 }
 
 /// What a response head leaves to be known.
@@ -49,8 +52,19 @@ pub enum Judged {
     Copy(FirstCopy),
     /// What is stored is still right: its body goes on under this head.
     Refreshed(Admitted),
+    /// A part that is no slice of anything: all of it is asked for.
+    Unsliced(Unsliced),
     /// Not shared.
     Relay(Relay),
+}
+
+/// An object that has no slices, as its answer to a request for the first one shows.
+#[must_use]
+#[derive(Debug)]
+pub struct Unsliced {
+    key: Key,
+    class: Arc<Class>,
+    begun: Begun,
 }
 
 /// A response whose first bytes decide.
@@ -58,6 +72,8 @@ pub enum Judged {
 #[derive(Debug)]
 pub struct Sniff {
     head: Admitted,
+    /// The status with which it came: of a set, 206.
+    came: StatusCode,
     as_it_came: HeaderMap,
 }
 
@@ -103,6 +119,8 @@ struct Head {
     labels: Labels,
     found: Found,
     object_bytes_max: u64,
+    /// It is the first slice of a set.
+    slices: Option<Slices>,
     /// What a cache beyond us must keep apart, whatever the origin says.
     varies_also: Box<[HeaderName]>,
 }
@@ -162,9 +180,18 @@ impl Fill {
         }
         Self {
             key,
+            slice_bytes: class.slice_bytes,
             class,
             begun,
             stored,
+        }
+    }
+
+    /// It asks for all of it.
+    pub(crate) fn for_all(self) -> Self {
+        Self {
+            slice_bytes: None,
+            ..self
         }
     }
 
@@ -195,27 +222,67 @@ impl Fill {
                 Err(why) => Judged::Relay(Relay::new(why, status, headers)),
             };
         }
-        let found = match find(&self.key, &self.class, self.begun, status, &headers, now) {
-            Ok(_) if !length_known => Err(NotShared::LengthUnknown),
+        let part = match self.part(status, &headers, now) {
+            Ok(part) => part,
+            Err(None) => {
+                return Judged::Unsliced(Unsliced {
+                    key: self.key,
+                    class: self.class,
+                    begun: self.begun,
+                });
+            }
+            Err(Some(why)) => return Judged::Relay(Relay::new(why, status, headers)),
+        };
+        // A part that is the whole is a 200; so is what a set says of itself.
+        let (mut came, mut as_it_came) = (status, headers);
+        let mut page = as_it_came.clone();
+        let mut status = came;
+        let mut slices = None;
+        if let Some(part) = part {
+            page.remove(CONTENT_RANGE);
+            status = StatusCode::OK;
+            match part {
+                First::Whole(_) => (came, as_it_came) = (status, page.clone()),
+                First::Of(of) => slices = Some(of),
+            }
+        }
+        let found = match find(&self.key, &self.class, self.begun, status, &page, now) {
+            Ok(_) if !length_known && part.is_none() => Err(NotShared::LengthUnknown),
             found => found,
         };
-        let found = match found {
+        let mut found = match found {
             Ok(found) => found,
             Err(why) => {
-                return Judged::Relay(Relay::new(why, status, headers));
+                return Judged::Relay(Relay::new(why, came, as_it_came));
             }
         };
-        let is_document = is_document(found.essence.as_deref(), &headers);
+        match part {
+            Some(First::Whole(length)) => found.content_length = Some(length),
+            Some(First::Of(of)) => {
+                let first = of.range(0);
+                found.content_length = Some(first.end - first.start);
+            }
+            None => {}
+        }
+        let is_document = is_document(found.essence.as_deref(), &page);
+        if slices.is_some() && (is_document || found.coding != Coding::Identity) {
+            return Judged::Unsliced(Unsliced {
+                key: self.key,
+                class: self.class,
+                begun: self.begun,
+            });
+        }
         let head = Admitted::seal(Head {
             class: self.class.digest,
             fill: self.begun.id,
             refreshed: None,
             begun: self.begun,
             status,
-            labels: Labels::of(&headers),
-            headers: of_the_page(headers.clone(), now),
+            labels: Labels::of(&page),
+            headers: of_the_page(page, now),
             found,
             object_bytes_max: self.class.object_bytes_max,
+            slices,
             varies_also: varies_also(&self.class),
             key: self.key,
         });
@@ -223,13 +290,34 @@ impl Fill {
             Judged::Copy(FirstCopy {
                 head,
                 class: self.class,
-                as_it_came: headers,
+                as_it_came,
             })
         } else {
             Judged::Sniff(Sniff {
                 head,
-                as_it_came: headers,
+                came,
+                as_it_came,
             })
+        }
+    }
+
+    /// What an answer to a request for the first slice holds of the object; `Ok(None)`: it is none, and is
+    /// judged as any other. `Err(None)`: it fits no slices.
+    fn part(
+        &self,
+        status: StatusCode,
+        headers: &HeaderMap,
+        now: UnixMillis,
+    ) -> Result<Option<First>, Option<NotShared>> {
+        match (self.slice_bytes, status) {
+            (Some(bytes), StatusCode::PARTIAL_CONTENT) => {
+                // What is forbidden is forbidden in slices too.
+                forbidden(&self.class, headers, now).map_err(Some)?;
+                slices::first(headers, bytes).map(Some).ok_or(None)
+            }
+            // Nothing has a first byte that has none at all.
+            (Some(_), StatusCode::RANGE_NOT_SATISFIABLE) => Err(None),
+            _ => Ok(None),
         }
     }
 
@@ -245,7 +333,12 @@ impl Fill {
         // Of these the stored ones speak of the stored answer only.
         merged.remove(DATE);
         merged.remove(AGE);
-        for name in headers.keys().filter(|name| !is_of_the_body(name)) {
+        // The entity tag of a set is strong: its slices are asked for with it.
+        let is_kept = |name: &HeaderName| stored.slices().is_some() && *name == ETAG;
+        for name in headers
+            .keys()
+            .filter(|name| !is_of_the_body(name) && !is_kept(name))
+        {
             merged.remove(name);
             for value in headers.get_all(name) {
                 merged.append(name.clone(), value.clone());
@@ -285,8 +378,16 @@ impl Fill {
             headers: merged,
             found,
             object_bytes_max: self.class.object_bytes_max,
+            slices: stored.slices(),
             varies_also: varies_also(&self.class),
         }))
+    }
+}
+
+impl Unsliced {
+    /// Asks for all of it: the same fill, from the same place in the order on.
+    pub fn fetch(self, constants: &Constants) -> SharedFetch {
+        SharedFetch::whole(&self.key, &self.class, self.begun, constants)
     }
 }
 
@@ -320,10 +421,10 @@ impl Sniff {
         self.head.object_bytes_max()
     }
 
-    /// The head for the one viewer who asked, while nobody knows more. `now`: for a missing `Date`.
+    /// The status with which it came.
     #[must_use]
-    pub fn leader_head(&self, now: &HeaderValue) -> (StatusCode, HeaderMap) {
-        leader_head(&self.head, &self.as_it_came, now)
+    pub const fn came(&self) -> StatusCode {
+        self.came
     }
 
     /// Compares the first bytes with what the head declares. Bytes beyond those wanted do no harm.
@@ -341,13 +442,13 @@ impl Sniff {
         });
         match verdict {
             Ok(()) => Ok(self.head),
-            Err(why) => Err(Relay::new(why, self.head.status(), self.as_it_came)),
+            Err(why) => Err(Relay::new(why, self.came, self.as_it_came)),
         }
     }
 
     /// Gives up sharing, for a reason that is not in the bytes.
     pub fn relay(self, why: NotShared) -> Relay {
-        Relay::new(why, self.head.status(), self.as_it_came)
+        Relay::new(why, self.came, self.as_it_came)
     }
 }
 
@@ -573,6 +674,16 @@ impl Admitted {
         self.0.object_bytes_max
     }
 
+    /// How it is cut, if it is the first slice of a set.
+    #[must_use]
+    pub fn slices(&self) -> Option<Slices> {
+        self.0.slices
+    }
+
+    pub(crate) fn coding(&self) -> Coding {
+        self.0.found.coding
+    }
+
     pub(crate) fn freshness(&self) -> &Freshness {
         &self.0.found.freshness
     }
@@ -676,6 +787,33 @@ fn find(
         only_without,
         content_length,
     })
+}
+
+/// The head of a slice of a set: free of vetoes, as if it were an object of so many bytes.
+pub(crate) fn one_slice(
+    (key, class, begun): (&Key, &Class, Begun),
+    (headers, bytes): (&HeaderMap, u64),
+    now: UnixMillis,
+) -> Result<Admitted, NotShared> {
+    let mut page = headers.clone();
+    page.remove(CONTENT_RANGE);
+    let status = StatusCode::OK;
+    let mut found = find(key, class, begun, status, &page, now)?;
+    found.content_length = Some(bytes);
+    Ok(Admitted::seal(Head {
+        class: class.digest,
+        fill: begun.id,
+        refreshed: None,
+        begun,
+        status,
+        labels: Labels::of(&page),
+        headers: of_the_page(page, now),
+        found,
+        object_bytes_max: class.object_bytes_max,
+        slices: None,
+        varies_also: varies_also(class),
+        key: key.clone(),
+    }))
 }
 
 /// The vetoes by which an origin says "not for everyone".
@@ -1438,14 +1576,7 @@ mod tests {
         let Judged::Sniff(sniff) = judge(&class(), 200, lines) else {
             panic!("css is sniffed")
         };
-        let (status, shown) = sniff.leader_head(&HeaderValue::from_static("now"));
-        assert_eq!(
-            (status, &shown["cache-control"]),
-            (
-                StatusCode::OK,
-                &HeaderValue::from_static("private, max-age=60")
-            )
-        );
+        assert_eq!(sniff.came(), StatusCode::OK);
         let relay = sniff.judge(b"<html>").unwrap_err();
         let (status, as_it_came, why) = relay.into_parts();
         assert_eq!((status, as_it_came), (StatusCode::OK, headers(lines)));

@@ -34,6 +34,8 @@ pub enum Fault {
     GateOpens,
     /// A gate's yes is remembered, and opens for whoever asks next.
     GateRemembered,
+    /// Slices of two versions are joined: no condition is sent with them, and no entity tag looked at.
+    SlicesJoined,
 }
 
 impl Fault {

@@ -118,6 +118,12 @@ impl Freshness {
         self.lifetime.saturating_sub(self.age(now))
     }
 
+    /// When it stops being fresh.
+    pub(crate) fn ends(&self) -> UnixMillis {
+        self.received
+            .after(self.lifetime.saturating_sub(self.initial_age))
+    }
+
     /// What may be done by time alone.
     fn reuse(&self, now: UnixMillis) -> Reuse {
         // Threads may disagree on the instant a little. A clock that was set back says nothing about

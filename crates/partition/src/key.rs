@@ -7,10 +7,12 @@
 //! Never here: a cookie, a credential, a client's address, its conditional headers, a body.
 
 use std::hash::{Hash, Hasher};
+use std::ops::Range;
 use std::sync::Arc;
 
 use http::header::{
-    ACCEPT, ACCEPT_ENCODING, HOST, IF_MODIFIED_SINCE, IF_NONE_MATCH, USER_AGENT, VIA,
+    ACCEPT, ACCEPT_ENCODING, HOST, IF_MATCH, IF_MODIFIED_SINCE, IF_NONE_MATCH, RANGE, USER_AGENT,
+    VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version};
 use shikiri_record::{ClassDigest, Epoch, FillId, GrantId, Order, UnixMillis};
@@ -85,7 +87,20 @@ impl AcceptEncoding {
 ///
 /// Made by [`Rules::classify`](crate::Rules::classify) alone. Cheap to clone.
 #[derive(Clone)]
-pub struct Key(Arc<Parts>);
+pub struct Key {
+    parts: Arc<Parts>,
+    slice: Option<SliceOf>,
+}
+
+/// Which slice of which set: made by [`Admitted::slice_key`] alone. The number says which bytes the
+/// origin is asked for, and the set whose validator they are asked with. What another set left behind
+/// cannot be named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SliceOf {
+    /// The fill that found the set.
+    pub(crate) set: FillId,
+    pub(crate) number: u32,
+}
 
 /// Equality is over all of it: two keys are one only if the origin would see the same bytes, under
 /// the same meaning of the same class, in the same epoch.
@@ -134,7 +149,7 @@ impl Key {
         let (class_digest, epoch) = crate::fault::old_digest(class.digest, epoch);
         #[cfg(not(feature = "seeded-faults"))]
         let class_digest = class.digest;
-        Self(Arc::new(Parts {
+        let parts = Parts {
             class: class_digest,
             epoch,
             grant,
@@ -146,29 +161,48 @@ impl Key {
             encoding,
             headers: headers.into(),
             gated: class.gate.is_some(),
-        }))
+        };
+        Self {
+            parts: Arc::new(parts),
+            slice: None,
+        }
+    }
+
+    /// The key of a slice of what this one names.
+    pub(crate) fn of_slice(&self, slice: SliceOf) -> Self {
+        assert!(self.slice.is_none(), "a slice is of an object");
+        Self {
+            parts: Arc::clone(&self.parts),
+            slice: Some(slice),
+        }
     }
 
     pub(crate) fn parts(&self) -> &Parts {
-        &self.0
+        &self.parts
+    }
+
+    /// Whether it names a slice, which is no answer to a request by itself.
+    #[must_use]
+    pub const fn is_of_slice(&self) -> bool {
+        self.slice.is_some()
     }
 
     /// The class's digest.
     #[must_use]
     pub fn class(&self) -> ClassDigest {
-        self.0.class
+        self.parts.class
     }
 
     /// The epoch.
     #[must_use]
     pub fn epoch(&self) -> Epoch {
-        self.0.epoch
+        self.parts.epoch
     }
 
     /// The preview grant under which it was made. Nobody else can name what is stored under it.
     #[must_use]
     pub fn grant(&self) -> Option<GrantId> {
-        self.0.grant
+        self.parts.grant
     }
 
     /// The URI as a viewer spelt it. The query is the part that the key holds.
@@ -176,9 +210,9 @@ impl Key {
     pub fn uri(&self) -> String {
         format!(
             "{}://{}{}",
-            self.0.scheme.as_str(),
-            self.0.authority,
-            self.0.target
+            self.parts.scheme.as_str(),
+            self.parts.authority,
+            self.parts.target
         )
     }
 
@@ -186,45 +220,51 @@ impl Key {
     /// [`Key::uri`].
     #[must_use]
     pub fn name(&self) -> String {
-        named(self.0.scheme, &self.0.authority, &self.0.target)
+        named(self.parts.scheme, &self.parts.authority, &self.parts.target)
     }
 
     /// Whether it is no more than a place: no query, no header value and no grant, so nothing in it that
     /// only somebody could know; and no gate before it, so nothing behind it that only some may see.
     #[must_use]
     pub fn is_a_place(&self) -> bool {
-        self.0.grant.is_none()
-            && self.0.headers.is_empty()
-            && !self.0.target.contains('?')
-            && !self.0.gated
+        self.parts.grant.is_none()
+            && self.parts.headers.is_empty()
+            && !self.parts.target.contains('?')
+            && !self.parts.gated
     }
 
     /// Whether a gate stands before it.
     #[must_use]
     pub fn is_gated(&self) -> bool {
-        self.0.gated
+        self.parts.gated
+    }
+
+    /// Whether both name one object, or slices of it.
+    #[must_use]
+    pub fn is_of_one_object(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.parts, &other.parts) || self.parts == other.parts
     }
 
     /// Bytes that the key takes in memory.
     #[must_use]
     pub fn weight(&self) -> usize {
         let headers: usize = self
-            .0
+            .parts
             .headers
             .iter()
             .map(|(n, v)| n.as_str().len() + v.len() + 64)
             .sum();
         size_of::<Parts>()
-            + self.0.authority.len()
-            + self.0.host_header.len()
-            + self.0.target.len()
+            + self.parts.authority.len()
+            + self.parts.host_header.len()
+            + self.parts.target.len()
             + headers
     }
 }
 
 impl PartialEq for Key {
     fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0) || self.0 == other.0
+        self.slice == other.slice && self.is_of_one_object(other)
     }
 }
 
@@ -232,14 +272,18 @@ impl Eq for Key {}
 
 impl Hash for Key {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.hash(state);
+        self.parts.hash(state);
     }
 }
 
 impl std::fmt::Debug for Key {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         // The target may be long, and is of no use in a message without the rest; `explain` prints all.
-        write!(f, "Key({}{})", self.0.authority, self.0.target)
+        write!(f, "Key({}{}", self.parts.authority, self.parts.target)?;
+        if let Some(slice) = self.slice {
+            write!(f, " slice {}", slice.number)?;
+        }
+        f.write_str(")")
     }
 }
 
@@ -378,11 +422,20 @@ impl Outbound {
 }
 
 impl SharedFetch {
-    /// Asks for what the key names.
+    /// Asks for what the key names; of a class in slices, for its first slice.
     pub fn of(key: &Key, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
+        let part = class.slice_bytes.map_or(Part::All, Part::First);
         Self {
-            outbound: render(key, class.gate.as_ref(), constants, None),
+            outbound: render(key, class.gate.as_ref(), constants, (part, None)),
             fill: Fill::begin(key.clone(), Arc::clone(class), begun, None),
+        }
+    }
+
+    /// Asks for what the key names, and for all of it.
+    pub fn whole(key: &Key, class: &Arc<Class>, begun: Begun, constants: &Constants) -> Self {
+        Self {
+            outbound: render(key, class.gate.as_ref(), constants, (Part::All, None)),
+            fill: Fill::begin(key.clone(), Arc::clone(class), begun, None).for_all(),
         }
     }
 
@@ -395,8 +448,9 @@ impl SharedFetch {
         constants: &Constants,
     ) -> Self {
         let key = stored.key().clone();
+        let part = class.slice_bytes.map_or(Part::All, Part::First);
         Self {
-            outbound: render(&key, class.gate.as_ref(), constants, Some(stored)),
+            outbound: render(&key, class.gate.as_ref(), constants, (part, Some(stored))),
             fill: Fill::begin(key, Arc::clone(class), begun, Some(stored.clone())),
         }
     }
@@ -415,12 +469,34 @@ impl SharedFetch {
 
 /// What a key names, asked for without the credential that its class has: to see whether it is required.
 pub(crate) fn bare(key: &Key, constants: &Constants) -> Outbound {
-    render(key, None, constants, None)
+    render(key, None, constants, (Part::All, None))
+}
+
+/// The slice of a set, as it goes on the wire. A key of a slice is made from its set, so the validator is
+/// that of the admitted object whose slice it names.
+pub(crate) fn slice(
+    key: &Key,
+    class: &Class,
+    constants: &Constants,
+    (range, etag): (Range<u64>, &HeaderValue),
+) -> Outbound {
+    assert!(key.is_of_slice(), "a slice has a key of its own");
+    let part = Part::Slice(range, etag);
+    render(key, class.gate.as_ref(), constants, (part, None))
+}
+
+/// How much of what a key names is asked for.
+enum Part<'a> {
+    All,
+    /// The first slice, of so many bytes.
+    First(u64),
+    /// These bytes, of what has this entity tag.
+    Slice(Range<u64>, &'a HeaderValue),
 }
 
 /// The same with that credential: to see whether there is anything.
 pub(crate) fn bearing(key: &Key, gate: &ClassGate, constants: &Constants) -> Outbound {
-    render(key, Some(gate), constants, None)
+    render(key, Some(gate), constants, (Part::All, None))
 }
 
 /// The one place where a key becomes a request.
@@ -428,7 +504,7 @@ fn render(
     key: &Key,
     gate: Option<&ClassGate>,
     constants: &Constants,
-    stored: Option<&Admitted>,
+    (part, stored): (Part<'_>, Option<&Admitted>),
 ) -> Outbound {
     let parts = key.parts();
     let mut headers = HeaderMap::with_capacity(16);
@@ -457,6 +533,22 @@ fn render(
         let secret = gate.credential.secret.as_ref();
         let secret = secret.expect("a class whose secret is not known makes no key");
         headers.insert(gate.credential.header.clone(), secret.value().clone());
+    }
+    let bytes = |first: u64, end: u64| {
+        let range = format!("bytes={first}-{}", end - 1);
+        HeaderValue::try_from(range).expect("digits and punctuation are a header value")
+    };
+    match part {
+        Part::All => {}
+        Part::First(end) => {
+            headers.insert(RANGE, bytes(0, end));
+        }
+        Part::Slice(range, etag) => {
+            headers.insert(RANGE, bytes(range.start, range.end));
+            if !crate::slices::joins_versions() {
+                headers.insert(IF_MATCH, etag.clone());
+            }
+        }
     }
     if let Some(stored) = stored {
         if let Some(etag) = stored.etag() {

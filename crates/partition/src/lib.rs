@@ -39,6 +39,7 @@ mod request;
 mod respond;
 mod rules;
 mod secret;
+mod slices;
 mod sniff;
 mod state;
 mod targets;
@@ -46,7 +47,7 @@ mod trace;
 mod upstream;
 mod viewer;
 
-pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff};
+pub use admit::{Admitted, Fill, FirstCopy, Judged, Relay, SecondCopy, Sniff, Unsliced};
 pub use cache_status::{CacheStatus, Forwarded};
 pub use certificate::ClientCertificate;
 pub use classify::{Classified, Requester, Sharing, Under};
@@ -76,6 +77,7 @@ pub use rules::{
     PinAction, PinRules, QueryKey, Rules, Session, SpanMarks, To, Trip, TypePattern,
 };
 pub use secret::{Secret, SecretSource};
+pub use slices::{SliceFetch, SliceFill, SliceRefused, Slices};
 pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
 pub use trace::{SpanId, TraceContext, TraceId};
 pub use upstream::{Spoken, Upstream};

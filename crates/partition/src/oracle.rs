@@ -34,7 +34,7 @@ fn admit(status: StatusCode, headers: &HeaderMap) -> Option<Admitted> {
                 },
             )
             .ok(),
-        Judged::Refreshed(_) | Judged::Relay(_) => None,
+        Judged::Refreshed(_) | Judged::Unsliced(_) | Judged::Relay(_) => None,
     }
 }
 
@@ -182,7 +182,7 @@ proptest! {
             Judged::Copy(copy) => {
                 copy.judge(&first, &SecondCopy { status, headers: &headers, body: &second }).ok()
             }
-            Judged::Refreshed(_) | Judged::Relay(_) => None,
+            Judged::Refreshed(_) | Judged::Unsliced(_) | Judged::Relay(_) => None,
         };
         // Conditions and ranges are read of a request whatever became of this head.
         let object = admitted.unwrap_or_else(|| crate::tests::admitted(&class(), "cache-control: max-age=60"));

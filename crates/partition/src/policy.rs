@@ -20,6 +20,7 @@ mod gates;
 mod limits;
 mod overlap;
 mod pins;
+mod slices;
 mod text;
 mod units;
 

@@ -342,6 +342,11 @@ pub enum NotShared {
     Status(u16),
     /// A partial response to a request that asked for no part.
     Partial,
+    /// A slice that is not of the set that it was asked for: what of it differs.
+    SliceDiffers {
+        /// A response field, or the status or the body.
+        what: &'static str,
+    },
     /// No `Content-Type`.
     NoType,
     /// The class does not list this type.
@@ -420,6 +425,7 @@ impl NotShared {
             Self::AllowsOneOrigin => "allows-one-origin",
             Self::Status(_) => "status",
             Self::Partial => "partial",
+            Self::SliceDiffers { .. } => "slice-differs",
             Self::NoType => "no-type",
             Self::Type(_) => "type",
             Self::Sniffed { .. } => "sniffed",
@@ -475,6 +481,7 @@ impl NotShared {
             // A failing origin must not be met by everybody at once.
             Self::Status(429 | 500..)
                 | Self::NoRoom
+                | Self::SliceDiffers { .. }
                 | Self::Incomplete
                 | Self::NoSecondCopy
                 | Self::PurgedMeanwhile
@@ -539,6 +546,12 @@ impl NotShared {
                     "Remove what differs after `{after}`, or declare the span in the class's `volatile`."
                 )
             }
+            Self::SliceDiffers { what } => {
+                format!(
+                    "It changed while it was fetched, or the origin's `{what}` does not fit what it sent before. \
+                     Give every version an entity tag of its own, and answer `If-Match` and `Range`."
+                )
+            }
             Self::Owned { field } => {
                 format!("The origin names a member in `{field}`: do not share this path.")
             }
@@ -577,6 +590,12 @@ impl fmt::Display for NotShared {
             Self::AllowsOneOrigin => f.write_str("it allows one web origin, not all"),
             Self::Status(status) => write!(f, "the class does not declare the status {status}"),
             Self::Partial => f.write_str("it is partial, and no part was asked for"),
+            Self::SliceDiffers { what } => {
+                write!(
+                    f,
+                    "a slice is not of the set that it was asked for ({what})"
+                )
+            }
             Self::NoType => f.write_str("it has no content type"),
             Self::Type(essence) => write!(f, "the class does not list the type `{essence}`"),
             Self::Sniffed {

@@ -220,11 +220,15 @@ pub struct Answer {
 }
 
 impl Admitted {
-    /// The answer to a request. `length`: the stored body's length, in bytes; `None` while it is still
+    /// The answer to a request. `length`: the body's length, in bytes, of a set the complete one; `None` while it is still
     /// being filled without a declared length. Only a 200 knows conditions and ranges (RFC 9110 13.2.1,
     /// 14.2).
     #[must_use]
     pub fn respond(&self, conditions: &Conditions, length: Option<u64>, now: UnixMillis) -> Answer {
+        assert!(
+            !self.key().is_of_slice(),
+            "a slice answers nothing by itself"
+        );
         let mut answer = self.answered(conditions, length, now);
         if self.key().is_gated() {
             // Not every cache beyond us asks whether the next may see it.

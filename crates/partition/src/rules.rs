@@ -264,6 +264,8 @@ pub struct Class {
     pub volatile: Vec<SpanMarks>,
     /// The largest body that is stored, in bytes.
     pub object_bytes_max: u64,
+    /// How many bytes a slice has, where large objects are fetched and stored in slices.
+    pub slice_bytes: Option<u64>,
     /// Whether it is one of static files, and so shared in mode `static` too. Not part of the digest:
     /// it changes when copies are used, not what they are.
     pub is_static: bool,

@@ -40,6 +40,7 @@ pub(crate) fn class() -> Class {
         },
         volatile: Vec::new(),
         object_bytes_max: 1 << 20,
+        slice_bytes: None,
         is_static: false,
     }
 }
@@ -139,7 +140,7 @@ pub(crate) fn admitted(class: &Class, lines: &str) -> Admitted {
 pub(crate) fn refused(class: &Class, status: u16, lines: &str) -> Option<NotShared> {
     match judge(class, status, lines) {
         Judged::Relay(relay) => Some(relay.into_parts().2),
-        Judged::Sniff(_) | Judged::Copy(_) | Judged::Refreshed(_) => None,
+        Judged::Sniff(_) | Judged::Copy(_) | Judged::Refreshed(_) | Judged::Unsliced(_) => None,
     }
 }
 

@@ -241,14 +241,12 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
     let world = Arc::new(RealWorld::new());
     let node = Node::new(config, rules, world, Evidence::of_nobody());
     let constants = shikiri_partition::Constants::new("shikiri-explain");
-    let fetch = |n| {
-        let begun = Begun {
-            id: FillId(n),
-            at: node.now(),
-            order: Order(1),
-        };
-        SharedFetch::of(sharing.key(), class, begun, &constants)
+    let begun = |n| Begun {
+        id: FillId(n),
+        at: node.now(),
+        order: Order(1),
     };
+    let whole = |n| SharedFetch::whole(sharing.key(), class, begun(n), &constants);
     table.row("key", format!("GET {}", sharing.key().uri()));
     table.row(
         "",
@@ -258,7 +256,7 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
             sharing.key().epoch()
         ),
     );
-    let (outbound, fill) = fetch(1).begin();
+    let (outbound, fill) = SharedFetch::of(sharing.key(), class, begun(1), &constants).begin();
     table.row("origin sees", outbound.upstream().to_string());
     table.row(
         "",
@@ -290,10 +288,20 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
             .block_on(ask_whole(&worker, outbound, bytes_max))
             .map_err(|fault| Chain(&fault).to_string())
     };
-    let first = ask(outbound)?;
+    let mut first = ask(outbound)?;
     answer(table, &first);
-    let judged = fill.judge(first.status, first.headers, first.length_known, node.now());
+    let headers = std::mem::take(&mut first.headers);
+    let mut judged = fill.judge(first.status, headers, first.length_known, node.now());
+    if let Judged::Unsliced(unsliced) = judged {
+        table.row("", "No slices can be made of it: all of it is asked for.");
+        let (outbound, fill) = unsliced.fetch(&constants).begin();
+        first = ask(outbound)?;
+        answer(table, &first);
+        let headers = std::mem::take(&mut first.headers);
+        judged = fill.judge(first.status, headers, first.length_known, node.now());
+    }
     let verdict = match judged {
+        Judged::Unsliced(_) => unreachable!("what asked for all is judged as all"),
         Judged::Relay(relay) => Err(relay.into_parts().2),
         Judged::Refreshed(_) => Err(NotShared::NotModifiedUnasked),
         Judged::Sniff(sniff) => {
@@ -304,7 +312,7 @@ fn shared(table: &mut Table, args: &Args, rules: Rules, sharing: &Sharing) -> Re
         }
         Judged::Copy(copy) => {
             table.row("", "A document: a second anonymous copy is compared.");
-            let second = ask(fetch(2).begin().0)?;
+            let second = ask(whole(2).begin().0)?;
             let second = SecondCopy {
                 status: second.status,
                 headers: &second.headers,
@@ -343,7 +351,11 @@ fn verdict_of(
     match verdict {
         Ok(head) => match head.reuse(sharing, false, node.now()) {
             Reuse::Fresh { ttl } => {
-                table.row("verdict", format!("shared, fresh for {} s", ttl.as_secs()));
+                let slices = head.slices().map_or_else(String::new, |slices| {
+                    format!(", in slices, of {} bytes in all", slices.length())
+                });
+                let ttl = ttl.as_secs();
+                table.row("verdict", format!("shared{slices}, fresh for {ttl} s"));
             }
             Reuse::OnlyWithout(header) => personal(table, &Personal::OnlyWithout(header)),
             _ => table.row("verdict", "shared, and asked about again at every use"),

@@ -99,6 +99,12 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         c.fills,
     );
     page.one(
+        "shikiri_slice_sets_ended_total",
+        "counter",
+        "Sets of slices that ended because a slice did not fit them.",
+        c.sets_ended,
+    );
+    page.one(
         "shikiri_invalidations_dropped_total",
         "counter",
         "Invalidations by unsafe methods that came too fast.",

@@ -42,7 +42,12 @@ impl Pool {
                         .iter()
                         .all(|k| k.is_some_and(Key::is_a_place))
                 };
-                carried.as_ref() == key || (conn.is_silent() && places()) || pools_mixed()
+                // A slice says which bytes it is, and is held against what was asked.
+                let one_object = carried
+                    .as_ref()
+                    .zip(key)
+                    .is_some_and(|(carried, key)| carried.is_of_one_object(key));
+                one_object || (conn.is_silent() && places()) || pools_mixed()
             })?;
             let (_, conn) = conns.remove(at)?;
             if conn.is_usable(limits) {

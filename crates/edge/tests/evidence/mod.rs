@@ -7,8 +7,8 @@ use std::sync::Arc;
 use shikiri_edge::{OnFull, Transport};
 use shikiri_evidence::{Item, Reader};
 use shikiri_record::{
-    AddressTag, Begin, CookieTag, Ended, Gap, Link, LinkEvent, MemberTag, Mode, Outcome, Row,
-    StanceRow, TagKey, TargetTag,
+    AddressTag, Begin, CookieTag, Ended, FillId, Gap, Link, LinkEvent, MemberTag, Mode, Outcome,
+    Row, StanceRow, TagKey, TargetTag,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -88,6 +88,12 @@ fn said(node: &TestNode) -> Said {
         }
     }
     said
+}
+
+/// The fill that each response was of.
+pub(crate) fn fills(node: &TestNode) -> Vec<Option<FillId>> {
+    let responses = said(node).responses.into_iter();
+    responses.map(|response| response.begin.fill).collect()
 }
 
 /// The last response, in words, and how it ended.

@@ -12,7 +12,7 @@ use super::fault::{At, Faults, Place, PolicyError};
 use super::text::{
     self, ClassText, Document, LifetimeText, MatchText, OriginText, SessionText, Texts,
 };
-use super::{digest, gates, overlap, pins, units};
+use super::{digest, gates, overlap, pins, slices, units};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PathPattern,
     QueryKey, Rules, Session, SpanMarks, To, TypePattern, names_html,
@@ -137,6 +137,7 @@ fn builtin_assets(limits: &Limits) -> Class {
         lifetimes: kind.lifetimes(),
         volatile: Vec::new(),
         object_bytes_max: kind.object_bytes_max(limits),
+        slice_bytes: None,
         is_static: kind.is_static(),
     }
 }
@@ -620,6 +621,8 @@ fn class(
     let query = query(said, session, faults);
     let key_headers = key_headers(said, session, faults);
     let gate = gates::gate(said, to, (&query, &key_headers), session, faults);
+    let object_bytes_max = object_bytes_max(said, kind, limits, faults);
+    let slice_bytes = slices::slice_bytes(said, object_bytes_max, faults);
     Class {
         matches,
         to,
@@ -632,10 +635,13 @@ fn class(
         key_encoding: said
             .key_encoding
             .as_ref()
-            .map_or(kind.key_encoding(), |said| said.value),
+            .map_or(kind.key_encoding() && slice_bytes.is_none(), |said| {
+                said.value
+            }),
         lifetimes: lifetimes(said.lifetime.as_ref(), kind.lifetimes(), faults),
         volatile: volatile(said, faults),
-        object_bytes_max: object_bytes_max(said, kind, limits, faults),
+        object_bytes_max,
+        slice_bytes,
         name,
         digest: ClassDigest(unsealed()),
     }

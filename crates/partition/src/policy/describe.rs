@@ -137,6 +137,15 @@ fn describe_class(text: &mut String, class: &Class) {
             show_size(class.object_bytes_max),
         ),
     );
+    if let Some(bytes) = class.slice_bytes {
+        line(
+            text,
+            format_args!(
+                "  What has a strong entity tag is fetched and stored in slices of {}, however large it is.",
+                show_size(bytes)
+            ),
+        );
+    }
     if class.shares_html() {
         line(
             text,
@@ -394,6 +403,12 @@ pub(super) fn class(class: &Class) -> Vec<(&'static str, String)> {
         ),
         ("volatile", marks(&class.volatile)),
         ("object_bytes_max", show_size(class.object_bytes_max)),
+        (
+            "slices",
+            class
+                .slice_bytes
+                .map_or_else(|| "none".to_owned(), show_size),
+        ),
     ]
 }
 

@@ -62,6 +62,9 @@ pub(crate) fn class(class: &Class, session: &Session, personal: &[Match]) -> Cla
         c.text(&marks.from).text(&marks.to);
     });
     canonical.number(class.object_bytes_max);
+    if let Some(bytes) = class.slice_bytes {
+        canonical.text("slices").number(bytes);
+    }
     canonical.bytes(recognition(session, personal).as_bytes());
     ClassDigest(canonical.digest())
 }

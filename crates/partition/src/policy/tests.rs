@@ -751,6 +751,18 @@ fn faults_of_a_class() {
         &[(9, 20, "not a size")],
     );
     check(
+        &format!("{at}\nslices = \"1 KiB\""),
+        &[(9, 10, "at least \"16 KiB\"")],
+    );
+    check(
+        &format!("{at}\nslices = \"2 MiB\"\nobject_bytes_max = \"1 MiB\""),
+        &[(9, 10, "the class's `object_bytes_max` (1 MiB)")],
+    );
+    check(
+        &format!("{at}\nslices = \"1 MiB\"\nkey_encoding = true"),
+        &[(10, 16, "without a content coding")],
+    );
+    check(
         &format!("{at}\nkey_encoding = 1"),
         &[(9, 16, "not `true` or `false`")],
     );
@@ -993,6 +1005,7 @@ fn what_kills_the_objects_of_a_class() {
         ("a lifetime", format!("{base}lifetime = {{ max = \"30m\" }}"), true),
         ("a volatile span", format!("{base}volatile = [{{ from = \"a\", to = \"b\" }}]"), true),
         ("the size", format!("{base}object_bytes_max = \"1 MiB\""), true),
+        ("slices", format!("{base}slices = \"1 MiB\""), true),
         ("a session cookie", format!("{base}[session]\ncookies = [\"sid\"]"), true),
         ("an ignorable cookie", format!("{base}[session]\nignorable_cookies = [\"x\"]"), true),
         ("a personal path", format!("{base}[[personal]]\npaths = [\"/x\"]"), true),
@@ -1146,6 +1159,7 @@ fn the_manual_names_every_key_and_limit() {
         "lifetime.stale_if_error",
         "volatile",
         "object_bytes_max",
+        "slices",
         "assets",
     ] {
         assert!(

@@ -82,6 +82,7 @@ pub(super) struct ClassText {
     pub(super) lifetime: Option<LifetimeText>,
     pub(super) volatile: Vec<VolatileText>,
     pub(super) object_bytes_max: Option<At<u64>>,
+    pub(super) slices: Option<At<u64>>,
     pub(super) is_static: Option<At<bool>>,
 }
 
@@ -264,6 +265,7 @@ const CLASS_KEYS: &[&str] = &[
     "lifetime",
     "volatile",
     "object_bytes_max",
+    "slices",
     "static",
 ];
 
@@ -349,6 +351,7 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
             })
             .collect(),
         object_bytes_max: section.size("object_bytes_max", faults),
+        slices: section.size("slices", faults),
         is_static: section.truth("static", faults),
     }
 }
