@@ -15,6 +15,7 @@ mod sniff;
 mod squid;
 mod template;
 pub(crate) mod time;
+mod vsl;
 mod w3c;
 mod words;
 
@@ -22,12 +23,15 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 
-use shikiri_record::{AddressTag, CookieTag, FillId, TagKey, TargetTag, UnixMillis, ViewerTag};
+use shikiri_record::{
+    AddressTag, CookieTag, FillId, MemberTag, TagKey, TargetTag, UnixMillis, ViewerTag,
+};
 
 use crate::access::{
     Access, Answer, Asked, Edge, Person, RequestId, Served, Step, Stored, Times, Who,
 };
 use crate::civil::Zone;
+use crate::encoding::Encoding;
 use crate::span::Span;
 
 pub use format::{Format, FormatFault};
@@ -62,6 +66,9 @@ pub struct Settings {
     pub tag_key: TagKey,
     /// Where a request's session is.
     pub session: SessionIn,
+    /// How its lines are written, where they are read as text. UTF-8 stands for any bytes: what is not UTF-8 is read as
+    /// it is.
+    pub encoding: Encoding,
     /// The zone of times that are told without one.
     pub zone: Zone,
     /// The host of requests whose line tells none: the same for all logs that are held against each
@@ -86,6 +93,10 @@ pub struct Settings {
 pub enum SessionIn {
     /// In the cookie of this name.
     Cookie(String),
+    /// In what the log's form calls so: a variable, a header, a column, a member of an object.
+    Field(String),
+    /// There, and what stands there is the member's own name.
+    Member(String),
     /// Nowhere.
     Nowhere,
 }
@@ -129,6 +140,8 @@ pub enum Bad {
     Word,
     /// It names more stores than [`EDGES_MAX`].
     Edges,
+    /// It is not of the encoding that the log is said to be of.
+    Encoding,
 }
 
 /// How many lines were read and how.
@@ -271,6 +284,16 @@ impl Reader {
         if line.len() > LINE_BYTES_MAX {
             return Read::Bad(Bad::TooLong);
         }
+        let read;
+        let line = if self.settings.encoding == Encoding::UTF_8 {
+            line
+        } else {
+            let Some(text) = self.settings.encoding.read(line) else {
+                return Read::Bad(Bad::Encoding);
+            };
+            read = text;
+            read.as_bytes()
+        };
         let values = match self.format.values(line, &self.settings.session) {
             Ok(Some(values)) => values,
             Ok(None) => return Read::Nothing,
@@ -316,6 +339,9 @@ impl Reader {
         let whose = match &told.session {
             None => Who::Untold,
             Some(None) => Who::Anonymous,
+            Some(Some(name)) if matches!(self.settings.session, SessionIn::Member(_)) => {
+                Who::Person(Person::Member(MemberTag::of(key, &[name.as_ref()])))
+            }
             Some(Some(session)) => {
                 Who::Person(Person::Session(ViewerTag::of(key, &[session.as_ref()])))
             }
@@ -457,6 +483,13 @@ impl Edges {
     /// Every store with its name.
     pub fn all(&self) -> impl Iterator<Item = (&[u8], Edge)> {
         self.0.iter().map(|(name, edge)| (name.as_slice(), *edge))
+    }
+}
+
+impl SessionIn {
+    /// Whether sessions are in what the log's form calls so.
+    fn is_in(&self, name: &str) -> bool {
+        matches!(self, Self::Field(wanted) | Self::Member(wanted) if wanted == name)
     }
 }
 
@@ -623,6 +656,7 @@ impl fmt::Display for Bad {
             Self::Number => "a number in it is none",
             Self::Word => "its word for where the response came from is not known",
             Self::Edges => "it names one store more than can be told apart",
+            Self::Encoding => "it is not of the encoding that was named",
         })
     }
 }

@@ -13,6 +13,7 @@
 
 pub mod access;
 mod civil;
+pub mod encoding;
 pub mod exchange;
 pub mod exposure;
 pub mod foreign;

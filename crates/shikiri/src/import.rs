@@ -12,11 +12,12 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use shikiri_incident::Span;
 use shikiri_incident::access::{Answer, Edge, Person, Served, Stored, Who};
+use shikiri_incident::encoding::Encoding;
 use shikiri_incident::foreign::{Counts, Edges, Read, Reader, Request, SessionIn, Settings, sniff};
 use shikiri_record::TagKey;
 
 use crate::evidence::tag_key;
-use crate::infer::site::{Offset, format};
+use crate::infer::site::{LineEncoding, Offset, format, identity};
 use crate::logs::each_line;
 use crate::say;
 
@@ -30,8 +31,9 @@ const SNIFFED_MAX: usize = 200;
 #[derive(clap::Args)]
 #[command(
     after_help = "Forms: nginx, apache and varnish with their log format as text; json with a mapping; \
-squid, ats, haproxy, alb, cloudfront, w3c, cloudflare, akamai, google, fastly without. Files may be compressed with \
-gzip, zstd or bzip2. docs/inference.md says what a log must hold for what.
+squid, ats, haproxy, alb, cloudfront, w3c, cloudflare, akamai, google, fastly, vsl (Varnish's own, of clients) and \
+vsl-fetches (of backends) without. Files may be compressed with gzip, zstd or bzip2; what `varnishlog -w` wrote is read \
+as it is. docs/inference.md says what a log must hold for what.
 
 Exit status: 0 when every line was read, 3 when some were not and `--bad` did not say where to keep them, 1 when a \
 file or form cannot be used.
@@ -59,12 +61,21 @@ pub(crate) struct Args {
     /// The cookie that holds a member's session.
     #[arg(long, value_name = "COOKIE")]
     session: Option<String>,
+    /// What the form calls the field that holds it: `$http_x_session`, `%{X-Session}i`, a column, a member.
+    #[arg(long, value_name = "FIELD", conflicts_with_all = ["session", "member_field"])]
+    session_field: Option<String>,
+    /// What the form calls the field that names the member: `$remote_user`, `%u`, `user` (Squid's).
+    #[arg(long, value_name = "FIELD", conflicts_with = "session")]
+    member_field: Option<String>,
     /// The host of requests whose line names none.
     #[arg(long, value_name = "HOST", default_value = "")]
     host: String,
     /// Where times without a zone were told: `+09:00`, `UTC`.
     #[arg(long, value_name = "OFFSET", default_value = "UTC")]
     zone: Offset,
+    /// How its lines are written: `shift_jis`, `euc-jp`, `iso-2022-jp`.
+    #[arg(long, value_name = "NAME", default_value = "utf-8")]
+    encoding: LineEncoding,
     /// The key of the tags: made when it is not there. Logs that are compared are read under one.
     #[arg(long, value_name = "FILE", default_value = "import.key")]
     key: PathBuf,
@@ -82,6 +93,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     }
     let name = args.format.as_deref().unwrap_or_default();
     let format = format(name, args.log_format.as_deref())?;
+    let identity = identity(
+        args.session.as_deref(),
+        args.session_field.as_deref(),
+        args.member_field.as_deref(),
+    )?;
     let key = tag_key(&args.key)?;
     let mut facts = args.facts.as_ref().map(made).transpose()?;
     let mut aside = args.bad.as_ref().map(made).transpose()?;
@@ -89,7 +105,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     let mut has_bad = false;
     for path in &args.files {
         let shown = path.display().to_string();
-        let mut reader = Reader::new(format.clone(), settings(args, &key, name));
+        let mut reader = Reader::new(format.clone(), settings(args, &key, &identity, name));
         let mut told = Told::default();
         each_line(path, |number, line| {
             match (reader.line(line, &mut edges), &mut facts, &mut aside) {
@@ -136,13 +152,11 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn settings(args: &Args, key: &TagKey, format: &str) -> Settings {
+fn settings(args: &Args, key: &TagKey, identity: &SessionIn, format: &str) -> Settings {
     Settings {
         tag_key: key.clone(),
-        session: args
-            .session
-            .clone()
-            .map_or(SessionIn::Nowhere, SessionIn::Cookie),
+        session: identity.clone(),
+        encoding: args.encoding.0,
         zone: args.zone.0,
         host: args.host.clone(),
         edge: None,
@@ -165,6 +179,11 @@ fn first_look(args: &Args) -> Result<(), String> {
             Ok(())
         });
         read.or_else(|why| if why.is_empty() { Ok(()) } else { Err(why) })?;
+        let all = lines.join(&b'\n');
+        let encoding = match Encoding::UTF_8.read_whole(&all) {
+            Ok(_) => None,
+            Err(guess) => guess,
+        };
         let lines: Vec<&[u8]> = lines.iter().map(Vec::as_slice).collect();
         let mut said = format!("{}: of its first {} lines\n", path.display(), lines.len());
         let guesses = sniff(&lines);
@@ -179,6 +198,12 @@ fn first_look(args: &Args) -> Result<(), String> {
                 guess.tell_cache,
                 guess.name,
                 text.unwrap_or_default()
+            ));
+        }
+        if let Some(encoding) = encoding {
+            said.push_str(&format!(
+                "  it is not UTF-8, and may be --encoding {}\n",
+                encoding.name()
             ));
         }
         say(&said)?;

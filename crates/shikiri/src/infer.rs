@@ -15,9 +15,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 use shikiri_incident::access::{Edge, Kept, Log, Proof, Purge, Site};
+use shikiri_incident::encoding::Encoding;
 use shikiri_incident::exposure::Exposure;
 use shikiri_incident::foreign::{
-    Counts, Edges, Format, Read, Reader, Request, SessionIn, Settings,
+    Counts, Edges, Format, Read, Reader, Request, Settings,
 };
 use shikiri_incident::infer::{Exposes, Gather, Known, OriginLog, View};
 use shikiri_incident::negative::{Condition, NotViewed};
@@ -28,6 +29,7 @@ use shikiri_incident::windows::{Reading, Windows};
 use shikiri_incident::{Span, Zone};
 use shikiri_record::{TagKey, TargetTag, UnixMillis};
 
+use crate::config::Parsed;
 use crate::evidence::tag_key;
 use crate::import::{counted, made, served, tag, who, wrote};
 use crate::logs::each_line;
@@ -211,17 +213,18 @@ fn sources<'a>(
     key: &TagKey,
     edges: &mut Edges,
 ) -> Result<Vec<Source<'a>>, String> {
+    let identity = file.identity()?;
     let source = |section: &'a LogSection| {
         let format = site::format(&section.format, section.log_format.as_deref())?;
         let store = section.store.as_deref();
         let edge = store.map(|name| named(edges, name)).transpose()?;
-        let session = file.session.clone();
         Ok(Source {
             section,
             format,
             settings: Settings {
                 tag_key: key.clone(),
-                session: session.map_or(SessionIn::Nowhere, SessionIn::Cookie),
+                session: identity.clone(),
+                encoding: encoding(section),
                 zone: file.zone(),
                 host: file.host.clone(),
                 edge,
@@ -243,6 +246,11 @@ fn lag_ms(section: &LogSection) -> u64 {
         0
     };
     site::ms(section.lag_max.as_ref()).unwrap_or(of_form)
+}
+
+fn encoding(section: &LogSection) -> Encoding {
+    let named = section.encoding.as_ref();
+    named.map_or(Encoding::UTF_8, |Parsed(it)| it.0)
 }
 
 fn named(edges: &mut Edges, name: &str) -> Result<Edge, String> {

@@ -1,6 +1,10 @@
 //! Log files of other caches: decompressed as they are read, and cut into lines.
 //!
+//! A file of `varnishlog -w` is cut into records.
+//!
 //! Never holds more than a line. What a file is compressed with is told by its first bytes, not by its name.
+
+mod vsl;
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
@@ -10,6 +14,7 @@ use bzip2::read::MultiBzDecoder;
 use flate2::read::MultiGzDecoder;
 use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use shikiri_incident::foreign::LINE_BYTES_MAX;
+use vsl::Records;
 
 /// Gives each line of a file, without its end, and its number from 1. Of a line that is longer than
 /// [`LINE_BYTES_MAX`], so much is given that it shows.
@@ -25,6 +30,15 @@ pub(crate) fn each_line(
     let mut reader = open(path).map_err(|error| format!("cannot read {shown}: {error}"))?;
     let mut line = Vec::new();
     let mut number = 0;
+    if reader.fill_buf().map_err(fault)?.starts_with(vsl::MARK) {
+        let mut records = Records::of(reader).map_err(fault)?;
+        while records.line(&mut line).map_err(fault)? {
+            number += 1;
+            take(number, &line)?;
+            line.clear();
+        }
+        return Ok(());
+    }
     loop {
         line.clear();
         let limit = u64::try_from(LINE_BYTES_MAX).expect("it fits") + 2;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::json::Mapping;
 use super::template::{Dialect, Template};
+use super::vsl::{Side, Vsl};
 use super::w3c::W3c;
 use super::{Bad, SessionIn, Values, squid};
 
@@ -16,6 +17,7 @@ enum Kind {
     Template(Template),
     W3c(W3c),
     Json(Mapping),
+    Vsl(Vsl),
     Squid,
     Haproxy,
     Alb,
@@ -97,12 +99,14 @@ impl Format {
             "akamai" => Kind::Json(Mapping::akamai()),
             "google" => Kind::Json(Mapping::google()),
             "fastly" => Kind::Json(Mapping::fastly()),
+            "vsl" => Kind::Vsl(Vsl::of(Side::Client)),
+            "vsl-fetches" => Kind::Vsl(Vsl::of(Side::Backend)),
             _ => return Err(FormatFault::Name),
         }))
     }
 
     /// The names that [`Format::named`] knows.
-    pub const NAMES: [&'static str; 10] = [
+    pub const NAMES: [&'static str; 12] = [
         "squid",
         "ats",
         "haproxy",
@@ -113,6 +117,8 @@ impl Format {
         "akamai",
         "google",
         "fastly",
+        "vsl",
+        "vsl-fetches",
     ];
 
     pub(super) fn values<'a>(
@@ -122,10 +128,11 @@ impl Format {
     ) -> Result<Option<Values<'a>>, Bad> {
         match &mut self.0 {
             Kind::Template(template) => template.values(line, session).map(Some),
-            Kind::W3c(w3c) => w3c.values(line),
+            Kind::W3c(w3c) => w3c.values(line, session),
             Kind::Json(mapping) => mapping.values(line, session).map(Some),
-            Kind::Squid => squid::squid(line).map(Some),
-            Kind::Haproxy => squid::haproxy(line).map(Some),
+            Kind::Vsl(vsl) => vsl.values(line, session),
+            Kind::Squid => squid::squid(line, session).map(Some),
+            Kind::Haproxy => squid::haproxy(line, session).map(Some),
             Kind::Alb => squid::alb(line).map(Some),
         }
     }

@@ -195,6 +195,9 @@ impl Mapping {
         {
             tell(Field::Cookie, cookies.get(name).unwrap_or(&Value::Null));
         }
+        if let SessionIn::Field(path) | SessionIn::Member(path) = session {
+            tell(Field::Cookie, member(&object, path).unwrap_or(&Value::Null));
+        }
         Ok(values)
     }
 }

@@ -6,6 +6,7 @@ use shikiri_record::TagKey;
 
 use super::{Edges, Format, Read, Reader, SessionIn, Settings};
 use crate::civil::Zone;
+use crate::encoding::Encoding;
 
 /// What a log looks like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,7 @@ fn tried(format: Format, lines: &[&[u8]]) -> (usize, usize) {
         // Nothing of what is read is kept.
         tag_key: TagKey::new([0; 32]),
         session: SessionIn::Nowhere,
+        encoding: Encoding::UTF_8,
         zone: Zone::UTC,
         host: String::new(),
         edge: None,

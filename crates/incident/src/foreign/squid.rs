@@ -4,10 +4,10 @@ use std::borrow::Cow;
 
 use super::time::Form;
 use super::words::Word;
-use super::{Bad, Field, Values};
+use super::{Bad, Field, SessionIn, Values};
 
 /// `1584329040.123   250 192.0.2.7 TCP_MEM_HIT/200 4512 GET http://shop.test/ - HIER_NONE/- text/html`
-pub(super) fn squid(line: &[u8]) -> Result<Values<'_>, Bad> {
+pub(super) fn squid<'a>(line: &'a [u8], session: &SessionIn) -> Result<Values<'a>, Bad> {
     let columns = [
         Field::Ended(Form::Unix(1)),
         Field::Took {
@@ -25,7 +25,7 @@ pub(super) fn squid(line: &[u8]) -> Result<Values<'_>, Bad> {
     if words.len() < columns.len() {
         return Err(Bad::Form);
     }
-    let mut values: Values<'_> = (columns.into_iter())
+    let mut values: Values<'a> = (columns.into_iter())
         .zip(&words)
         .map(|(field, word)| (field, Cow::Borrowed(*word)))
         .collect();
@@ -35,6 +35,10 @@ pub(super) fn squid(line: &[u8]) -> Result<Values<'_>, Bad> {
     if status != b"000" {
         values.push((Field::Status, Cow::Borrowed(status)));
     }
+    if session.is_in("user") {
+        let user = words.get(columns.len()).ok_or(Bad::Form)?;
+        values.push((Field::Cookie, (*user).into()));
+    }
     Ok(values)
 }
 
@@ -42,7 +46,7 @@ pub(super) fn squid(line: &[u8]) -> Result<Values<'_>, Bad> {
 /// … haproxy[14389]: 10.0.1.2:33317 [06/Feb/2009:12:14:14.655] http-in static/srv1 10/0/30/69/109 200 2750
 /// - - ---- 1/1/1/1/0 0/0 {1wt.eu} {} "GET /index.html HTTP/1.1"
 /// ```
-pub(super) fn haproxy(line: &[u8]) -> Result<Values<'_>, Bad> {
+pub(super) fn haproxy<'a>(line: &'a [u8], session: &SessionIn) -> Result<Values<'a>, Bad> {
     let bracket = super::find(line, b" [").ok_or(Bad::Form)?;
     let before = line.get(..bracket).unwrap_or_default();
     let client = before.rsplit(|it| *it == b' ').next().ok_or(Bad::Form)?;
@@ -58,7 +62,7 @@ pub(super) fn haproxy(line: &[u8]) -> Result<Values<'_>, Bad> {
     };
     // The last is the whole time; a plus says that it went on after the line was written.
     let took = timers.rsplit(|it| *it == b'/').next().ok_or(Bad::Form)?;
-    let mut values: Values<'_> = vec![
+    let mut values: Values<'a> = vec![
         (Field::Began(Form::Common), accepted.into()),
         (Field::Word(Word::Haproxy), (*server).into()),
         (Field::Status, (*status).into()),
@@ -70,6 +74,21 @@ pub(super) fn haproxy(line: &[u8]) -> Result<Values<'_>, Bad> {
             step_ms: 1,
         };
         values.push((field, took.into()));
+    }
+    // The cookies that it was told to capture, `name=value`. Where there is none, it may have been told of none.
+    for (place, field) in [(5, Field::Cookies), (6, Field::SetCookie)] {
+        let cookie = words.get(place).filter(|cookie| **cookie != b"-");
+        values.extend(cookie.map(|cookie| (field, (*cookie).into())));
+    }
+    // And the headers of the request, `{one|two}`, from the first on.
+    if let SessionIn::Field(name) | SessionIn::Member(name) = session
+        && let Some(place) = name.strip_prefix("capture:").and_then(|it| it.parse().ok())
+    {
+        let captured = super::find(head, b" {").and_then(|at| head.get(at + 2..));
+        let captured = captured.and_then(|it| it.split(|byte| *byte == b'}').next());
+        let mut captured = captured.unwrap_or_default().split(|byte| *byte == b'|');
+        let value = captured.nth(usize::saturating_sub(place, 1));
+        values.push((Field::Cookie, value.unwrap_or_default().into()));
     }
     if let Some(at) = client.iter().rposition(|it| *it == b':') {
         values.push((Field::Address, client.get(..at).unwrap_or_default().into()));

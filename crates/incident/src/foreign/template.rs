@@ -34,6 +34,8 @@ enum Part {
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Variable {
     field: Field,
+    /// What the form calls it: `remote_user`, `%u`, `%{X-Member}i`.
+    name: String,
     /// The name of the cookie that it holds.
     cookie: Option<String>,
     /// It is not shorter: what it holds may have the literal after it within.
@@ -128,13 +130,22 @@ impl Variable {
     const fn of(field: Field) -> Self {
         Self {
             field,
+            name: String::new(),
             cookie: None,
             bytes_min: 0,
         }
     }
 
+    fn called(self, name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            ..self
+        }
+    }
+
     fn field_in(&self, session: &SessionIn) -> Field {
         match (&self.cookie, session) {
+            _ if session.is_in(&self.name) => Field::Cookie,
             (None, _) => self.field,
             (Some(name), SessionIn::Cookie(wanted)) if name == wanted => self.field,
             (Some(_), _) => Field::Ignored,
@@ -271,7 +282,7 @@ fn nginx_parts(form: &str, parts: &mut Vec<Part>) -> Result<(), FormatFault> {
         if name.is_empty() {
             return Err(FormatFault::Directive);
         }
-        parts.push(Part::Value(nginx(name)));
+        parts.push(Part::Value(nginx(name).called(name)));
         rest = next;
     }
     parts.push(Part::Literal(rest.into()));
@@ -323,7 +334,7 @@ fn nginx(name: &str) -> Variable {
 }
 
 /// A header by its name, in whatever spelling: `X-Amz-Cf-Id`, `x_amz_cf_id`.
-fn request_header(name: &str) -> Field {
+pub(super) fn request_header(name: &str) -> Field {
     match plain(name).as_str() {
         "host" => Field::Host,
         "cookie" => Field::Cookies,
@@ -335,7 +346,7 @@ fn request_header(name: &str) -> Field {
     }
 }
 
-fn response_header(name: &str) -> Field {
+pub(super) fn response_header(name: &str) -> Field {
     match plain(name).as_str() {
         "age" => Field::Age,
         "etag" => Field::Etag,
@@ -379,7 +390,11 @@ fn apache_parts(dialect: Dialect, form: &str, parts: &mut Vec<Part>) -> Result<(
         if letter == '^' {
             after = after.get(2..).ok_or(FormatFault::Directive)?;
         }
-        parts.push(Part::Value(apache(dialect, letter, argument)));
+        let name = match argument {
+            Some(argument) => format!("%{{{argument}}}{letter}"),
+            None => format!("%{letter}"),
+        };
+        parts.push(Part::Value(apache(dialect, letter, argument).called(&name)));
         rest = after;
     }
     parts.push(Part::Literal(rest.into()));

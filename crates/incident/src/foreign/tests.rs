@@ -6,6 +6,7 @@ fn settings() -> Settings {
     Settings {
         tag_key: TagKey::new([7; 32]),
         session: SessionIn::Cookie("sid".into()),
+        encoding: Encoding::UTF_8,
         zone: Zone::JST,
         host: "shop.test".into(),
         edge: None,
@@ -253,6 +254,223 @@ fn varnish_tells_what_it_fetched() {
             &expected,
         );
     }
+}
+
+/// What `varnishlog -g request` prints of a miss and what was fetched for it.
+const MISS: &str = "*   << Request  >> 32770
+-   Begin          req 32768 rxreq
+-   Timestamp      Start: 1584329040.100000 0.000000 0.000000
+-   ReqStart       192.0.2.7 52728 a0
+-   ReqMethod      GET
+-   ReqURL         /mypage?utm=1
+-   ReqHeader      Host: shop.test
+-   ReqHeader      Cookie: a=1; sid=abc
+-   VCL_call       RECV
+-   ReqURL         /mypage
+-   ReqUnset       Cookie: a=1; sid=abc
+-   VCL_return     hash
+-   VCL_call       MISS
+-   Link           bereq 32769 fetch
+-   Timestamp      Fetch: 1584329040.200000 0.100000 0.100000
+-   RespStatus     200
+-   RespHeader     Age: 0
+-   Timestamp      Resp: 1584329040.250000 0.150000 0.050000
+-   End
+**  << BeReq    >> 32769
+--  Begin          bereq 32770 fetch
+--  Timestamp      Start: 1584329040.110000 0.000000 0.000000
+--  BereqMethod    GET
+--  BereqURL       /mypage
+--  BereqHeader    Host: shop.test
+--  BereqHeader    Cookie: sid=abc
+--  BerespStatus   304
+--  BerespStatus   200
+--  Timestamp      BerespBody: 1584329040.190000 0.080000 0.080000
+--  End";
+
+/// And `varnishlog -g raw`, of a hit, among other lines.
+const HIT: &str = "         0 CLI            - Rd ping
+         7 Begin          c req 6 rxreq
+         6 SessOpen       c 192.0.2.7 52728 a0
+         7 Timestamp      c Start: 1584329041.000000 0.000000 0.000000
+         7 ReqMethod      c GET
+         7 ReqURL         c /mypage
+         7 ReqHeader      c Host: shop.test
+         8 Begin          b bereq 7 bgfetch
+         7 ReqHeader      c x-member: abc
+         7 Hit            c 32769 -1.622986 5.000000 0.000000
+         7 VCL_call       c HIT
+         7 Link           c bereq 8 bgfetch
+         7 RespStatus     c 200
+         7 RespHeader     c Age: 3
+         7 Timestamp      c Resp: 1584329041.002000 0.002000 0.002000
+         7 End            c ";
+
+#[test]
+fn varnishs_own_log_tells_a_request_where_its_transaction_ends() {
+    let vsl = || Format::named("vsl");
+    let lines = |text: &'static str| text.lines().collect::<Vec<&str>>();
+    let miss = lines(MISS);
+    let (of_client, of_fetch) = miss.split_at(19);
+    check(
+        vsl(),
+        of_client,
+        "12:24:00.100-12:24:00.250 Fetched(Surely) abc /mypage 200 age 0 fill 32769 client",
+    );
+    // A fetch's own transaction is nothing where clients' are read, and the other way round.
+    check(vsl(), &miss, "nothing");
+    check(Format::named("vsl-fetches"), of_client, "nothing");
+    check(
+        Format::named("vsl-fetches"),
+        of_fetch,
+        "12:24:00.110-12:24:00.190 origin NotModified abc /mypage 304 fill 32769",
+    );
+    check(
+        vsl(),
+        &lines(HIT),
+        "12:24:01.000-12:24:01.002 Hit nobody /mypage 200 age 3 fill 32769",
+    );
+    let without = |part: &str| {
+        let kept = of_client.iter().copied();
+        kept.filter(|line| !line.contains(part)).collect::<Vec<_>>()
+    };
+    let with = |line: &'static str| [of_client.get(..18).unwrap(), &[line, "-   End"]].concat();
+    for (lines, expected) in [
+        // The beginning is lacking, or the log's own reader lost lines.
+        (without("Begin"), "bad: it is not of the log's form"),
+        (
+            with("-   VSL            timeout"),
+            "bad: it is not of the log's form",
+        ),
+        (
+            [of_client.get(..18).unwrap(), &["-   End            synth"]].concat(),
+            "bad: it is not of the log's form",
+        ),
+        (
+            without("Timestamp"),
+            "bad: it tells no time that can be read",
+        ),
+        // What goes on as another transaction is no response.
+        (with("-   VCL_return     restart"), "nothing"),
+        (without("ReqURL"), "nothing"),
+        (vec!["what?"], "bad: it is not of the log's form"),
+        (
+            vec!["         7 End            c "],
+            "bad: it is not of the log's form",
+        ),
+        (
+            vec!["         7 What           x "],
+            "bad: it is not of the log's form",
+        ),
+    ] {
+        check(vsl(), &lines, expected);
+    }
+}
+
+#[test]
+fn whose_a_request_is_may_stand_in_any_field() {
+    let haproxy = "haproxy[1]: 192.0.2.7:33317 [16/Mar/2020:12:24:00.000] web cache/<CACHE> 0/0/0/0/5 200 9 - - ---- \
+        1/1/0/0/0 0/0 {agent|abc} \"GET /mypage HTTP/1.1\"";
+    let hit = HIT.lines().collect::<Vec<_>>();
+    for (format, lines, name) in [
+        (
+            Format::nginx("$msec $remote_user $http_x_member \"$request\""),
+            vec!["1584329040.100 - abc \"GET /mypage HTTP/1.1\""],
+            "http_x_member",
+        ),
+        (
+            Format::apache("%t %u \"%r\""),
+            vec!["[16/Mar/2020:12:24:00 +0900] abc \"GET /mypage HTTP/1.1\""],
+            "%u",
+        ),
+        (
+            Format::apache("%t %{X-Member}i \"%r\""),
+            vec!["[16/Mar/2020:12:24:00 +0900] abc \"GET /mypage HTTP/1.1\""],
+            "%{X-Member}i",
+        ),
+        (
+            Format::named("squid"),
+            vec![
+                "1584329040.100 5 192.0.2.7 TCP_HIT/200 9 GET http://shop.test/mypage abc HIER_NONE/- -",
+            ],
+            "user",
+        ),
+        (Format::named("haproxy"), vec![haproxy], "capture:2"),
+        (
+            Format::fields("timestamp cs-uri-stem x-member"),
+            vec!["1584329040.100\t/mypage\tabc"],
+            "x-member",
+        ),
+        (
+            Format::json("t = ended\nu = target"),
+            vec![r#"{"t":1584329040.1,"u":"/mypage","user":{"id":"abc"}}"#],
+            "user.id",
+        ),
+        (Format::named("vsl"), hit, "X-Member"),
+    ] {
+        for (session, expected) in [
+            (
+                SessionIn::Field(name.into()),
+                Who::Person(Person::Session(ViewerTag::of(
+                    &settings().tag_key,
+                    &[b"abc"],
+                ))),
+            ),
+            (
+                SessionIn::Member(name.into()),
+                Who::Person(Person::Member(MemberTag::of(
+                    &settings().tag_key,
+                    &[b"abc"],
+                ))),
+            ),
+        ] {
+            let settings = Settings {
+                session,
+                ..settings()
+            };
+            let format = format.clone().expect("it is known");
+            let (mut reader, mut edges) = (Reader::new(format, settings), Edges::default());
+            let mut read = Read::Nothing;
+            for line in &lines {
+                read = reader.line(line.as_bytes(), &mut edges);
+            }
+            let Read::Request(request) = read else {
+                panic!("{name}: {read:?}");
+            };
+            assert_eq!(request.asked.rendered_for, expected, "{name}");
+        }
+    }
+}
+
+#[test]
+fn a_line_of_another_encoding_is_read_as_it_says_or_not_at_all() {
+    // Of the two letters, Shift_JIS's second bytes are `\\` and `|`.
+    let line = "{\"t\":1584329040.1,\"u\":\"/mypage\",\"who\":\"ソポ\"}";
+    let mapping = "t = ended\nu = target\nwho = session";
+    let whose = |name: &str, line: &[u8]| {
+        let settings = Settings {
+            encoding: Encoding::named(name).expect("it is known"),
+            ..settings()
+        };
+        let format = Format::json(mapping).expect("it is a mapping");
+        match Reader::new(format, settings).line(line, &mut Edges::default()) {
+            Read::Request(request) => Ok(request.asked.rendered_for),
+            Read::Bad(why) => Err(why),
+            Read::Nothing => unreachable!("it tells something"),
+        }
+    };
+    let session = ViewerTag::of(&settings().tag_key, &["ソポ".as_bytes()]);
+    let expected = Ok(Who::Person(Person::Session(session)));
+    let shift_jis = encoding_rs::SHIFT_JIS.encode(line).0;
+    assert_eq!(whose("shift_jis", &shift_jis), expected);
+    assert_eq!(
+        whose("euc-jp", &encoding_rs::EUC_JP.encode(line).0),
+        expected
+    );
+    assert_eq!(whose("utf-8", line.as_bytes()), expected);
+    // Read as what it is not, it would be somebody else's, or no object.
+    assert_eq!(whose("utf-8", &shift_jis), Err(Bad::Form));
+    assert_eq!(whose("shift_jis", b"\x81"), Err(Bad::Encoding));
 }
 
 #[test]

@@ -4,12 +4,12 @@
 
 use super::time::Form;
 use super::words::Word;
-use super::{Bad, Field, Values};
+use super::{Bad, Field, SessionIn, Values};
 
 /// What the lines hold, once a line has said so.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct W3c {
-    fields: Vec<Field>,
+    fields: Vec<(String, Field)>,
 }
 
 impl W3c {
@@ -18,21 +18,27 @@ impl W3c {
         let names = names.split([' ', '\t', '\n', ',']);
         let names = names.map(str::trim).filter(|name| !name.is_empty());
         Self {
-            fields: names.map(|name| field(name.as_bytes())).collect(),
+            fields: names.map(|name| named(name.as_bytes())).collect(),
         }
     }
 
     /// Whether anything is told.
     pub(super) fn tells_nothing(&self) -> bool {
-        self.fields.iter().all(|field| *field == Field::Ignored)
+        self.fields
+            .iter()
+            .all(|(_, field)| *field == Field::Ignored)
     }
 
-    pub(super) fn values<'a>(&mut self, line: &'a [u8]) -> Result<Option<Values<'a>>, Bad> {
+    pub(super) fn values<'a>(
+        &mut self,
+        line: &'a [u8],
+        session: &SessionIn,
+    ) -> Result<Option<Values<'a>>, Bad> {
         if let Some(header) = line.strip_prefix(b"#") {
             if let Some(names) = header.strip_prefix(b"Fields:") {
                 let names = names.split(u8::is_ascii_whitespace);
                 let names = names.filter(|name| !name.is_empty());
-                self.fields = names.map(field).collect();
+                self.fields = names.map(named).collect();
             }
             return Ok(None);
         }
@@ -43,13 +49,18 @@ impl W3c {
             return Err(Bad::Form);
         }
         let told = self.fields.iter().zip(values);
-        let told = told.map(|(field, value)| match field {
+        let told = told.map(|((name, field), value)| match field {
+            _ if session.is_in(name) => (Field::Cookie, percent_decoded(value).into()),
             // CloudFront escapes what would break a line.
             Field::Cookies | Field::Agent => (*field, percent_decoded(value).into()),
             field => (*field, value.into()),
         });
         Ok(Some(told.collect()))
     }
+}
+
+fn named(name: &[u8]) -> (String, Field) {
+    (String::from_utf8_lossy(name).into_owned(), field(name))
 }
 
 fn field(name: &[u8]) -> Field {

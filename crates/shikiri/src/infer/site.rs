@@ -12,7 +12,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Deserialize;
 use shikiri_edge::maintenance;
-use shikiri_incident::foreign::Format;
+use shikiri_incident::encoding::Encoding;
+use shikiri_incident::foreign::{Format, SessionIn};
 use shikiri_incident::{Span, Zone, exchange};
 use shikiri_partition::policy;
 
@@ -38,7 +39,11 @@ pub(super) struct SiteFile {
     #[serde(default)]
     pub(super) host: String,
     /// The cookie that holds a member's session.
-    pub(super) session: Option<String>,
+    session: Option<String>,
+    /// What a log's form calls the field that holds it.
+    session_field: Option<String>,
+    /// What a log's form calls the field that names the member.
+    member_field: Option<String>,
     /// Where times without a zone were told.
     #[serde(default)]
     pub(super) zone: Option<Parsed<Offset>>,
@@ -88,6 +93,8 @@ pub(super) struct LogSection {
     pub(super) files: Vec<PathBuf>,
     pub(super) format: String,
     pub(super) log_format: Option<String>,
+    /// How its lines are written.
+    pub(super) encoding: Option<Parsed<LineEncoding>>,
     /// Whether it is the origin's.
     #[serde(default)]
     pub(super) of: LogOf,
@@ -155,6 +162,24 @@ pub(super) fn ms(time: Option<&Parsed<Time>>) -> Option<u64> {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Offset(pub(crate) Zone);
 
+/// How a log's lines are written.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LineEncoding(pub(crate) Encoding);
+
+impl FromStr for LineEncoding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = Encoding::named(text).filter(|it| it.has_lines());
+        found.map(Self).ok_or_else(|| {
+            format!(
+                "`{text}` is no encoding that a log is read by: write utf-8, shift_jis, euc-jp or iso-2022-jp; what \
+                 is UTF-16 is read once it is made UTF-8 (`iconv -f UTF-16 -t UTF-8`)"
+            )
+        })
+    }
+}
+
 impl FromStr for Offset {
     type Err = String;
 
@@ -214,6 +239,19 @@ impl SiteFile {
         Ok(file)
     }
 
+    /// Where a request's session or member is told.
+    ///
+    /// # Errors
+    /// In words: several places are named.
+    pub(super) fn identity(&self) -> Result<SessionIn, String> {
+        identity(
+            self.session.as_deref(),
+            self.session_field.as_deref(),
+            self.member_field.as_deref(),
+        )
+        .map_err(|words| format!("{words}: `session`, `session_field` and `member_field`"))
+    }
+
     pub(super) fn zone(&self) -> Zone {
         self.zone.as_ref().map_or(Zone::UTC, |Parsed(it)| it.0)
     }
@@ -269,6 +307,26 @@ impl CacheSection {
             },
         }
     }
+}
+
+/// Where a request's session or member is told: in one place, or nowhere.
+///
+/// # Errors
+/// In words: several places are named.
+pub(crate) fn identity(
+    cookie: Option<&str>,
+    field: Option<&str>,
+    member: Option<&str>,
+) -> Result<SessionIn, String> {
+    // nginx's variables are told with their sign or without.
+    let name = |text: &str| text.strip_prefix('$').unwrap_or(text).to_owned();
+    Ok(match (cookie, field, member) {
+        (None, None, None) => SessionIn::Nowhere,
+        (Some(cookie), None, None) => SessionIn::Cookie(cookie.to_owned()),
+        (None, Some(field), None) => SessionIn::Field(name(field)),
+        (None, None, Some(member)) => SessionIn::Member(name(member)),
+        _ => return Err("whose a request is stands in one place: name one of".to_owned()),
+    })
 }
 
 /// The stores that ask another, by the ids of their names.

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use shikiri_edge::admin::site::WantedEntry;
+use shikiri_incident::encoding::Encoding;
 use shikiri_incident::exchange;
 use shikiri_record::Entry;
 
@@ -42,6 +43,10 @@ pub(crate) struct ImportArgs {
     of: Of,
     #[command(flatten)]
     zone: InZone,
+    /// How it is written: `shift_jis` (as spreadsheets in Japan save tables), `euc-jp`, `iso-2022-jp`, `utf-16le`. A mark
+    /// at its beginning says so by itself.
+    #[arg(long, value_name = "NAME", default_value = "utf-8", value_parser = encoding)]
+    encoding: Encoding,
     /// It is lines of JSON, whatever it is called.
     #[arg(long)]
     json: bool,
@@ -50,7 +55,12 @@ pub(crate) struct ImportArgs {
 pub(super) fn import(args: &ImportArgs) -> Result<(), String> {
     let shown = args.file.display();
     let fault = |why: String| format!("{shown}: {why}; nothing was added");
-    let text = text_of(&args.file).map_err(|error| fault(error.to_string()))?;
+    let bytes = bytes_of(&args.file).map_err(|error| fault(error.to_string()))?;
+    let text = args.encoding.read_whole(&bytes).map_err(|may_be| {
+        let may_be = may_be.map(|it| format!("; it may be: say `--encoding {}`", it.name()));
+        let named = args.encoding.name();
+        fault(format!("it is not {named}{}", may_be.unwrap_or_default()))
+    })?;
     let ends = |end: &str| args.file.extension().is_some_and(|it| it == end);
     let entries = if args.json || ends("jsonl") || ends("json") {
         of_json(&text).map_err(fault)?
@@ -92,16 +102,21 @@ fn on_edge(socket: &Path, entries: Vec<Numbered>) -> Result<(), String> {
     Ok(())
 }
 
-fn text_of(path: &Path) -> io::Result<String> {
-    let mut text = String::new();
+fn encoding(name: &str) -> Result<Encoding, String> {
+    Encoding::named(name).ok_or_else(|| {
+        let known = Encoding::NAMES.join(", ");
+        format!("no encoding is called so; there are {known}")
+    })
+}
+
+fn bytes_of(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
     let read = if path == Path::new("-") {
-        io::stdin()
-            .take(FILE_BYTES_MAX + 1)
-            .read_to_string(&mut text)
+        io::stdin().take(FILE_BYTES_MAX + 1).read_to_end(&mut text)
     } else {
         File::open(path)?
             .take(FILE_BYTES_MAX + 1)
-            .read_to_string(&mut text)
+            .read_to_end(&mut text)
     };
     match u64::try_from(read?) {
         Ok(bytes) if bytes <= FILE_BYTES_MAX => Ok(text),

@@ -139,6 +139,93 @@ fn the_logs_of_another_cache_tell_who_saw_whose() {
     }
 }
 
+/// A table as a spreadsheet in Japan saves it: of the letter at its end, the second byte is a backslash in ASCII.
+const TABLE: &[u8] = b"when,what,text\n2020-03-16 12:24,opened,\x95\x5c\n";
+
+#[test]
+fn what_is_not_utf_8_is_read_as_what_it_is_said_to_be_or_not_at_all() {
+    let folder = Folder::new("shift-jis");
+    fs::write(folder.0.join("notes.csv"), TABLE).unwrap();
+    fs::write(folder.0.join("access.log"), TABLE).unwrap();
+    let (table, place) = (folder.path("notes.csv"), folder.path("march"));
+    let import = |flags: &[&str]| {
+        let command = ["timeline", "import", "--in", &place, &table];
+        run(&[&command[..], flags].concat())
+    };
+    let errors = text(&import(&[]).stderr);
+    assert!(errors.contains("--encoding shift_jis"), "{errors}");
+    let errors = text(&import(&["--encoding", "latin-9"]).stderr);
+    assert!(errors.contains("euc-jp"), "{errors}");
+    assert!(import(&["--encoding", "cp932"]).status.success());
+    let shown = text(&run(&["timeline", "show", "--in", &place]).stdout);
+    assert!(shown.contains('表'), "{shown}");
+    let looked = run(&["import", "--sniff", &folder.path("access.log")]);
+    let looked = text(&looked.stdout);
+    assert!(looked.contains("--encoding shift_jis"), "{looked}");
+}
+
+/// As Varnish 7.1 writes it: what `varnishlog -g raw` prints of a hit.
+const VSL: &str = "         7 Begin          c req 6 rxreq
+         7 Timestamp      c Start: 1584329041.000000 0.000000 0.000000
+         7 ReqStart       c 192.0.2.7 52728 a0
+         7 ReqMethod      c GET
+         7 ReqURL         c /mypage
+         7 ReqHeader      c Cookie: sid=suzuki
+         7 Hit            c 3 0.732414 5.000000 0.000000
+         7 VCL_call       c HIT
+         7 RespStatus     c 200
+         7 Timestamp      c Resp: 1584329041.002000 0.002000 0.002000
+         7 End            c ";
+
+#[test]
+fn varnishs_own_log_is_read_as_text_and_as_it_is_written() {
+    let folder = Folder::new("vsl");
+    // Of each record: its bytes, its tag, whose it is, its number and what it says.
+    let mut written = b"VSL\0".to_vec();
+    for line in VSL.lines() {
+        let (tag, data) = line.trim_start()[2..].split_once(" c ").unwrap();
+        let tag = match tag.trim() {
+            "Begin" => 76,
+            "Timestamp" => 80,
+            "ReqStart" => 63,
+            "ReqMethod" => 15,
+            "ReqURL" => 16,
+            "ReqHeader" => 20,
+            "Hit" => 64,
+            "VCL_call" => 60,
+            "RespStatus" => 26,
+            _ => 77,
+        };
+        let bytes = u16::try_from(data.len() + 1).unwrap();
+        written.extend(bytes.to_le_bytes());
+        written.extend([0, tag, 7, 0, 0, 0x40]);
+        written.extend(data.as_bytes());
+        written.resize(written.len().next_multiple_of(4), 0);
+        if data.len() % 4 == 0 {
+            written.extend([0; 4]);
+        }
+    }
+    fs::write(folder.0.join("varnish.vsl"), written).unwrap();
+    folder.file("varnish.txt", VSL);
+    for name in ["varnish.vsl", "varnish.txt"] {
+        let path = folder.path(name);
+        let flags = ["--format", "vsl", "--session", "sid"];
+        let key = folder.path("import.key");
+        let read = run(&[&["import", &path, "--key", &key][..], &flags].concat());
+        let said = text(&read.stdout);
+        assert!(
+            said.contains("11 lines, 1 requests, 10 that tell nothing, 0 bad"),
+            "{said}"
+        );
+        assert!(
+            said.contains("session 100 %, milliseconds 100 %, fill 100 %"),
+            "{said}"
+        );
+        let looked = text(&run(&["import", "--sniff", &path]).stdout);
+        assert!(looked.contains("--format vsl"), "{looked}");
+    }
+}
+
 #[test]
 fn nothing_is_derived_from_a_damaged_timeline() {
     let folder = Folder::new("damaged-timeline");
@@ -185,6 +272,17 @@ fn what_cannot_be_read_as_a_site_is_refused_with_what_to_write() {
         ("\"+09:00\"", "\"Europe/Berlin\"", "summer"),
         ("\"30s\"", "\"30\"", "unit"),
         ("\"nginx\"", "\"ngnix\"", "no form"),
+        (
+            "session = \"sid\"",
+            "session = \"sid\"\nmember_field = \"remote_user\"",
+            "in one place",
+        ),
+        ("session = \"sid\"", "session_field = \"$cookie_sid\"", ""),
+        (
+            "misses_are_stored",
+            "encoding = \"utf-16le\"\nmisses_are_stored",
+            "iconv",
+        ),
         ("log_format = ", "store_format = ", "store_format"),
         ("2020-03-16 14:00", "2020-02-30 14:00", "is no time"),
         ("$upstream_cache_status", "$other", "origin"),
