@@ -108,6 +108,8 @@ pub struct Access {
     pub fill: Option<FillId>,
     /// The id under which the cache asked the origin, if it did.
     pub request: Option<RequestId>,
+    /// Where its line stands in its store's log: used where [`Log::in_order`] says that this tells something.
+    pub order: Option<u64>,
 }
 
 /// One request at the origin.
@@ -233,6 +235,10 @@ pub struct Log {
     pub covers: Vec<Span>,
     /// How far its clock may be off, either way.
     pub skew_max_ms: u64,
+    /// Its lines stand in the order in which their responses ended, and what a whole response fetched was stored in
+    /// the same step in which its line was written: one process writes it, and no response waits for its client.
+    /// Only where nothing is served before it is [whole](Servable::OnceWhole).
+    pub in_order: bool,
 }
 
 /// Whether a log holds every line.
@@ -344,6 +350,7 @@ impl Access {
             age_s: None,
             fill: begin.fill,
             request: None,
+            order: None,
         }
     }
 }

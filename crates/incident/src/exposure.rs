@@ -204,6 +204,7 @@ mod tests {
             age_s: None,
             fill: None,
             request: None,
+            order: None,
         };
         let owners: BTreeSet<Person> = owners.chars().map(person).collect();
         let view = View {

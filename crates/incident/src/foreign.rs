@@ -381,6 +381,7 @@ impl Reader {
             age_s: told.age_s,
             fill,
             request: told.request,
+            order: None,
         });
         let answer = match told.status {
             Some(304) => Answer::NotModified,

@@ -19,6 +19,7 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::ops::RangeInclusive;
 
 use shikiri_record::{FillId, TargetTag, UnixMillis};
 
@@ -139,6 +140,8 @@ struct Line {
     /// Its place among the fetches, if it is one.
     place: Option<usize>,
     has_request: bool,
+    /// Where it stands among its store's, if that tells something.
+    order: Option<u64>,
 }
 
 /// All that may have filled a store.
@@ -253,6 +256,7 @@ impl<'a> Gather<'a> {
             fill: access.fill,
             place: None,
             has_request: access.request.is_some(),
+            order: in_order(self.site, access),
         };
         let cache = &self.site.cache;
         let may_hide = match access.served {
@@ -297,6 +301,7 @@ impl<'a> Gather<'a> {
                 status: None,
                 body: None,
                 fill: None,
+                order: None,
                 ..line
             });
         }
@@ -497,6 +502,10 @@ impl Known<'_> {
                 status: asked.status.or(fetched.and_then(|line| line.status)),
                 body: asked.body.or(fetched.and_then(|line| line.body)),
                 request: asked.request,
+                // Of several answers to one line, only the last was stored in the step that wrote it.
+                order: fetched
+                    .and_then(|line| line.stored_in_order())
+                    .filter(|_| is_last),
             };
             let id = asked.fill.or(fetched.and_then(|line| line.fill));
             self.add(edge, asked.key, fill, id);
@@ -624,9 +633,14 @@ impl Known<'_> {
             status: line.status,
             body: line.body,
             request: None,
+            order: None,
         };
         let bytes = parent.map_or(own, Bytes::From);
-        self.add(line.edge, line.key, fill(during, holds, bytes), line.fill);
+        let at_own = Fill {
+            order: line.stored_in_order(),
+            ..fill(during, holds, bytes)
+        };
+        self.add(line.edge, line.key, at_own, line.fill);
         // Of a cache behind that has no log, this line is the only trace, unless the origin would have
         // told the request.
         let (mut at, mut next) = (line.edge, parent);
@@ -833,12 +847,14 @@ impl Known<'_> {
                 false => since,
             };
             found.unlisted |= self.gaps.may_lack_fill(*store, not_before, during.latest.0);
+            let lines = self.lines(lookup, *store, shelf, during);
             // What no log places in a store may be in this one.
             let unplaced = shelves.get(&None).filter(|_| at.is_some());
             for shelf in [Some(shelf), unplaced].into_iter().flatten() {
                 for at in shelf.between(&self.fills, not_before, during.latest.0) {
                     let fill = &self.fills[at as usize];
-                    if self.may_be(fill, lookup, during) {
+                    let is_in_order = fill.order.is_none_or(|order| lines.contains(&order));
+                    if is_in_order && self.may_be(fill, lookup, during) {
                         self.take(at, lookup, found);
                     }
                 }
@@ -868,6 +884,24 @@ impl Known<'_> {
             }
         }
         since
+    }
+
+    /// Among which lines of the store's log a fill may be the one, where they stand in order: what was stored at an
+    /// earlier one had been replaced, what was stored at a later one was not there yet.
+    fn lines(
+        &self,
+        lookup: Lookup<'_>,
+        store: Option<Edge>,
+        shelf: &Shelf,
+        during: Span,
+    ) -> RangeInclusive<u64> {
+        let first = match self.site.cache.replaces && store.is_some() {
+            true => shelf.replaced_in_order_before(during.earliest.0),
+            false => 0,
+        };
+        let is_own = store.is_some() && store == lookup.access.edge;
+        let own = in_order(self.site, lookup.access).filter(|_| is_own);
+        first..=own.unwrap_or(u64::MAX)
     }
 
     /// Whether what was stored may have been revalidated at some instant of the span.
@@ -961,6 +995,13 @@ impl Known<'_> {
     }
 }
 
+impl Line {
+    /// Where the line stands, if what it fetched was stored in the step that wrote it.
+    fn stored_in_order(&self) -> Option<u64> {
+        self.order.filter(|_| self.fetched == Some(Stored::Surely))
+    }
+}
+
 impl Alternatives {
     fn take(&mut self, who: Who, fill: Option<u32>) {
         self.fills += 1;
@@ -1023,6 +1064,13 @@ impl Person {
             _ => None,
         }
     }
+}
+
+/// Where an access's line stands among its store's, if that tells something.
+fn in_order(site: &Site, access: &Access) -> Option<u64> {
+    let is_whole = matches!(site.cache.servable, Servable::OnceWhole { .. });
+    let log = site.edges.get(&access.edge?)?;
+    access.order.filter(|_| log.in_order && is_whole)
 }
 
 /// Keeps a line beside a request at the origin, while there is room.

@@ -62,6 +62,8 @@ pub enum Condition {
     FetchMax(u64),
     /// What is not whole yet is served to nobody else.
     OnceWhole,
+    /// Lines stand in the order in which responses ended and what they fetched was stored.
+    LinesInOrder,
     /// No clock was further off, in milliseconds.
     SkewMax(u64),
 }
@@ -274,6 +276,9 @@ impl Condition {
         if matches!(servable, Servable::OnceWhole { .. }) {
             held.push(Self::OnceWhole);
         }
+        if site.edges.values().any(|log| log.in_order) {
+            held.push(Self::LinesInOrder);
+        }
         let logs = site.edges.values().chain(&site.origin);
         let skew = logs.map(|log| log.skew_max_ms).max();
         held.extend(skew.map(Self::SkewMax));
@@ -303,6 +308,11 @@ impl Condition {
             Self::AgeWithin(ms) => format!("an Age is right within {ms} ms"),
             Self::FetchMax(ms) => format!("no fetch took longer than {ms} ms"),
             Self::OnceWhole => "nothing was served to others before it was whole".into(),
+            Self::LinesInOrder => {
+                "where a log is said to be in order, its lines stand as their responses ended, and what a line \
+                 fetched was stored in the step that wrote it"
+                    .into()
+            }
             Self::SkewMax(ms) => format!("no clock was off by more than {ms} ms"),
         }
     }

@@ -8,6 +8,7 @@
 
 pub(crate) mod site;
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -17,9 +18,7 @@ use serde_json::json;
 use shikiri_incident::access::{Edge, Kept, Log, Proof, Purge, Site};
 use shikiri_incident::encoding::Encoding;
 use shikiri_incident::exposure::Exposure;
-use shikiri_incident::foreign::{
-    Counts, Edges, Format, Read, Reader, Request, Settings,
-};
+use shikiri_incident::foreign::{Counts, Edges, Format, Read, Reader, Request, Settings};
 use shikiri_incident::infer::{Exposes, Gather, Known, OriginLog, View};
 use shikiri_incident::negative::{Condition, NotViewed};
 use shikiri_incident::takeover::{How, Takeover, takeovers};
@@ -116,6 +115,9 @@ struct Found {
     lasts: Option<(Span, Span)>,
     stores: BTreeSet<Option<Edge>>,
 }
+
+/// Files of one log have fewer lines each.
+const LINES_OF_A_FILE_BITS: u32 = 40;
 
 /// A line that told a request.
 struct Line<'a> {
@@ -215,6 +217,13 @@ fn sources<'a>(
 ) -> Result<Vec<Source<'a>>, String> {
     let identity = file.identity()?;
     let source = |section: &'a LogSection| {
+        if section.in_order && file.cache.whole_before_end.is_none() {
+            return Err(
+                "`in_order` says that what a line fetched was stored in the step that wrote it: say so with \
+                 `whole_before_end` too, or leave it out"
+                    .to_owned(),
+            );
+        }
         let format = site::format(&section.format, section.log_format.as_deref())?;
         let store = section.store.as_deref();
         let edge = store.map(|name| named(edges, name)).transpose()?;
@@ -308,14 +317,21 @@ impl Source<'_> {
         take: &mut dyn FnMut(Line<'_>) -> Result<(), String>,
     ) -> Result<Vec<(PathBuf, Counts)>, String> {
         let mut counts = Vec::new();
-        for file in &self.section.files {
+        for (place, file) in (0_u64..).zip(&self.section.files) {
             let mut reader = Reader::new(self.format.clone(), self.settings.clone());
             each_line(file, |number, line| match reader.line(line, edges) {
-                Read::Request(request) => take(Line {
-                    file,
-                    number,
-                    request: *request,
-                }),
+                Read::Request(mut request) => {
+                    // The files are named from the oldest on.
+                    let order = (place << LINES_OF_A_FILE_BITS) + number;
+                    if let Some(access) = &mut request.access {
+                        access.order = Some(order);
+                    }
+                    take(Line {
+                        file,
+                        number,
+                        request: *request,
+                    })
+                }
                 Read::Nothing | Read::Bad(_) => Ok(()),
             })?;
             counts.push((file.clone(), reader.counts().clone()));
@@ -371,6 +387,7 @@ impl Source<'_> {
             kept,
             covers,
             skew_max_ms: self.skew_ms(),
+            in_order: self.section.in_order,
         })
     }
 }
@@ -399,10 +416,19 @@ fn site_of(
         let untold = found.stores.contains(&None) || found.stores.is_empty();
         let untold = untold.then(|| named(edges, &source.name())).transpose()?;
         for edge in found.stores.iter().flatten().copied().chain(untold) {
-            let log = log.clone();
-            logs.entry(edge)
-                .and_modify(|before| join(before, &log))
-                .or_insert(log);
+            match logs.entry(edge) {
+                Entry::Vacant(new) => {
+                    new.insert(log.clone());
+                }
+                Entry::Occupied(before) if before.get().in_order || log.in_order => {
+                    return Err(format!(
+                        "{}: its lines are said to be in order, and another log is of the same store: which of two \
+                         logs' lines came first, no order tells; leave out `in_order`",
+                        source.name()
+                    ));
+                }
+                Entry::Occupied(mut before) => join(before.get_mut(), &log),
+            }
         }
     }
     let purge = |it: &site::PurgeSection| {

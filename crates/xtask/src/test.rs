@@ -114,7 +114,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "logs",
-        budget_s: 120,
+        budget_s: 200,
         steps: &[Passes("cargo xtask logs")],
     },
     Part {

@@ -18,6 +18,8 @@ pub(super) struct Fill {
     pub(super) body: Option<BodyMark>,
     /// The request that it was fetched for, or behind.
     pub(super) request: Option<RequestId>,
+    /// Where its line stands among its store's, if it was stored in the step that wrote it.
+    pub(super) order: Option<u64>,
 }
 
 /// Whether it was stored.
@@ -49,6 +51,8 @@ pub(super) struct Shelf {
     earliest_from: Vec<u64>,
     /// What surely took another's place.
     replacing: Ended,
+    /// The same of those whose lines stand in order: the place of each in the earliest's stead.
+    replacing_in_order: Ended,
     /// Revalidations: the latest instant of each with the earliest of any from it on.
     revalidated: Vec<(u64, u64)>,
 }
@@ -76,6 +80,13 @@ impl Shelf {
             .filter(|at| all[**at as usize].holds == Holds::Surely);
         self.replacing = Ended(replacing.map(during_of).collect());
         self.replacing.settle();
+        let in_order = self.fills.iter().filter_map(|at| {
+            let fill = &all[*at as usize];
+            let order = fill.order.filter(|_| fill.holds == Holds::Surely)?;
+            Some((fill.during.latest.0, order))
+        });
+        self.replacing_in_order = Ended(in_order.collect());
+        self.replacing_in_order.settle();
         self.revalidated.sort_unstable();
         least_from_the_end(&mut self.revalidated, |(_, earliest)| earliest);
     }
@@ -84,6 +95,12 @@ impl Shelf {
     /// beginning of a fill that was surely stored before `at`.
     pub(super) fn replaced_before(&self, at: u64) -> u64 {
         self.replacing.before(at)
+    }
+
+    /// What was stored at a line before this one had surely been replaced at `at`: the last line of a fill that was
+    /// surely stored before `at`.
+    pub(super) fn replaced_in_order_before(&self, at: u64) -> u64 {
+        self.replacing_in_order.before(at)
     }
 
     /// Whatever may have been stored at `since` or later, and at `until` or earlier.

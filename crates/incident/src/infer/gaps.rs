@@ -60,6 +60,7 @@ impl Gaps {
                     kept: Kept::Complete(crate::access::Proof::Numbered),
                     covers: Vec::new(),
                     skew_max_ms: gaps.skew_max_ms,
+                    in_order: false,
                 };
                 gaps.edges
                     .insert(*parent, gaps.of_edge(site, *parent, &log, own));

@@ -36,6 +36,7 @@ fn log() -> Log {
         kept: Kept::Complete(Proof::Numbered),
         covers: vec![between(0, u64::MAX)],
         skew_max_ms: 0,
+        in_order: false,
     }
 }
 
@@ -68,6 +69,7 @@ fn access(served: Served, from: u64, to: u64, viewer: u8) -> Access {
         age_s: None,
         fill: None,
         request: None,
+        order: None,
     }
 }
 
@@ -164,6 +166,40 @@ fn the_order_of_intervals_decides_and_nothing_finer() {
         &hit(90),
         "exact a",
     );
+}
+
+#[test]
+fn lines_that_stand_in_order_decide_what_a_millisecond_does_not() {
+    let mut in_order = site();
+    in_order.cache.servable = Servable::OnceWhole {
+        line_after_ms_max: 0,
+    };
+    let untold = in_order.clone();
+    in_order
+        .edges
+        .get_mut(&EDGE)
+        .expect("it has a log")
+        .in_order = true;
+    let at = |line: u64, access: Access| Access {
+        order: Some(line),
+        ..access
+    };
+    let both = [at(1, fill(10, 40, b'a')), at(2, fill(30, 40, b'b'))];
+    let (later, at_once) = (at(9, hit(90)), at(3, hit(40)));
+    check(&in_order, &both, &later, "exact b");
+    check(&untold, &both, &later, "set(2) ab");
+    // In the millisecond of both, either may have been there; what was stored at a later line was not.
+    check(&in_order, &both, &at_once, "set(2) ab");
+    let around = [at(1, fill(10, 40, b'a')), at(5, fill(30, 40, b'b'))];
+    check(&in_order, &around, &at_once, "exact a");
+    check(&untold, &around, &at_once, "set(2) ab");
+    // What may not have been stored replaces nothing, whatever its line's place.
+    let perhaps = access(Served::Fetched(Stored::Perhaps), 30, 40, b'b');
+    let one = [at(1, fill(10, 40, b'a')), at(2, perhaps)];
+    check(&in_order, &one, &later, "set(2) ab");
+    // Where what is coming is served, a line's place says nothing of when.
+    in_order.cache.servable = Servable::WhileFetched;
+    check(&in_order, &both, &later, "set(2) ab");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn plan() -> impl Strategy<Value = Plan> {
     let log = (
         prop_oneof![2 => Just(1_u64), 1 => Just(1000)],
         prop_oneof![Just(0_u64), Just(40)],
-        prop::array::uniform10(any::<bool>()),
+        prop::array::uniform11(any::<bool>()),
         prop_oneof![
             3 => Just(Loss::Nothing),
             1 => Just(Loss::Lines(20)),
@@ -159,6 +159,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 knows_lifetime,
                 knows_storing,
                 knows_servable,
+                knows_order,
             ] = tells;
             Plan {
                 seed,
@@ -195,6 +196,7 @@ fn plan() -> impl Strategy<Value = Plan> {
                 knows_lifetime,
                 knows_storing,
                 knows_servable,
+                knows_order,
                 line_after,
                 took_by_readings,
                 two_machines,
@@ -252,6 +254,7 @@ pub(crate) fn toy() -> Plan {
         knows_lifetime: false,
         knows_storing: true,
         knows_servable: true,
+        knows_order: false,
         line_after: 0,
         took_by_readings: true,
         two_machines: false,
@@ -314,7 +317,25 @@ fn certainty_is_as_frequent_as_it_was_on_real_caches() {
     };
     for (case, plan, certain, alternatives) in [
         ("milliseconds", toy(), 979, 102),
+        (
+            "milliseconds, lines in order",
+            Plan {
+                knows_order: true,
+                ..toy()
+            },
+            985,
+            102,
+        ),
         ("seconds", within_second(toy()), 74, 560),
+        (
+            "seconds, lines in order",
+            within_second(Plan {
+                knows_order: true,
+                ..toy()
+            }),
+            150,
+            400,
+        ),
         (
             "no edge",
             Plan {

@@ -61,6 +61,8 @@ pub(crate) struct Plan {
     pub(crate) knows_storing: bool,
     /// Whether it is known that only what is whole is served to others.
     pub(crate) knows_servable: bool,
+    /// Whether it is known that lines stand in the order in which things were stored, where they do.
+    pub(crate) knows_order: bool,
     /// How long after a fetch is whole its line ends, at most.
     pub(crate) line_after: u64,
     /// Whether durations are differences of two readings of the clock.
@@ -188,7 +190,8 @@ struct World<'a> {
     fills: u64,
     skews: BTreeMap<Option<Edge>, i64>,
     purges: Vec<Purge>,
-    told: Vec<(Access, Truth)>,
+    /// Each with when its line was written.
+    told: Vec<(Micros, Access, Truth)>,
     origin: Vec<Asked>,
 }
 
@@ -545,12 +548,13 @@ impl World<'_> {
             request: plan
                 .tells_request
                 .then_some(RequestId(u128::from(it.number))),
+            order: None,
         };
         let truth = Truth {
             viewer: it.who,
             owner: held.owner,
         };
-        self.told.push((access, truth));
+        self.told.push((ended, access, truth));
     }
 
     /// What a log tells of a time: its end, as coarse as the clock is, and how long it took.
@@ -573,7 +577,13 @@ impl World<'_> {
         let plan = self.plan;
         let mut edges = BTreeMap::new();
         let mut origin = std::mem::take(&mut self.origin);
-        let mut accesses = std::mem::take(&mut self.told);
+        let mut told = std::mem::take(&mut self.told);
+        told.sort_by_key(|(written, ..)| *written);
+        let in_order = (0..).zip(told).map(|(order, (_, access, truth))| {
+            let order = Some(order);
+            (Access { order, ..access }, truth)
+        });
+        let mut accesses: Vec<(Access, Truth)> = in_order.collect();
         if plan.parent == Some(false) {
             accesses.retain(|(access, _)| access.edge != Some(PARENT));
         }
@@ -581,6 +591,7 @@ impl World<'_> {
             kept,
             covers: vec![Span::between(UnixMillis(0), UnixMillis(u64::MAX))],
             skew_max_ms: plan.skew_max,
+            in_order: plan.knows_order && plan.line_after == 0,
         };
         let complete = || Kept::Complete(Proof::Stated("the generator".into()));
         let kept = match plan.loss {

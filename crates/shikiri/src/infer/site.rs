@@ -109,6 +109,9 @@ pub(super) struct LogSection {
     pub(super) lag_max: Option<Parsed<Time>>,
     #[serde(default)]
     pub(super) misses_are_stored: bool,
+    /// One process wrote its lines, each in the step that stored what it fetched.
+    #[serde(default)]
+    pub(super) in_order: bool,
 }
 
 /// Whose log it is.

@@ -280,6 +280,11 @@ fn what_cannot_be_read_as_a_site_is_refused_with_what_to_write() {
         ("session = \"sid\"", "session_field = \"$cookie_sid\"", ""),
         (
             "misses_are_stored",
+            "in_order = true\nmisses_are_stored",
+            "whole_before_end",
+        ),
+        (
+            "misses_are_stored",
             "encoding = \"utf-16le\"\nmisses_are_stored",
             "iconv",
         ),

@@ -13,14 +13,14 @@ use crate::origin::listen;
 use crate::process::{Doing, Failure};
 
 const MEMBERS: u64 = 800;
-const PAGES: u64 = 4;
 const CLIENTS: u64 = 24;
+
+/// Pages at one store; where there are more stores, each has as many fewer, so that the requests for one page at one
+/// store come as often.
+const PAGES: usize = 4;
 
 /// How long the origin takes at most, in milliseconds.
 const LATENCY_MS_MAX: u64 = 250;
-
-/// Out of 100: how often what a cache holds has not changed.
-const UNCHANGED: u64 = 60;
 
 /// SplitMix64: the same numbers from the same seed, for ever.
 pub(super) struct Dice(u64);
@@ -37,6 +37,11 @@ impl Dice {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         (z ^ (z >> 31)) % bound.max(1)
     }
+
+    fn index(&mut self, bound: usize) -> usize {
+        let bound = u64::try_from(bound).expect("there are few");
+        usize::try_from(self.below(bound)).expect("it is below one")
+    }
 }
 
 /// What a client received.
@@ -49,12 +54,12 @@ pub(super) struct Seen {
     pub(super) owner: u64,
 }
 
-/// Lets members ask for a while, and returns what each received.
+/// Lets members ask any of these caches for a while, and returns what each received.
 ///
 /// # Errors
 /// An answer was not a page of the origin's.
 pub(super) fn ask(
-    peer: SocketAddr,
+    peers: &[SocketAddr],
     lasts: Duration,
     per_second: u64,
 ) -> Result<Vec<Seen>, Failure> {
@@ -67,8 +72,9 @@ pub(super) fn ask(
         let mut seen = Vec::new();
         while Instant::now() < until {
             let number = numbers.fetch_add(1, Ordering::Relaxed);
-            let (viewer, page) = (dice.below(MEMBERS), dice.below(PAGES));
+            let (viewer, page) = (dice.below(MEMBERS), dice.index(PAGES / peers.len()));
             let path = format!("/mypage/{page}");
+            let peer = peers[dice.index(peers.len())];
             let owner = received(peer, &path, viewer, number)?;
             seen.push(Seen {
                 number,
@@ -137,7 +143,8 @@ pub(super) struct Origin {
 }
 
 impl Origin {
-    pub(super) fn start() -> Result<Self, Failure> {
+    /// Of 100 times that a cache asks, what it holds has not changed so often.
+    pub(super) fn start(unchanged: u64) -> Result<Self, Failure> {
         let log = Arc::new(Mutex::new(String::new()));
         let (written, numbers) = (Arc::clone(&log), AtomicU64::new(1));
         let address = listen(move |connection| {
@@ -145,6 +152,7 @@ impl Origin {
                 &connection,
                 &written,
                 numbers.fetch_add(1, Ordering::Relaxed),
+                unchanged,
             );
             Ok(())
         })?;
@@ -160,7 +168,7 @@ impl Origin {
 }
 
 /// One request: the connection is closed after it.
-fn serve(mut connection: &TcpStream, log: &Mutex<String>, number: u64) {
+fn serve(mut connection: &TcpStream, log: &Mutex<String>, number: u64, unchanged: u64) {
     let mut lines = BufReader::new(connection).lines().map_while(Result::ok);
     let Some(request) = lines.next() else { return };
     let began = now_ms();
@@ -174,7 +182,7 @@ fn serve(mut connection: &TcpStream, log: &Mutex<String>, number: u64) {
     let session = cookie.strip_prefix("sid=u").unwrap_or("nobody").to_owned();
     let mut dice = Dice::new(number);
     thread::sleep(Duration::from_millis(5 + dice.below(LATENCY_MS_MAX)));
-    let is_unchanged = value("if-none-match").is_some() && dice.below(100) < UNCHANGED;
+    let is_unchanged = value("if-none-match").is_some() && dice.below(100) < unchanged;
     let (status, body) = match is_unchanged {
         true => (304, String::new()),
         false => (200, format!("the page of u{session}.")),

@@ -26,7 +26,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::process::{Doing, Failure, end};
+use crate::process::{Doing, Failure, end, output};
 pub(crate) use nginx::NGINX_OF_ONE_PROCESS;
 use place::Place;
 pub(crate) use place::library_path;
@@ -192,6 +192,21 @@ impl Running {
     /// What it has written to a file below its folder.
     pub(crate) fn wrote(&self, name: &str) -> String {
         self.place.read(name)
+    }
+
+    /// The same, byte for byte; nothing where there is none yet.
+    pub(crate) fn wrote_bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.place.folder.join(name)).unwrap_or_default()
+    }
+
+    /// Runs another program of its packages to its end, as its user, and returns what it printed.
+    ///
+    /// # Errors
+    /// It does not start, or fails.
+    pub(crate) fn ran(&self, program: &str, arguments: &[&str]) -> Result<Vec<u8>, Failure> {
+        let mut command = self.place.command(program)?;
+        command.args(arguments.iter().map(|it| self.place.filled(it)));
+        output(&mut command)
     }
 
     /// Starts another program of its packages beside it, as its user. The caller ends it.
