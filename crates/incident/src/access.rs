@@ -133,6 +133,9 @@ pub struct Asked {
     pub fill: Option<FillId>,
     /// The id that the cache gave it.
     pub request: Option<RequestId>,
+    /// It was made behind the response to the request of that id, and asked whether what that response was shown from
+    /// had changed.
+    pub asks_after_shown: bool,
 }
 
 /// What an origin answered.

@@ -197,6 +197,8 @@ enum Field {
     Fill,
     /// The id of what this request fetched, for itself or behind a copy from the store.
     Fetch,
+    /// A fetch asks after what the response was shown from, behind which it is.
+    AsksAfterShown,
     /// `X-Varnish` of a response: the request's, and the fill's where it was a hit.
     XVarnish,
     Cookies,
@@ -230,6 +232,7 @@ struct Told<'a> {
     served: Option<Served>,
     is_broken_off: bool,
     is_validated: bool,
+    asks_after_shown: bool,
     edge: Option<Cow<'a, [u8]>>,
     request: Option<RequestId>,
     fill: Option<FillId>,
@@ -397,6 +400,7 @@ impl Reader {
             body: etag,
             fill,
             request: told.request,
+            asks_after_shown: told.asks_after_shown,
         };
         let step = told.address.as_deref().map(|address| {
             let key = &self.settings.tag_key;
@@ -565,6 +569,7 @@ impl<'a> Told<'a> {
                 self.served = Some(found.served);
                 self.is_broken_off |= found.is_broken_off;
             }
+            Field::AsksAfterShown => self.asks_after_shown = true,
             Field::Validated => self.is_validated = value.as_ref() == b"true",
             Field::Edge => self.edge = Some(value),
             Field::RequestId => {

@@ -34,6 +34,9 @@ use gaps::Gaps;
 /// A chain of caches, each asking the next, is followed no further.
 const PARENTS_MAX: usize = 4;
 
+/// The ids that 304s gave to one fill are followed no further back: what came before is told by the time then.
+const RENAMED_MAX: usize = 10_000;
+
 /// Of one request at the origin, no more lines of caches are kept.
 const MATCHES_MAX: usize = 16;
 
@@ -154,15 +157,24 @@ pub struct Known<'a> {
     /// By the fill's id: the stores that it is in, each with its place in the list. An id names one fill
     /// of its store; another store may have given the same one to another fill.
     by_fill: BTreeMap<FillId, Vec<(Option<Edge>, u32)>>,
-    /// By the id that a cache gave to what a 304 let it keep: the stores, and when it was asked after. The
-    /// bytes are whatever was there then.
-    kept: BTreeMap<FillId, Vec<(Option<Edge>, Span)>>,
+    /// By the id that a cache gave to what a 304 let it keep.
+    kept: BTreeMap<FillId, Vec<Kept>>,
     /// Of everything (`None`) or of one key.
     purges: BTreeMap<Option<TargetTag>, Ended>,
     /// Which request ids the origin's log tells, and for whom it rendered them.
     rendered: BTreeMap<RequestId, BTreeSet<Who>>,
     /// Requests at the origin whose line at the cache lies elsewhere in time than the clocks allow.
     disagreeing: usize,
+}
+
+/// What a 304 let a cache keep, under another id.
+#[derive(Clone, Copy, Debug)]
+struct Kept {
+    store: Option<Edge>,
+    /// When it was asked after: the bytes are whatever was there then.
+    asked_after: Span,
+    /// Its id before, where a log tells it.
+    before: Option<FillId>,
 }
 
 /// What is asked of the stores for one view.
@@ -464,6 +476,7 @@ impl Known<'_> {
                 .map(Some)
                 .collect(),
         };
+        let line_has_id = !it.by_request.is_empty();
         for edge in edges {
             let line = lines.iter().find(|line| line.edge == edge);
             let during = self.at_store(asked, edge, line.copied());
@@ -472,7 +485,13 @@ impl Known<'_> {
                     self.shelf(edge, asked.key).revalidated(during);
                     if let Some(id) = asked.fill {
                         let asked_after = self.gaps.at_edge(edge, asked.times.began);
-                        self.kept.entry(id).or_default().push((edge, asked_after));
+                        let shown = line.filter(|line| line.fetched.is_none());
+                        let before = shown.filter(|_| asked.asks_after_shown && line_has_id);
+                        self.kept.entry(id).or_default().push(Kept {
+                            store: edge,
+                            asked_after,
+                            before: before.and_then(|line| line.fill),
+                        });
                     }
                     continue;
                 }
@@ -693,6 +712,16 @@ impl Known<'_> {
     /// The fill that the log itself names.
     fn by_fill(&self, access: &Access) -> Option<View> {
         let named = access.fill.filter(|_| access.served.is_shared())?;
+        // The age is since the 304, where it counts from there.
+        let of_old = Access {
+            age_s: None,
+            ..access.clone()
+        };
+        let before = self.before_it_was_kept(named);
+        let (named, access) = match before == named {
+            true => (named, access),
+            false => (before, &of_old),
+        };
         let mut found = Alternatives::default();
         let fills = self.by_fill.get(&named).map_or(&[][..], Vec::as_slice);
         let during = self.gaps.between(access.edge, None, access.times.during());
@@ -711,16 +740,14 @@ impl Known<'_> {
             self.take(*at, lookup, &mut found);
         }
         let kept = self.kept.get(&named).map_or(&[][..], Vec::as_slice);
-        let kept = kept.iter().filter(|(store, asked_after)| {
-            self.may_serve(*store, access.edge) && asked_after.earliest <= during.latest
+        let kept = kept.iter().filter(|it| {
+            self.may_serve(it.store, access.edge) && it.asked_after.earliest <= during.latest
         });
-        // The age is since the 304, where it counts from there.
-        let of_old = Access {
-            age_s: None,
-            ..access.clone()
-        };
         let mut is_named = true;
-        for (store, asked_after) in kept {
+        for Kept {
+            store, asked_after, ..
+        } in kept
+        {
             is_named = false;
             let lookup = Lookup {
                 access: &of_old,
@@ -735,6 +762,26 @@ impl Known<'_> {
             true => self.proven(access, found),
             false => self.inferred(access, found),
         })
+    }
+
+    /// The id that a fill was first stored under, as far back as the logs name it: each 304 gave it another.
+    fn before_it_was_kept(&self, named: FillId) -> FillId {
+        let mut at = named;
+        for _ in 0..RENAMED_MAX {
+            let is_fetched = self.by_fill.contains_key(&at);
+            match self.kept.get(&at).map(Vec::as_slice) {
+                Some(
+                    [
+                        Kept {
+                            before: Some(before),
+                            ..
+                        },
+                    ],
+                ) if !is_fetched => at = *before,
+                _ => break,
+            }
+        }
+        at
     }
 
     /// Whether what is in this store may be what that one answered with: it is that one, or behind it, or
@@ -931,8 +978,9 @@ impl Known<'_> {
             let told = |status: Option<u16>| status.filter(|it| !matches!(it, 206 | 304 | 416));
             matches!((told(one), told(other)), (Some(one), Some(other)) if one != other)
         };
-        let other_bytes =
-            matches!((fill.body, access.body), (Some(one), Some(other)) if one != other);
+        // A 304 may tell another mark of the same bytes.
+        let other_bytes = !self.site.cache.revalidates
+            && matches!((fill.body, access.body), (Some(one), Some(other)) if one != other);
         // What was fetched behind a response was not there yet when that was looked up.
         let is_behind = fill.request.is_some() && fill.request == access.request;
         if differs(fill.status, access.status) || other_bytes || (is_behind && lookup.depth == 0) {

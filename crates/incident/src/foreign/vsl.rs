@@ -190,6 +190,9 @@ impl Transaction {
         // A fetch has the request's id that it was begun by.
         if self.side == Some(Side::Backend) {
             self.tell(Field::RequestId, parent);
+            if word(rest.get(parent.len()..).unwrap_or_default()).0 == b"bgfetch" {
+                self.tell(Field::AsksAfterShown, b"bgfetch");
+            }
         }
     }
 

@@ -92,6 +92,7 @@ fn asked(from: u64, to: u64, rendered_for: u8) -> Asked {
         body: None,
         fill: None,
         request: None,
+        asks_after_shown: false,
     }
 }
 
@@ -363,6 +364,9 @@ fn other_bytes_and_another_status_are_another_fill() {
     // A part, or that nothing changed, tells nothing of the whole's status.
     check(&site, &fills, &marked(hit(50), 2, 304), "set(2) bc");
     check(&site, &fills, &hit(50), "set(2) ab");
+    // A 304 may have told another mark of the same bytes.
+    site.cache.revalidates = true;
+    check(&site, &fills, &marked(hit(50), 2, 200), "set(2) ab");
 }
 
 #[test]
@@ -402,6 +406,53 @@ fn what_the_log_names_is_proven_but_by_a_sampled_log() {
 }
 
 /// Varnish gives what a 304 lets it keep an id of its own.
+#[test]
+fn what_was_kept_behind_a_hit_has_the_bytes_that_the_hit_was_shown() {
+    let mut site = site();
+    site.origin = Some(log());
+    site.cache.revalidates = true;
+    site.cache.refreshes = Refreshes::BehindAny;
+    let named = |fill: u128, request: u128, access: Access| Access {
+        fill: Some(FillId(fill)),
+        request: Some(RequestId(request)),
+        ..access
+    };
+    let behind = |fill: u128, request: u128, at: u64| Asked {
+        answer: Answer::NotModified,
+        fill: Some(FillId(fill)),
+        request: Some(RequestId(request)),
+        asks_after_shown: true,
+        ..asked(at, at + 5, b'c')
+    };
+    let fetched = |fill: u128, request: u128, of: Asked| Asked {
+        fill: Some(FillId(fill)),
+        request: Some(RequestId(request)),
+        ..of
+    };
+    // Two were stored in the millisecond in which the first is asked after; it was asked after again, twice.
+    let lines = [
+        named(1, 1, fill(10, 20, b'a')),
+        named(2, 2, fill(90, 100, b'b')),
+        named(1, 3, access(Served::Hit, 99, 100, b'x')),
+        named(7, 4, access(Served::Hit, 150, 150, b'y')),
+    ];
+    let mut origin = vec![
+        fetched(1, 1, asked(11, 19, b'a')),
+        fetched(2, 2, asked(91, 100, b'b')),
+        behind(7, 3, 100),
+        behind(8, 4, 151),
+    ];
+    let mut hit = hit(200);
+    hit.fill = Some(FillId(8));
+    check_all(&site, &origin, &lines, &hit, "proven a");
+    // Where a fetch may have asked after another than was shown, it is told by the time.
+    for asked in &mut origin {
+        asked.asks_after_shown = false;
+    }
+    hit.fill = Some(FillId(7));
+    check_all(&site, &origin, &lines, &hit, "set(2) ab");
+}
+
 #[test]
 fn what_was_kept_has_the_bytes_of_what_was_there_before() {
     let mut site = site();

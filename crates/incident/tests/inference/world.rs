@@ -387,6 +387,7 @@ impl World<'_> {
             request: plan
                 .tells_request
                 .then_some(RequestId(u128::from(request.number))),
+            asks_after_shown: false,
         });
         fetch.is_unchanged = is_unchanged;
         fetch.answer = Some(Object {
