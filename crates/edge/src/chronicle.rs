@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shikiri_evidence::{
-    AppendFault, BootId, Cut, Disk, Identity, Item, OpenFault, ReadFault, Reader, Stream,
+    AppendFault, Cut, Disk, Identity, Item, OpenFault, ReadFault, Reader, Run, Signing, Stream,
     StreamKind,
 };
 use shikiri_partition::{Knowledge, State};
@@ -133,6 +133,7 @@ struct Place {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
     identity: Identity,
+    signing: Option<Signing>,
 }
 
 /// What was found when a timeline was opened.
@@ -163,7 +164,7 @@ impl Chronicle {
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
-        (node, boot): (&str, BootId),
+        run: &Run,
         expected: bool,
         now: UnixMillis,
     ) -> Result<Opened, TimelineFault> {
@@ -187,14 +188,15 @@ impl Chronicle {
         }
         let identity = Identity {
             kind: StreamKind::Timeline,
-            node: node.to_owned(),
-            boot,
+            node: run.node.clone(),
+            boot: run.boot,
             lane: 0,
         };
         let place = Place {
             disk,
             folder: folder.to_owned(),
             identity,
+            signing: run.signing.clone(),
         };
         let stream = place.open(now)?;
         let scribe = Scribe::start(stream).map_err(|error| OpenFault {
@@ -319,6 +321,11 @@ impl Place {
     fn open(&self, now: UnixMillis) -> Result<Arc<Stream>, OpenFault> {
         let disk = Arc::clone(&self.disk);
         let (stream, _mended) = Stream::open(disk, &self.folder, self.identity.clone(), CUT, now)?;
+        if let Some(signing) = &self.signing
+            && let Some(contradicted) = stream.sign(signing.clone())?
+        {
+            tracing::error!("the timeline: {contradicted}");
+        }
         Ok(stream)
     }
 }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use serde::Serialize;
 use shikiri_evidence::{
-    BootId, Cut, Disk, Event, Keep, Lanes, MemoryDisk, Mended, OpenFault, Trouble,
+    BootId, Cut, Disk, Event, Keep, Lanes, MemoryDisk, Mended, OpenFault, Run, Trouble,
 };
 use shikiri_record::{AddressTag, Alarm, TagKey, UnixMillis};
 
@@ -116,8 +116,7 @@ impl Evidence {
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
-        node: &str,
-        boot: BootId,
+        run: &Run,
         key: TagKey,
         settings: EvidenceSettings,
         now: UnixMillis,
@@ -128,7 +127,7 @@ impl Evidence {
             sync_interval,
             on_full,
         } = settings;
-        let (lanes, mended) = Lanes::open(disk, folder, node, boot, cut, keep, now)?;
+        let (lanes, mended) = Lanes::open(disk, folder, run, cut, keep, now)?;
         let evidence = Self {
             lanes,
             key,
@@ -167,8 +166,7 @@ impl Evidence {
         let (evidence, _) = Self::open(
             Arc::new(disk.clone()),
             Path::new("/evidence"),
-            "in-memory",
-            BootId([0; 16]),
+            &Run::unsigned("in-memory", BootId([0; 16])),
             TagKey::new([0; 32]),
             settings,
             UnixMillis(0),

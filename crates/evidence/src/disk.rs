@@ -52,6 +52,12 @@ pub trait Disk: Send + Sync + fmt::Debug + 'static {
     /// It cannot be removed.
     fn remove(&self, path: &Path) -> io::Result<()>;
 
+    /// Gives a file another name in its file system, in place of what has that name.
+    ///
+    /// # Errors
+    /// It cannot be renamed.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Holds a folder, so that nobody else writes in it, also no other process; `None` when somebody
     /// holds it.
     ///
@@ -161,6 +167,10 @@ impl Disk for RealDisk {
         fs::remove_file(path)
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
     fn hold(&self, folder: &Path) -> io::Result<Option<Box<dyn Hold>>> {
         let lock = fs::OpenOptions::new()
             .write(true)
@@ -188,6 +198,9 @@ impl Disk for RealDisk {
 /// Sets space aside. A file system that cannot promise any is written full of zeros instead: slower,
 /// and the next best thing.
 fn set_aside(file: &fs::File, bytes: u64) -> io::Result<()> {
+    if bytes == 0 {
+        return Ok(());
+    }
     match fallocate(file, FallocateFlags::empty(), 0, bytes) {
         Ok(()) => Ok(()),
         Err(Errno::OPNOTSUPP | Errno::NOSYS) => {

@@ -14,7 +14,8 @@ use std::time::Duration;
 use shikiri_record::UnixMillis;
 
 use crate::disk::Disk;
-use crate::segment::{BootId, StreamKind};
+use crate::marks::Run;
+use crate::segment::StreamKind;
 use crate::stream::{Cut, Identity, Mended, OpenFault, Sealed, Stream, Trouble};
 
 /// How much is kept.
@@ -52,8 +53,7 @@ pub enum Event {
 pub struct Lanes {
     disk: Arc<dyn Disk>,
     folder: PathBuf,
-    node: String,
-    boot: BootId,
+    run: Run,
     cut: Cut,
     keep: Keep,
     inner: Mutex<Inner>,
@@ -76,8 +76,7 @@ impl Lanes {
     pub fn open(
         disk: Arc<dyn Disk>,
         folder: &Path,
-        node: &str,
-        boot: BootId,
+        run: &Run,
         cut: Cut,
         keep: Keep,
         now: UnixMillis,
@@ -90,8 +89,7 @@ impl Lanes {
         let lanes = Self {
             disk,
             folder: folder.to_path_buf(),
-            node: node.to_owned(),
-            boot,
+            run: run.clone(),
             cut,
             keep,
             inner: Mutex::new(Inner {
@@ -113,6 +111,7 @@ impl Lanes {
                 match left {
                     Ok((stream, mended)) => {
                         all_mended.extend(mended);
+                        all_mended.extend(lanes.sign(&stream)?);
                         lanes.lock().left.push(stream);
                     }
                     Err(fault) if is_held(&fault) => {}
@@ -139,6 +138,8 @@ impl Lanes {
             let identity = self.identity(number);
             match Stream::open(Arc::clone(&self.disk), &folder, identity, self.cut, now) {
                 Ok((stream, _)) => {
+                    // What contradicts what was signed was told when the lanes were opened.
+                    self.sign(&stream)?;
                     inner.taken.push(Arc::clone(&stream));
                     return Ok(stream);
                 }
@@ -204,6 +205,13 @@ impl Lanes {
         &self.keep
     }
 
+    fn sign(&self, stream: &Stream) -> Result<Option<Mended>, OpenFault> {
+        match &self.run.signing {
+            Some(signing) => stream.sign(signing.clone()),
+            None => Ok(None),
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -216,8 +224,8 @@ impl Lanes {
     fn identity(&self, lane: u32) -> Identity {
         Identity {
             kind: StreamKind::Lane,
-            node: self.node.clone(),
-            boot: self.boot,
+            node: self.run.node.clone(),
+            boot: self.run.boot,
             lane,
         }
     }
@@ -239,7 +247,7 @@ impl Lanes {
             if !is_old && bytes <= self.keep.bytes_max {
                 return;
             }
-            match stream.remove_oldest() {
+            match stream.remove_oldest(now) {
                 Ok(Some(removed)) => {
                     bytes = bytes.saturating_sub(removed.bytes);
                     events.push(Event::Removed(removed));

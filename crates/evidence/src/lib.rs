@@ -9,21 +9,28 @@
 //! written, whole, at its place. `docs/evidence-format.md` says all of it byte by byte.
 //!
 //! What the chain cannot show is that rows, or whole segments, at the very end of a stream were taken
-//! away, or that all of it was written anew: that takes a signature over the chain, made elsewhere.
+//! away, or that all of it was written anew: that is what signed checkpoints are for ([`checkpoint`],
+//! [`Signing`], [`verify`]). The signature itself comes from outside ([`note::Signer`]).
 
+pub mod checkpoint;
 mod disk;
 mod frames;
 mod lanes;
+mod marks;
 mod memory;
+pub mod note;
 mod reader;
 mod sealed;
 pub mod segment;
 mod stream;
+pub mod tree;
+pub mod verify;
 
 pub use disk::{Disk, File, Hold, RealDisk};
 pub use lanes::{Event, Keep, Lanes, lane_number};
+pub use marks::{Contradiction, Run, Signing};
 pub use memory::MemoryDisk;
-pub use reader::{Fault, Item, ReadFault, Reader, Row, Tail};
+pub use reader::{Fault, Item, Position, ReadFault, Reader, Row, Tail};
 pub use sealed::{SealedSegment, sealed_segments};
 pub use segment::{BootId, Chain, StreamKind, row_bytes};
 pub use stream::{

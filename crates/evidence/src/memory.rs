@@ -218,6 +218,16 @@ impl Disk for MemoryDisk {
             .ok_or_else(|| io::ErrorKind::NotFound.into())
     }
 
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut shared = self.lock();
+        if shared.writes_left == Some(0) {
+            return Err(io::Error::other("the disk fails"));
+        }
+        let moved = shared.files.remove(from).ok_or(io::ErrorKind::NotFound)?;
+        shared.files.insert(to.to_path_buf(), moved);
+        Ok(())
+    }
+
     fn hold(&self, folder: &Path) -> io::Result<Option<Box<dyn Hold>>> {
         let is_free = self.lock().held.insert(folder.to_path_buf());
         Ok(is_free.then(|| -> Box<dyn Hold> {

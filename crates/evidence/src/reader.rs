@@ -30,6 +30,18 @@ pub struct Reader {
     waiting: Option<Fault>,
     /// The last file, when it ends within its header.
     short: Option<Tail>,
+    sealed: Option<Position>,
+}
+
+/// A place in a stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The segment.
+    pub segment: u64,
+    /// The sequence number of the row that comes next.
+    pub next: u64,
+    /// The chain there.
+    pub chain: Chain,
 }
 
 #[derive(Debug)]
@@ -242,6 +254,7 @@ impl Reader {
             expected: None,
             waiting: None,
             short: None,
+            sealed: None,
         };
         reader.numbers()?;
         Ok(reader)
@@ -333,6 +346,22 @@ impl Reader {
             self.waiting = Some(self.broken(&segment, stopped)?);
             self.leave(&segment, None);
         }
+    }
+
+    /// Where reading stands in a segment: after the last row.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.open.as_ref().map(|segment| Position {
+            segment: segment.number,
+            next: segment.frames.sequence(),
+            chain: segment.frames.chain(),
+        })
+    }
+
+    /// The end of the last segment that was left behind its seal: after that.
+    #[must_use]
+    pub const fn sealed(&self) -> Option<Position> {
+        self.sealed
     }
 
     /// What stands after the last row, where the stream is not sealed.
@@ -496,6 +525,13 @@ impl Reader {
     /// Goes on to the next segment, which goes on from this chain if that is known.
     fn leave(&mut self, segment: &Segment, chain: Option<Chain>) {
         let last_at = segment.frames.last_at();
+        if let Some(chain) = chain {
+            self.sealed = Some(Position {
+                segment: segment.number,
+                next: segment.frames.sequence(),
+                chain,
+            });
+        }
         self.expected = Some(Expected {
             number: segment.number.saturating_add(1),
             sequence: segment.frames.sequence(),

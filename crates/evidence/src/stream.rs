@@ -18,13 +18,15 @@ use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use shikiri_record::UnixMillis;
 
+use crate::checkpoint::{Mark, MarkKind};
 use crate::disk::{Disk, File, Hold};
 use crate::frames::{self, Frames, Step};
+use crate::marks::{Contradiction, Marks, Signing};
 use crate::segment::{
     BODY_BYTES_MAX, BootId, Chain, HEADER_BYTES, Header, HeaderFault, NODE_BYTES_MAX, SEAL_BYTES,
     Seal, StreamKind, put_row, put_seal, row_bytes,
@@ -50,6 +52,17 @@ pub struct Identity {
     pub boot: BootId,
     /// Which of the node's lanes; 0 where there is one stream only.
     pub lane: u32,
+}
+
+impl Identity {
+    /// The stream's name among those of its node.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.kind {
+            StreamKind::Lane => format!("lane-{}", self.lane),
+            StreamKind::Timeline => "timeline".to_owned(),
+        }
+    }
 }
 
 /// How a stream is cut into segments.
@@ -95,6 +108,9 @@ pub enum Trouble {
     /// What is old enough could not be removed.
     #[error("{} cannot be removed: {}", .0.display(), .1)]
     Remove(PathBuf, #[source] io::Error),
+    /// What was written could not be signed.
+    #[error("{} cannot be written: {}; what was written is not signed yet", .0.display(), .1)]
+    Sign(PathBuf, #[source] io::Error),
 }
 
 /// What was found when a stream was opened, and mended.
@@ -118,6 +134,14 @@ pub enum Mended {
         /// What is wrong with it.
         why: HeaderFault,
     },
+    /// What is there contradicts what was signed. Its marks and its checkpoint were put aside, and new ones
+    /// begun.
+    Contradicted {
+        /// The stream's folder.
+        path: PathBuf,
+        /// What is wrong.
+        what: Contradiction,
+    },
 }
 
 impl fmt::Display for Mended {
@@ -135,6 +159,11 @@ impl fmt::Display for Mended {
                 path.display()
             ),
             Self::Left { path, why } => write!(f, "{}: {why}", path.display()),
+            Self::Contradicted { path, what } => write!(
+                f,
+                "{}: {what}: somebody may have changed it; its marks and its checkpoint are put aside there",
+                path.display()
+            ),
         }
     }
 }
@@ -167,6 +196,21 @@ pub struct Sealed {
     pub began: UnixMillis,
     /// When it was sealed.
     pub ended: UnixMillis,
+    /// The chain after its seal.
+    pub chain: Chain,
+}
+
+impl Sealed {
+    /// What is said of it, for this reason.
+    const fn mark(&self, kind: MarkKind, at: UnixMillis) -> Mark {
+        Mark {
+            kind,
+            segment: self.number,
+            next: self.first + self.rows,
+            at,
+            chain: self.chain,
+        }
+    }
 }
 
 /// A stream that is being written.
@@ -181,6 +225,8 @@ pub struct Stream {
     /// Rows before this one are written. Set under the lock, read without.
     written: AtomicU64,
     inner: Mutex<Inner>,
+    /// None where nobody signs. Locked before the inner one.
+    marks: OnceLock<Mutex<Marks>>,
 }
 
 #[derive(Debug)]
@@ -210,7 +256,7 @@ struct Inner {
     /// Whether something was written that was not yet synced.
     unsynced: bool,
     /// Sealed segments that are still as long as they were set aside.
-    untidy: Vec<(Sealed, Arc<dyn File>)>,
+    untidy: VecDeque<(Sealed, Arc<dyn File>)>,
     sealed: VecDeque<Sealed>,
 }
 
@@ -368,11 +414,73 @@ impl Stream {
                 stuck: false,
                 ended: false,
                 unsynced: false,
-                untidy: Vec::new(),
+                untidy: VecDeque::new(),
                 sealed: left.sealed,
             }),
+            marks: OnceLock::new(),
         });
         Ok((stream, left.mended))
+    }
+
+    /// From now on what is written is signed, by whoever looks after the stream: see [`Stream::maintain`].
+    /// What earlier runs have left unsigned is signed now, unless it contradicts what was signed: then that
+    /// is put aside, and told.
+    ///
+    /// # Errors
+    /// What was signed cannot be read. That nothing can be written does not keep a stream from being used.
+    pub fn sign(&self, signing: Signing) -> Result<Option<Mended>, OpenFault> {
+        let fault = |error| OpenFault {
+            path: self.folder.clone(),
+            error,
+        };
+        let found = Marks::open(
+            Arc::clone(&self.disk),
+            &self.folder,
+            &self.identity.name(),
+            self.identity.boot,
+            signing,
+            |mark| self.holds(mark),
+        )
+        .map_err(fault)?;
+        let mut marks = found.marks;
+        for sealed in &self.lock().sealed {
+            marks.add(sealed.mark(MarkKind::Sealed, sealed.ended));
+        }
+        // Tried again, and told, by `maintain`.
+        drop(marks.write());
+        let is_first = self.marks.set(Mutex::new(marks)).is_ok();
+        assert!(is_first, "a stream is signed by one");
+        Ok(found.contradiction.map(|what| Mended::Contradicted {
+            path: self.folder.clone(),
+            what,
+        }))
+    }
+
+    /// Whether what earlier runs have left is as a mark says.
+    fn holds(&self, mark: &Mark) -> io::Result<bool> {
+        let (next, sealed) = {
+            let inner = self.lock();
+            let sealed = inner.sealed.iter().find(|it| it.number == mark.segment);
+            (inner.sequence, sealed.cloned())
+        };
+        let Some(sealed) = sealed else {
+            // Removed since: then something came after it.
+            return Ok(next > mark.next);
+        };
+        if mark.kind == MarkKind::Sealed {
+            return Ok(sealed.mark(MarkKind::Sealed, mark.at) == *mark);
+        }
+        let file = self.disk.open_to_read(&sealed.path)?;
+        let Ok(header) = frames::header(&*file)? else {
+            return Ok(false);
+        };
+        let mut frames = Frames::new(file, &header);
+        while frames.sequence() < mark.next {
+            let Step::Row { .. } = frames.step()? else {
+                return Ok(false);
+            };
+        }
+        Ok(frames.sequence() == mark.next && frames.chain() == mark.chain)
     }
 
     /// Whose stream it is.
@@ -519,6 +627,8 @@ impl Stream {
         let mut troubles = Vec::new();
         let mut inner = self.lock();
         if inner.ended {
+            drop(inner);
+            troubles.extend(self.mark(now, false).err());
             return troubles;
         }
         if let Err(error) = self.write_out(&mut inner) {
@@ -537,17 +647,10 @@ impl Stream {
             }
         }
         // What is sealed, but not yet written as such, is not cut short yet.
-        let untidy = if inner.stuck {
-            Vec::new()
-        } else {
-            std::mem::take(&mut inner.untidy)
-        };
+        let is_stuck = inner.stuck;
         drop(inner);
-        for (sealed, file) in untidy {
-            if let Err(error) = tidy(&sealed, &*file) {
-                troubles.push(Trouble::Sync(sealed.path.clone(), error));
-                self.lock().untidy.push((sealed, file));
-            }
+        if !is_stuck {
+            troubles.extend(self.tidy().err());
         }
         if self.lock().next.is_none()
             && let Err(error) = self.set_aside()
@@ -561,8 +664,75 @@ impl Stream {
             if let Err(error) = self.set_aside() {
                 troubles.push(Trouble::SetAside(self.folder.clone(), error));
             }
+        } else {
+            drop(inner);
         }
+        // Last: rows have space by now, however long this takes.
+        troubles.extend(self.mark(now, false).err());
         troubles
+    }
+
+    /// Gives back what sealed segments do not need, in their order.
+    fn tidy(&self) -> Result<(), Trouble> {
+        loop {
+            let first = self.lock().untidy.front().cloned();
+            let Some((sealed, file)) = first else {
+                return Ok(());
+            };
+            let tidied = file.truncate(sealed.bytes).and_then(|()| file.sync());
+            tidied.map_err(|error| Trouble::Sync(sealed.path.clone(), error))?;
+            // First marked, then forgotten.
+            if let Some(mut marks) = self.marks() {
+                marks.add(sealed.mark(MarkKind::Sealed, sealed.ended));
+            }
+            let mut inner = self.lock();
+            if inner.untidy.front().is_some_and(|(it, _)| *it == sealed) {
+                inner.untidy.pop_front();
+            }
+        }
+    }
+
+    fn marks(&self) -> Option<MutexGuard<'_, Marks>> {
+        let marks = self.marks.get()?;
+        Some(marks.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Marks how far the stream is, when that is due, and signs all that is marked.
+    fn mark(&self, now: UnixMillis, is_due: bool) -> Result<(), Trouble> {
+        let Some(mut marks) = self.marks() else {
+            return Ok(());
+        };
+        if (is_due || marks.is_due(now))
+            && let Some((mark, file)) = self.standing(marks.next(), now)
+        {
+            // A mark speaks of what outlives a loss of power.
+            let synced = file.sync();
+            synced.map_err(|error| Trouble::Sync(self.folder.clone(), error))?;
+            marks.add(mark);
+        }
+        if marks.is_signed() {
+            return Ok(());
+        }
+        let written = marks.write();
+        written.map_err(|(path, error)| Trouble::Sign(path, error))
+    }
+
+    /// How far the open segment was written, when rows came after this one; none while something before
+    /// it is not on the disk yet.
+    fn standing(&self, next: u64, now: UnixMillis) -> Option<(Mark, Arc<dyn File>)> {
+        let mut inner = self.lock();
+        if !inner.untidy.is_empty() || self.write_out(&mut inner).is_err() {
+            return None;
+        }
+        let open = inner.open.as_ref().filter(|open| open.rows > 0)?;
+        let mark = Mark {
+            kind: MarkKind::Running,
+            segment: open.number,
+            next: inner.sequence,
+            at: now,
+            chain: inner.chain,
+        };
+        (inner.sequence > next).then(|| (mark, Arc::clone(&open.file)))
     }
 
     /// Waits until everything that was written would outlive a loss of power.
@@ -597,7 +767,8 @@ impl Stream {
             let written = self.write_out(&mut inner);
             drop(inner);
             written.map_err(|error| Trouble::Write(self.folder.clone(), error))?;
-            return self.sync();
+            self.sync()?;
+            return self.mark(now, true);
         }
         inner.ended = true;
         let spare = inner.next.take();
@@ -605,17 +776,14 @@ impl Stream {
             self.seal_open(&mut inner, now);
         }
         let written = self.write_out(&mut inner);
-        let untidy = std::mem::take(&mut inner.untidy);
         drop(inner);
         if let Some(spare) = spare {
             // One that stays holds zeros, and is removed by the next run.
             drop(self.disk.remove(&spare.path));
         }
         written.map_err(|error| Trouble::Write(self.folder.clone(), error))?;
-        for (sealed, file) in untidy {
-            tidy(&sealed, &*file).map_err(|error| Trouble::Sync(sealed.path.clone(), error))?;
-        }
-        Ok(())
+        self.tidy()?;
+        self.mark(now, false)
     }
 
     /// The oldest sealed segment.
@@ -630,14 +798,20 @@ impl Stream {
         self.lock().sealed.len()
     }
 
-    /// Removes the oldest sealed segment.
+    /// Removes the oldest sealed segment. That it is removed is marked and signed before, if the disk lets
+    /// us: one that is full must not keep what would free it.
     ///
     /// # Errors
     /// Its file cannot be removed.
-    pub fn remove_oldest(&self) -> io::Result<Option<Sealed>> {
+    pub fn remove_oldest(&self, now: UnixMillis) -> io::Result<Option<Sealed>> {
         let Some(oldest) = self.oldest() else {
             return Ok(None);
         };
+        if let Some(mut marks) = self.marks() {
+            marks.add(oldest.mark(MarkKind::Removed, now));
+            // Tried again, and told, by `maintain`.
+            drop(marks.write());
+        }
         match self.disk.remove(&oldest.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
@@ -742,9 +916,10 @@ impl Stream {
             rows: open.rows,
             began: open.began,
             ended: now,
+            chain: inner.chain,
         };
         inner.sealed.push_back(sealed.clone());
-        inner.untidy.push((sealed, open.file));
+        inner.untidy.push_back((sealed, open.file));
     }
 
     /// Begins the segment that was set aside.
@@ -886,12 +1061,6 @@ fn pad(bytes: &mut Vec<u8>, end: u64, dirty_to: u64) {
     bytes.resize(bytes.len() + more, 0);
 }
 
-/// Gives back what a sealed segment does not need, and waits for the disk.
-fn tidy(sealed: &Sealed, file: &dyn File) -> io::Result<()> {
-    file.truncate(sealed.bytes)?;
-    file.sync()
-}
-
 /// Space that was set aside for rows. What is not used is given back.
 #[must_use = "space that is not held may be taken by others"]
 #[derive(Debug)]
@@ -990,6 +1159,7 @@ impl Left {
             rows: seal.rows,
             began: header.began,
             ended: seal.at,
+            chain,
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shikiri_evidence::{
-    BootId, Cut, Disk, Event, Item, Keep, Lanes, MemoryDisk, Mended, Reader, Stream, Trouble,
+    BootId, Cut, Disk, Event, Item, Keep, Lanes, MemoryDisk, Mended, Reader, Run, Stream, Trouble,
 };
 use shikiri_record::UnixMillis;
 
@@ -22,16 +22,8 @@ fn open(disk: &MemoryDisk, keep: Keep) -> (Arc<Lanes>, Vec<Mended>) {
         age_max: Duration::from_secs(3600),
     };
     let boot = BootId([1; 16]);
-    Lanes::open(
-        disk,
-        Path::new("/evidence"),
-        "edge-1",
-        boot,
-        cut,
-        keep,
-        at(0),
-    )
-    .unwrap()
+    let run = Run::unsigned("edge-1", boot);
+    Lanes::open(disk, Path::new("/evidence"), &run, cut, keep, at(0)).unwrap()
 }
 
 fn keep(bytes_max: u64, age_max: Option<u64>) -> Keep {

@@ -235,7 +235,7 @@ fn an_old_segment_is_sealed_and_the_oldest_can_be_removed() {
     stream.flush().unwrap();
     assert!(stream.maintain(at(5 * 3_600_000)).is_empty());
     assert_eq!(stream.sealed(), 5);
-    let removed = stream.remove_oldest().unwrap().unwrap();
+    let removed = stream.remove_oldest(at(5 * 3_600_000)).unwrap().unwrap();
     assert_eq!((removed.number, removed.first, removed.rows), (1, 0, 1));
     stream.seal(at(6 * 3_600_000)).unwrap();
     let all = held(&disk);

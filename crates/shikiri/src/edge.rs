@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use shikiri_edge::admin::{Admin, Phase, Tokens};
 use shikiri_edge::tls::{OriginTrust, Tenants};
 use shikiri_edge::{Config, Given, Keeper, Node, RealWorld, Said, TrustedNetwork, listen};
-use shikiri_evidence::BootId;
+use shikiri_evidence::note::Signer;
+use shikiri_evidence::{BootId, Run};
 use shikiri_partition::Rules;
 use shikiri_record::Mode;
 use tokio::runtime::Builder;
@@ -20,6 +21,7 @@ use crate::hook::Hook;
 use crate::listening::ListenAddress;
 use crate::log::{Format, Levels};
 use crate::reload::{Part, Parts};
+use crate::seal::{SIGNING_KEY, SigningKey};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
 use crate::{evidence, files, gates, keep, log, notify, parent};
@@ -147,9 +149,15 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     };
     let now = shikiri_edge::World::now(&*world);
     let boot = BootId::random().map_err(|error| format!("cannot get random bytes: {error}"))?;
-    let run = (config.name.as_str(), boot);
-    let evidence = evidence::open(&data, run, settings.evidence, now)?;
-    let found = keep::open(&data, run, settings.first_mode, now)?;
+    let key = SigningKey::open(&data.join(SIGNING_KEY), &config.name)?;
+    tracing::info!(key = %key.key(), "evidence is signed with");
+    let run = Run {
+        node: config.name.clone(),
+        boot,
+        signing: Some(Arc::new(key).signing(settings.sealing.checkpoint_time)),
+    };
+    let evidence = evidence::open(&data, &run, settings.evidence, now)?;
+    let found = keep::open(&data, &run, settings.first_mode, now)?;
     let node = Node::begin(config, rules, world, evidence, found.kept);
     node.show_when_closed(maintenance);
     let policy = settings

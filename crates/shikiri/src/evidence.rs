@@ -5,9 +5,6 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,12 +13,27 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use shikiri_edge::evidence::Told;
 use shikiri_edge::{Evidence, EvidenceSettings, OnFull};
-use shikiri_evidence::{BootId, Event, RealDisk, SEGMENT_BYTES_MIN};
+use shikiri_evidence::{Event, Mended, RealDisk, Run, SEGMENT_BYTES_MIN};
 use shikiri_partition::policy;
 use shikiri_record::{TagKey, UnixMillis};
 
 use crate::config::Parsed;
 use crate::data::DataFolder;
+use crate::secret_file;
+
+/// How evidence is signed, and how its keys change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sealing {
+    /// How often what is written is signed.
+    pub(crate) checkpoint_time: Duration,
+}
+
+impl Sealing {
+    /// What holds where nothing is said.
+    const STANDARD: Self = Self {
+        checkpoint_time: Duration::from_secs(60),
+    };
+}
 
 /// `[evidence]`
 #[derive(Debug, Default, Deserialize)]
@@ -30,6 +42,7 @@ pub(crate) struct EvidenceSection {
     pub(crate) segment_size: Option<Parsed<SegmentSize>>,
     pub(crate) segment_time: Option<Parsed<Time>>,
     pub(crate) sync_time: Option<Parsed<Time>>,
+    pub(crate) checkpoint_time: Option<Parsed<Time>>,
     pub(crate) keep_size: Option<Parsed<Size>>,
     pub(crate) keep_time: Option<Parsed<Time>>,
     pub(crate) free_size: Option<Parsed<Size>>,
@@ -37,6 +50,15 @@ pub(crate) struct EvidenceSection {
 }
 
 impl EvidenceSection {
+    /// What it says of signatures and keys.
+    pub(crate) fn sealing(&self) -> Sealing {
+        let mut sealing = Sealing::STANDARD;
+        if let Some(Parsed(Time(time))) = self.checkpoint_time {
+            sealing.checkpoint_time = time;
+        }
+        sealing
+    }
+
     /// What it says, over what holds where it says nothing.
     pub(crate) fn settings(&self) -> EvidenceSettings {
         let mut settings = EvidenceSettings::STANDARD;
@@ -135,16 +157,20 @@ impl FromStr for WhenFull {
 /// In words for the operator: the key or the folder cannot be read or written.
 pub(crate) fn open(
     data: &DataFolder,
-    (node, boot): (&str, BootId),
+    run: &Run,
     settings: EvidenceSettings,
     now: UnixMillis,
 ) -> Result<Evidence, String> {
     let key = tag_key(&data.join("tag.key"))?;
     let folder = data.join("evidence");
-    let opened = Evidence::open(Arc::new(RealDisk), &folder, node, boot, key, settings, now);
+    let opened = Evidence::open(Arc::new(RealDisk), &folder, run, key, settings, now);
     let (evidence, mended) = opened.map_err(|fault| fault.to_string())?;
     for mended in mended {
-        tracing::warn!("evidence of an earlier run: {mended}");
+        if matches!(mended, Mended::Contradicted { .. }) {
+            tracing::error!("evidence of an earlier run: {mended}");
+        } else {
+            tracing::warn!("evidence of an earlier run: {mended}");
+        }
     }
     Ok(evidence)
 }
@@ -154,55 +180,33 @@ pub(crate) fn open(
 /// # Errors
 /// In words for the operator: it cannot be read or written, others may read it, or it is none.
 pub(crate) fn tag_key(path: &Path) -> Result<TagKey, String> {
-    let shown = path.display();
-    let fault =
-        |what: &str, error: io::Error| format!("cannot {what} the tag key {shown}: {error}");
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            make_tag_key(path).map_err(|error| fault("make", error))?;
-            File::open(path).map_err(|error| fault("read", error))?
-        }
-        Err(error) => return Err(fault("read", error)),
-    };
-    let found = file.metadata().map_err(|error| fault("look at", error))?;
-    if found.mode() & 0o077 != 0 {
-        return Err(format!(
-            "the tag key {shown} can be read by others (mode {:o}): with it they can tell who was served \
-             what; run `chmod 600 {shown}`, and think of who may have read it",
-            found.mode() & 0o7777
-        ));
+    if let Some(key) = read_tag_key(path)? {
+        return Ok(key);
     }
-    let mut bytes = Vec::new();
-    file.take(33)
-        .read_to_end(&mut bytes)
-        .map_err(|error| fault("read", error))?;
-    let bytes = bytes.try_into().map_err(|_| {
-        format!(
-            "the tag key {shown} does not have 32 bytes: put the right one back; a new one is made when \
-             there is none, and tags of before and after cannot be compared then"
-        )
-    })?;
-    Ok(TagKey::new(bytes))
+    let mut key = [0; 32];
+    getrandom::fill(&mut key).map_err(|error| format!("cannot get random bytes: {error}"))?;
+    secret_file::make(path, &key)
+        .map_err(|error| format!("cannot make the tag key {}: {error}", path.display()))?;
+    Ok(TagKey::new(key))
 }
 
-/// Makes the key whole or not at all.
-fn make_tag_key(path: &Path) -> io::Result<()> {
-    let mut key = [0; 32];
-    getrandom::fill(&mut key).map_err(io::Error::other)?;
-    let new = path.with_extension("new");
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&new)?;
-    file.write_all(&key)?;
-    file.sync_all()?;
-    fs::rename(&new, path)?;
-    // A bare name has an empty parent.
-    let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
+/// The key in a file, if there is one.
+///
+/// # Errors
+/// As [`tag_key`].
+fn read_tag_key(path: &Path) -> Result<Option<TagKey>, String> {
+    let since = "with it they can tell who was served what";
+    let Some(bytes) = secret_file::read(path, "tag key", since, 64)? else {
+        return Ok(None);
+    };
+    let bytes = bytes.try_into().map_err(|_| {
+        format!(
+            "the tag key {} does not have 32 bytes: put the right one back; a new one is made when \
+             there is none, and tags of before and after cannot be compared then",
+            path.display()
+        )
+    })?;
+    Ok(Some(TagKey::new(bytes)))
 }
 
 /// Logs what happens to evidence. What goes on being wrong is said again once a minute.
@@ -232,6 +236,7 @@ pub(crate) fn logged() -> Told {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -263,7 +268,8 @@ mod tests {
             EvidenceSettings::STANDARD
         );
         let text = "segment_size = \"1 MiB\"\nsegment_time = \"5m\"\nsync_time = \"200ms\"\n\
-            keep_size = \"2 GiB\"\nkeep_time = \"90d\"\nfree_size = \"3 GiB\"\non_full = \"pass\"";
+            keep_size = \"2 GiB\"\nkeep_time = \"90d\"\nfree_size = \"3 GiB\"\non_full = \"pass\"\n\
+            checkpoint_time = \"10s\"";
         let section: EvidenceSection = toml::from_str(text).unwrap();
         let settings = section.settings();
         assert_eq!(settings.cut.segment_bytes, 1 << 20);
@@ -273,6 +279,9 @@ mod tests {
         assert_eq!(settings.keep.age_max, Some(Duration::from_secs(90 * 86400)));
         assert_eq!(settings.keep.free_bytes_min, 3 << 30);
         assert_eq!(settings.on_full, OnFull::Pass);
+        let sealing = section.sealing();
+        assert_eq!(sealing.checkpoint_time, Duration::from_secs(10));
+        assert_eq!(EvidenceSection::default().sealing(), Sealing::STANDARD);
         for wrong in [
             "segment_size = \"1 KiB\"",
             "keep_size = \"much\"",

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shikiri_edge::chronicle::{Chronicle, Opened};
 use shikiri_edge::{Kept, Start};
-use shikiri_evidence::{BootId, RealDisk};
+use shikiri_evidence::{RealDisk, Run};
 use shikiri_partition::Knowledge;
 use shikiri_record::{Alarm, Mode, NodeKey, UnixMillis};
 
@@ -31,7 +31,7 @@ pub(crate) struct Found {
 /// The timeline cannot be read or written, or the secret cannot be kept.
 pub(crate) fn open(
     data: &DataFolder,
-    run: (&str, BootId),
+    run: &Run,
     first_mode: Option<Mode>,
     now: UnixMillis,
 ) -> Result<Found, String> {

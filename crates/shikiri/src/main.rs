@@ -25,6 +25,8 @@ mod policy;
 mod reload;
 mod remote;
 mod rows;
+mod seal;
+mod secret_file;
 mod settings;
 mod site;
 mod start;
@@ -32,6 +34,7 @@ mod store;
 mod timeline;
 mod token;
 mod up;
+mod verify;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -137,8 +140,11 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(why) => Err(why),
         },
-        Command::Evidence(command) => rows::run(&command),
         Command::Site(command) => store::run(&command),
+        Command::Evidence(command) => match rows::run(&command) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         Command::Token(command) => token::run(&command),
     };
     match done {

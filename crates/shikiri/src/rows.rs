@@ -7,7 +7,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt::Write as _;
 use std::io::{self, BufWriter, StdoutLock, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use shikiri_partition::{RequestHead, Scheme};
 use shikiri_record::{Begin, LinkEvent, Row, RowFault, StanceRow, TargetTag, UnixMillis};
 
 use crate::evidence::tag_key;
-use crate::settings;
+use crate::{settings, verify};
 
 /// `shikiri evidence …`
 #[derive(clap::Subcommand)]
@@ -30,13 +31,17 @@ pub(crate) enum Command {
     Tail(TailArgs),
     /// Count responses by how they were answered.
     Count(CountArgs),
-    /// Read everything and say whether all of it is as it was written.
-    Verify(VerifyArgs),
+    /// Read everything and say whether all of it is what was written and signed.
+    Verify(verify::VerifyArgs),
+    /// Print the public key that evidence is signed with.
+    Key(verify::KeyArgs),
+    /// Print the newest checkpoints, to be kept elsewhere.
+    Checkpoint(verify::CheckpointArgs),
 }
 
 /// Where the rows are.
 #[derive(clap::Args)]
-struct At {
+pub(crate) struct At {
     /// The data folder of the edge, running or not.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -110,21 +115,6 @@ pub(crate) struct CountArgs {
     json: bool,
 }
 
-/// Flags of `shikiri evidence verify`.
-#[derive(clap::Args)]
-#[command(
-    after_help = "The chain shows what was changed, moved, taken out or put in. It does not show that the \
-very end of a lane was taken away, or that all of it was written anew.
-
-Examples:
-  shikiri evidence verify
-  shikiri evidence verify --from /mnt/copy/evidence"
-)]
-pub(crate) struct VerifyArgs {
-    #[command(flatten)]
-    at: At,
-}
-
 /// What responses are counted by.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
 enum By {
@@ -157,18 +147,27 @@ impl By {
     }
 }
 
-pub(crate) fn run(command: &Command) -> Result<(), String> {
-    match command {
+pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
+    let done = match command {
         Command::Cat(args) => cat(args),
         Command::Tail(args) => tail(args),
         Command::Count(args) => count(args),
-        Command::Verify(args) => verify(args),
-    }
+        Command::Verify(args) => return verify::run(args),
+        Command::Key(args) => verify::key(args),
+        Command::Checkpoint(args) => verify::checkpoint(args),
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 impl At {
-    fn data(&self) -> Result<PathBuf, String> {
+    /// The data folder.
+    pub(crate) fn data(&self) -> Result<PathBuf, String> {
         Ok(settings::places_of(self.data.as_deref(), self.config.as_deref())?.0)
+    }
+
+    /// A folder with lanes in it, if one was named.
+    pub(crate) fn copy(&self) -> Option<&Path> {
+        self.from.as_deref()
     }
 
     /// The folder with the lanes.
@@ -591,31 +590,6 @@ impl Counted {
         }
         text
     }
-}
-
-fn verify(args: &VerifyArgs) -> Result<(), String> {
-    let mut lanes = args.at.lanes(None)?;
-    let mut out = Out::new();
-    for lane in &mut lanes.lanes {
-        let (mut rows, mut first, mut last) = (0_u64, None, None);
-        while let Some(read) = lane.advance(&mut lanes.faults)? {
-            rows += 1;
-            first.get_or_insert((read.sequence, read.at));
-            last = Some((read.sequence, read.at));
-        }
-        let said = match (first, last) {
-            (Some((from, began)), Some((to, ended))) => format!(
-                "lane {}: {rows} rows, {from} to {to}, {} to {}",
-                lane.number,
-                instant(began),
-                instant(ended)
-            ),
-            _ => format!("lane {}: no rows", lane.number),
-        };
-        out.line(&said)?;
-    }
-    out.flush()?;
-    lanes.end()
 }
 
 fn instant(at: UnixMillis) -> String {

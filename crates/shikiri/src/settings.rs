@@ -12,6 +12,7 @@ use shikiri_edge::{EvidenceSettings, TrustedNetwork, maintenance};
 use shikiri_record::Mode;
 
 use crate::config::ConfigFile;
+use crate::evidence::Sealing;
 use crate::hook::Hook;
 use crate::listening::Doors;
 use crate::log::{Format, Levels};
@@ -41,6 +42,7 @@ pub(crate) struct Settings {
     /// The read-only listener for status and metrics.
     pub(crate) admin: Option<AdminSettings>,
     pub(crate) evidence: EvidenceSettings,
+    pub(crate) sealing: Sealing,
     /// Whether files that have changed are read again by themselves.
     pub(crate) watch: bool,
     pub(crate) workers: usize,
@@ -114,6 +116,7 @@ impl Settings {
             control,
             admin,
             evidence: config.evidence.settings(),
+            sealing: config.evidence.sealing(),
             watch: !args.no_watch && node.watch.unwrap_or(true),
             workers: workers.map_or(1, NonZeroUsize::get),
             node: args
@@ -186,6 +189,7 @@ impl Settings {
             control,
             admin,
             evidence,
+            sealing,
             watch,
             workers,
             node,
@@ -209,7 +213,10 @@ impl Settings {
             ("[node] workers", self.workers != workers),
             ("[node] name", self.node != node),
             ("[admin]", self.admin != admin),
-            ("[evidence]", self.evidence != evidence),
+            (
+                "[evidence]",
+                (self.evidence, self.sealing) != (evidence, sealing),
+            ),
             (
                 "[hooks]",
                 (&self.on_mode, self.hook_time_max) != (&on_mode, hook_time_max),

@@ -14,7 +14,7 @@ use shikiri_edge::world::{Connecting, Wire};
 use shikiri_edge::{
     Config, Counts, Evidence, Node, OnFull, Said, Transport, Worker, World, serve_connection,
 };
-use shikiri_evidence::{BootId, Cut, MemoryDisk};
+use shikiri_evidence::{BootId, Cut, MemoryDisk, Run};
 use shikiri_partition::{ClientCertificate, Rules, Secret, SecretSource, policy};
 use shikiri_record::{PolicyText, TagKey, UnixMillis};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -322,8 +322,7 @@ pub(crate) fn evidence(disk: &MemoryDisk, keeping: Keeping) -> Evidence {
     let opened = Evidence::open(
         Arc::new(disk.clone()),
         Path::new("/evidence"),
-        "edge-sim",
-        BootId([1; 16]),
+        &Run::unsigned("edge-sim", BootId([1; 16])),
         TagKey::new(TAG_KEY),
         settings,
         UnixMillis(BEGINNING_MS),

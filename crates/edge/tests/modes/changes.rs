@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use shikiri_edge::chronicle::{self, Chronicle};
 use shikiri_edge::{ChangeFault, Recorded, Start};
-use shikiri_evidence::{BootId, Disk, MemoryDisk};
+use shikiri_evidence::{BootId, Disk, MemoryDisk, Run};
 use shikiri_partition::Knowledge;
 use shikiri_record::{Alarm, Mode, PurgeTarget, UnixMillis, What};
 
@@ -187,11 +187,11 @@ async fn damage_is_told_once_and_the_mode_is_lower_until_somebody_raises_it() {
     let disk: Arc<dyn Disk> = Arc::new(node.timeline.clone());
     let now = node.node.now();
     let open = |expected| {
-        let run = ("edge", BootId([1; 16]));
+        let run = Run::unsigned("edge", BootId([1; 16]));
         Chronicle::open(
             Arc::clone(&disk),
             Path::new("/timeline"),
-            run,
+            &run,
             expected,
             now,
         )
@@ -238,11 +238,11 @@ async fn damage_is_told_once_and_the_mode_is_lower_until_somebody_raises_it() {
     // Nothing at all, where there should be something.
     let empty: Arc<dyn Disk> = Arc::new(MemoryDisk::new(1 << 30));
     for (expected, knowledge) in [(false, Knowledge::Whole), (true, Knowledge::Lost)] {
-        let run = ("edge", BootId([1; 16]));
+        let run = Run::unsigned("edge", BootId([1; 16]));
         let opened = Chronicle::open(
             Arc::clone(&empty),
             Path::new("/t"),
-            run,
+            &run,
             expected,
             UnixMillis(1),
         );

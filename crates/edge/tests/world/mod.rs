@@ -14,7 +14,7 @@ use shikiri_edge::{
     Config, Downstream, Evidence, Kept, Node, OnFull, Said, Transport, Wire, Worker, World,
     serve_connection,
 };
-use shikiri_evidence::{BootId, Disk, MemoryDisk};
+use shikiri_evidence::{BootId, Disk, MemoryDisk, Run};
 use shikiri_partition::{Origin, Rules, policy};
 use shikiri_record::{Entry, Mode, NodeKey, PolicyText, PurgeTarget, UnixMillis};
 use tokio::io::{
@@ -491,8 +491,8 @@ pub(crate) fn kept(timeline: &MemoryDisk, now: UnixMillis) -> Kept {
 /// The same; `mode`: for a timeline on which there is nothing yet.
 fn kept_in(timeline: &MemoryDisk, mode: Mode, now: UnixMillis) -> Kept {
     let disk = Arc::new(timeline.clone());
-    let run = ("edge", BootId([0; 16]));
-    let opened = Chronicle::open(disk, Path::new(TIMELINE), run, false, now).unwrap();
+    let run = Run::unsigned("edge", BootId([0; 16]));
+    let opened = Chronicle::open(disk, Path::new(TIMELINE), &run, false, now).unwrap();
     Kept {
         beginning: opened.state.begin(opened.knowledge, mode, now),
         chronicle: opened.chronicle,

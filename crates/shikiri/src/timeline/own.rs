@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use shikiri_edge::admin::site::WantedEntry;
 use shikiri_edge::chronicle::{Chronicle, Opened};
-use shikiri_evidence::{BootId, RealDisk};
+use shikiri_evidence::{BootId, RealDisk, Run};
 use shikiri_partition::Knowledge;
 use shikiri_record::{Actor, Entry, TIMELINE_VERSION, UnixMillis, What};
 
@@ -43,7 +43,13 @@ pub(super) fn put(folder: &Path, wanted: WantedEntry) -> Result<u64, String> {
 pub(super) fn append(folder: &Path, entries: Vec<Numbered>) -> Result<u64, String> {
     let now = now();
     let boot = BootId::random().map_err(|error| format!("no randomness: {error}"))?;
-    let opened = Chronicle::open(Arc::new(RealDisk), folder, (DESK, boot), false, now);
+    let opened = Chronicle::open(
+        Arc::new(RealDisk),
+        folder,
+        &Run::unsigned(DESK, boot),
+        false,
+        now,
+    );
     let Opened {
         chronicle,
         knowledge,

@@ -117,8 +117,12 @@ fn what_was_answered_before_kill_9_has_its_row_and_nothing_torn_is_read_as_true(
     let origin = origin();
     let load = Arc::new(Load::default());
     let mut before = 0;
+    // Signed as often as can be, so that some are killed in between.
+    let config = "version = 1\n[evidence]\ncheckpoint_time = \"1ms\"\n";
+    let config = folder.file("edge.toml", config);
     for run in 0..20_u64 {
-        let mut edge = Edge::start(&["--origin", &origin, "--data", &folder.path("data")]);
+        let place = folder.path("data");
+        let mut edge = Edge::start(&["--origin", &origin, "--data", &place, "--config", &config]);
         let clients: Vec<_> = (0..4)
             .map(|client| {
                 let (load, address) = (Arc::clone(&load), edge.address.clone());
@@ -146,6 +150,15 @@ fn what_was_answered_before_kill_9_has_its_row_and_nothing_torn_is_read_as_true(
         &folder.path("data"),
     ]));
     let rows = check(&load, &data);
+    // What was signed before each kill is what is there.
+    let verified = run(&["evidence", "verify", "--data", &folder.path("data")]);
+    let said = text(&verified.stderr);
+    assert!(verified.status.success(), "{said}");
+    let said = text(&verified.stdout);
+    assert!(
+        said.contains("signed: ") && !said.contains("put aside"),
+        "{said}"
+    );
     assert!(before >= 400, "{before}");
     assert!(rows.ends >= before / 2, "{} of {before}", rows.ends);
 }
@@ -236,11 +249,14 @@ fn rows_are_read_by_the_command_live_and_from_a_copy() {
     let copy = Folder::new("evidence-copy");
     let changed = copied(&edge.data.0.join("data/evidence"), &copy.0);
     let from = copy.path("");
-    assert!(evidence(&["verify", "--from", &from]).0);
+    let (_, key, _) = evidence(&["key", "--data", &data]);
+    let verify = ["verify", "--from", &from, "--key", key.trim()];
+    let (sound, _, why) = evidence(&verify);
+    assert!(sound, "{why}");
     let mut bytes = fs::read(&changed).unwrap();
     bytes[300] ^= 1;
     fs::write(&changed, bytes).unwrap();
-    let (sound, _, why) = evidence(&["verify", "--from", &from]);
+    let (sound, _, why) = evidence(&verify);
     assert!(!sound, "{why}");
     for said in [
         changed.display().to_string().as_str(),
@@ -261,7 +277,7 @@ fn rows_are_read_by_the_command_live_and_from_a_copy() {
         let (_, _, why) = evidence(arguments);
         assert!(why.contains(said), "{arguments:?}: {why}");
     }
-    for command in ["cat", "tail", "count", "verify"] {
+    for command in ["cat", "tail", "count", "verify", "key", "checkpoint"] {
         let (_, help, _) = evidence(&[command, "--help"]);
         assert!(help.contains("Examples:"), "{help}");
     }

@@ -5,6 +5,7 @@ mod gates;
 mod incident;
 mod modes;
 mod running;
+mod sealing;
 mod secrets;
 
 use std::fs;

@@ -1,0 +1,183 @@
+//! Sealed evidence of the built binary: signed while it is written, and verified on a copy elsewhere with
+//! the public key alone.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+
+use serde_json::Value;
+
+use crate::running::{Edge, Folder, origin, run, text};
+
+/// A node that has served something and was stopped: its data folder.
+fn stopped() -> (Edge, String) {
+    let mut edge = Edge::start(&["--origin", &origin(), "--workers", "1"]);
+    for n in 0..20 {
+        let answer = edge.get("a.test", &format!("/{n}.css"));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    edge.signal("TERM");
+    edge.child.wait().unwrap();
+    let data = edge.data.path("data");
+    (edge, data)
+}
+
+/// What somebody else gets: the streams, and no key.
+fn copied(data: &str, to: &Folder) -> String {
+    let copy = to.0.join("copy");
+    for name in ["evidence", "timeline"] {
+        copy_folder(&Path::new(data).join(name), &copy.join(name));
+    }
+    copy.display().to_string()
+}
+
+fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+fn verify(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let all: Vec<&str> = ["evidence", "verify"]
+        .iter()
+        .chain(arguments)
+        .copied()
+        .collect();
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = run(&all);
+    (status.code(), text(&stdout), text(&stderr))
+}
+
+#[test]
+fn a_copy_is_verified_elsewhere_with_the_public_key_and_a_checkpoint_that_was_kept() {
+    let (_edge, data) = stopped();
+    let folder = Folder::new("sealed");
+    let key = text(&run(&["evidence", "key", "--data", &data]).stdout);
+    assert!(key.starts_with("shikiri/shikiri-"), "{key}");
+    let key = folder.file("edge.key", &key);
+    let kept = text(&run(&["evidence", "checkpoint", "--data", &data]).stdout);
+    assert_eq!(
+        kept.matches('\u{2014}').count(),
+        2,
+        "a lane and the timeline: {kept}"
+    );
+    let kept = folder.file("kept.checkpoint", &kept);
+    let copy = copied(&data, &folder);
+    let (code, said, why) = verify(&[&copy, "--key", &key, "--checkpoint", &kept]);
+    assert_eq!((code, why.as_str()), (Some(0), ""), "{said}");
+    assert_eq!(said.matches("signed: all").count(), 2, "{said}");
+    let (code, said, _) = verify(&[&copy, "--key", &key, "--json"]);
+    assert_eq!(code, Some(0));
+    let lane: Value = serde_json::from_str(said.lines().next().unwrap()).unwrap();
+    assert!(lane["rows"].as_u64().unwrap() >= 40, "{lane}");
+    assert_eq!(lane["signed_before"]["row"], lane["rows"]);
+    // Whoever is not told a key cannot say that anybody signed it.
+    let (code, _, why) = verify(&[&copy]);
+    assert_eq!(code, Some(1));
+    assert!(why.contains("--key"), "{why}");
+    let (code, _, why) = verify(&[&data]);
+    assert_eq!(code, Some(0));
+    assert!(why.contains("beside the evidence"), "{why}");
+    let (_other, others) = stopped();
+    let other = text(&run(&["evidence", "key", "--data", &others]).stdout);
+    let (code, _, why) = verify(&[&copy, "--key", other.trim()]);
+    assert_eq!(code, Some(3));
+    assert!(
+        why.contains("no key that is known here has signed it"),
+        "{why}"
+    );
+}
+
+/// What is taken, how, and what is said of it.
+type Taken<'a> = (&'a str, &'a dyn Fn(&str), &'a [&'a str]);
+
+#[test]
+fn what_is_taken_from_a_copy_is_named() {
+    let (_edge, data) = stopped();
+    let folder = Folder::new("taken");
+    let key = text(&run(&["evidence", "key", "--data", &data]).stdout);
+    let kept = text(&run(&["evidence", "checkpoint", "--data", &data]).stdout);
+    let kept = folder.file("kept.checkpoint", &kept);
+    let segment = |copy: &str, stream: &str| -> PathBuf {
+        Path::new(copy).join(stream).join("0000000001.segment")
+    };
+    let cases: [Taken<'_>; 6] = [
+        (
+            "a byte of a row",
+            &|copy| {
+                let path = segment(copy, "evidence/lane-0");
+                let mut bytes = fs::read(&path).unwrap();
+                bytes[300] ^= 1;
+                fs::write(&path, bytes).unwrap();
+            },
+            &["row 1 at offset", "does not fit"],
+        ),
+        (
+            "the end of a lane",
+            &|copy| {
+                let path = segment(copy, "evidence/lane-0");
+                let bytes = fs::read(&path).unwrap();
+                fs::write(&path, &bytes[..bytes.len() - 400]).unwrap();
+            },
+            &["lane-0", "it was signed that there were rows up to"],
+        ),
+        (
+            "a segment of the timeline",
+            &|copy| fs::remove_file(segment(copy, "timeline")).unwrap(),
+            &["timeline", "it ends before row 0"],
+        ),
+        (
+            "the signatures",
+            &|copy| {
+                for name in ["marks", "checkpoint"] {
+                    fs::remove_file(Path::new(copy).join("timeline").join(name)).unwrap();
+                }
+            },
+            &["timeline", "nothing of it is signed"],
+        ),
+        (
+            "a lane",
+            &|copy| fs::remove_dir_all(Path::new(copy).join("evidence/lane-0")).unwrap(),
+            &["lane-0", "were taken away"],
+        ),
+        (
+            "the timeline",
+            &|copy| fs::remove_dir_all(Path::new(copy).join("timeline")).unwrap(),
+            &["/timeline/", "were taken away"],
+        ),
+    ];
+    for (name, take, said) in cases {
+        let place = Folder::new("taken-copy");
+        let copy = copied(&data, &place);
+        take(&copy);
+        let (code, shown, why) = verify(&[&copy, "--key", key.trim(), "--checkpoint", &kept]);
+        assert_eq!(code, Some(3), "{name}: {shown}{why}");
+        for said in said {
+            assert!(why.contains(said), "{name}: `{said}` in {why}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_finds_less_than_it_signed_says_so_and_goes_on() {
+    let (edge, data) = stopped();
+    fs::remove_file(Path::new(&data).join("evidence/lane-0/0000000001.segment")).unwrap();
+    let mut again = Edge::start(&["--origin", &origin(), "--data", &data, "--workers", "1"]);
+    let log = again.logs("put aside");
+    assert!(log.contains("somebody may have changed it"), "{log}");
+    assert!(again.get("a.test", "/").starts_with("HTTP/1.1 200 "));
+    let (code, said, why) = verify(&[&data]);
+    assert_eq!(code, Some(3), "{said}{why}");
+    assert!(said.contains("put aside: 1 times"), "{said}");
+    drop(edge);
+}
