@@ -9,8 +9,8 @@
 //! 2. **Timing and load.** How long A's answers take, how many of them run. Why it is allowed: no
 //!    cache hides its load. Kept equal: delays come from bytes without secrets ([`decided_by`]); A's
 //!    own events and the answers to them fall on odd milliseconds, all others on even ones
-//!    ([`instant`]), so that no tie is ever decided by what A's answers look like; bounds on load are
-//!    never reached; and where A sends several requests on one connection, framing faults too are
+//!    ([`instant`]), also where A and B take turns on one connection, so that no tie is ever decided by
+//!    what A's answers look like; bounds on load are never reached; and where A sends several requests on one connection, framing faults too are
 //!    chosen without the secrets (`steady`), since a cut connection delays, or loses, what A asks
 //!    after it. On HTTP/2 nothing comes after another: there they are chosen so only where A's
 //!    requests change something, B has streams on the same connection, or one comes so late that the
