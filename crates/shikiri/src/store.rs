@@ -11,10 +11,11 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::{MESSAGE_BYTES_MAX, Rest};
 use shikiri_site::serve::{Before, serve};
 use shikiri_site::store::{Store, fill_with_samples};
-use shikiri_site::{Around, control, pages_json, pages_text, policy, shop, shop_within};
+use shikiri_site::{Around, control, jobs, pages_json, pages_text, policy, shop, shop_within};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
@@ -53,6 +54,13 @@ pub(crate) struct ServeArgs {
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
+    /// Where members reach the store: the processor's payment page leads back there.
+    #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
+    url: String,
+    /// Where the payment page of the processor for trials listens, a site of its own. A free port of this
+    /// machine when not given.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pay: SocketAddr,
     /// Fill an empty store with a sample catalogue and two demo members, whose password is known to
     /// everybody.
     #[arg(long)]
@@ -118,8 +126,21 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
         fill_with_samples(&store).map_err(|fault| format!("{}: {fault}", file.display()))?;
     }
     let rest = Rest::kept_in(&folder.join("rest.json"));
-    let around = Around { rest: rest.clone() };
+    let pay = std::net::TcpListener::bind(args.pay)
+        .and_then(|it| it.set_nonblocking(true).map(|()| it))
+        .and_then(|it| Ok((it.local_addr()?, it)));
+    let (pay_at, pay) = pay.map_err(|error| format!("cannot listen on {}: {error}", args.pay))?;
+    let books = folder.join("processor.sqlite");
+    let processor = Trial::open(&books, &format!("http://{pay_at}"));
+    let processor = processor.map_err(|fault| format!("{}: {fault}", books.display()))?;
+    let processor = Arc::new(processor);
+    let around = Around {
+        rest: rest.clone(),
+        processor: Arc::<Trial>::clone(&processor),
+        url: args.url.clone(),
+    };
     let shop = shop_within(around, store).map_err(|fault| fault.to_string())?;
+    let shop = Arc::new(shop);
     let before = if args.direct {
         Before::Nobody
     } else {
@@ -131,8 +152,15 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
             .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
         let telling = tokio::spawn(control::listen(told, rest));
         let listener = listener(args.listen).await?;
-        let served = serve(listener, Arc::new(shop), before, stop()?).await;
+        say(&format!("payments on http://{pay_at}\n"))?;
+        let pay = TcpListener::from_std(pay)
+            .map_err(|error| format!("cannot listen on {pay_at}: {error}"))?;
+        let paying = tokio::spawn(serve(pay, processor, Before::Nobody, stop()?));
+        let working = tokio::spawn(jobs(Arc::clone(&shop)));
+        let served = serve(listener, shop, before, stop()?).await;
         telling.abort();
+        working.abort();
+        paying.abort();
         drop(fs::remove_file(&socket));
         served.map_err(|error| format!("cannot serve: {error}"))
     })?;

@@ -98,7 +98,8 @@ async fn start(folder: &Folder, edge: SocketAddr) -> Result<(), String> {
 /// Starts part after part, and says what there is to see.
 async fn begin(folder: &Folder, edge: SocketAddr, parts: &mut Vec<Part>) -> Result<String, String> {
     let site = folder.join("site");
-    let mut store = run_self("site serve --sample --listen 127.0.0.1:0")?;
+    let mut store = run_self("site serve --sample --listen 127.0.0.1:0 --pay 127.0.0.1:0")?;
+    store.args(["--url", &format!("http://localhost:{}", edge.port())]);
     store.arg("--data").arg(&site);
     let store = add(parts, folder, "store", store).await?;
 

@@ -45,6 +45,7 @@ pub enum Kind {
     Name,
     Address,
     Phone,
+    Cart,
 }
 
 impl Kind {
@@ -62,6 +63,7 @@ impl Kind {
             Self::Name => "name",
             Self::Address => "address",
             Self::Phone => "phone",
+            Self::Cart => "cart",
         }
     }
 }

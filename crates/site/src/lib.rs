@@ -23,12 +23,15 @@ pub mod limit;
 pub mod member;
 mod pages;
 pub mod password;
+pub mod pay;
+pub mod points;
 mod policy;
 pub mod refusal;
 pub mod rest;
 pub mod router;
 pub mod serve;
 pub mod store;
+pub mod trade;
 
-pub use pages::{Around, Office, Shop, shop, shop_within};
+pub use pages::{Around, NoShop, Office, Shop, jobs, shop, shop_within};
 pub use policy::{pages_json, pages_text, policy};

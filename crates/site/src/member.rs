@@ -55,9 +55,28 @@ impl fmt::Debug for MemberId {
 /// # Panics
 /// The system has no randomness.
 pub(crate) fn fresh_id() -> String {
-    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
-    let mut bytes = [0_u8; 20];
+    let mut bytes = [0_u8; ID_LETTERS];
     getrandom::fill(&mut bytes).expect("the system gives random bytes");
+    letters(&bytes)
+}
+
+/// An id that follows from what it is for: made twice, it is the same one.
+pub(crate) fn derived_id(of: &[&str]) -> String {
+    let mut hasher = blake3::Hasher::new_derive_key("shikiri-site 2026 derived id");
+    for part in of {
+        // With its length, so that two lists of parts are never one text.
+        hasher.update(&part.len().to_le_bytes());
+        hasher.update(part.as_bytes());
+    }
+    let mut bytes = [0_u8; ID_LETTERS];
+    hasher.finalize_xof().fill(&mut bytes);
+    letters(&bytes)
+}
+
+const ID_LETTERS: usize = 20;
+
+fn letters(bytes: &[u8; ID_LETTERS]) -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
     bytes
         .iter()
         .map(|byte| char::from(LETTERS[usize::from(byte % 32)]))

@@ -303,7 +303,9 @@ fn forms_are_taken_from_our_pages_alone() {
             .pattern()
             .text()
             .replace("{lang}", "ja")
-            .replace("{product}", "last-lighthouse");
+            .replace("{product}", "last-lighthouse")
+            .replace("{order}", "samplehanako1")
+            .replace("{line}", "1");
         let mut hanako = Browser::logged_in(&site, "hanako@example.test");
         let before = hanako.cookie.clone();
         let forms = [

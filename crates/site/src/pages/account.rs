@@ -12,8 +12,9 @@ use crate::asked::{Asked, Lang, Local};
 use crate::html::{Field, Frame, day, field, page, stars, wrong, yen};
 use crate::refusal::Refusal;
 use crate::store::{Delivery, Line, LineState, Status};
+use crate::trade::Shipment;
 
-type Answered = Result<Personal<AnyBody>, Refusal>;
+pub(super) type Answered = Result<Personal<AnyBody>, Refusal>;
 
 pub(super) fn home(office: &Office, asked: &Asked) -> Answered {
     let lang = asked.lang();
@@ -26,10 +27,12 @@ pub(super) fn home(office: &Office, asked: &Asked) -> Answered {
         Status::Withdrawn => lang.of("退会済み", "No longer a member"),
     };
     let links = [
+        ("../cart", lang.of("カート", "Cart")),
         ("orders", lang.of("購入履歴", "Purchases")),
         ("watched", lang.of("視聴履歴", "Watched")),
         ("reviews", lang.of("投稿したレビュー", "Your reviews")),
         ("points", lang.of("ポイント", "Points")),
+        ("membership", lang.of("月額プラン", "Monthly plan")),
         ("delivery", lang.of("お届け先", "Delivery address")),
     ];
     let main = html! {
@@ -79,13 +82,49 @@ pub(super) fn order(office: &Office, asked: &Asked) -> Answered {
         .desk
         .order(&viewer, asked.public.parameter("order"))?
         .ok_or(Refusal::NotFound)?;
+    let shipments = office.trade.shipments(&viewer, &order.id)?;
+    let mut may_cancel = Vec::new();
+    for line in (1_i64..).take(order.lines.len()) {
+        may_cancel.push(
+            office
+                .trade
+                .may_cancel(&viewer, &order.id, line, asked.now)?,
+        );
+    }
     let main = html! {
         p { (day(order.placed)) " " span.quiet { (order.id) } }
         (lines(lang, &order.lines))
+        @for (line, shipment) in shipments.iter() {
+            p { (lang.of(format!("{line}行目の発送: "), format!("Line {line}: "))) (shipment_words(lang, *shipment)) }
+        }
+        @for (nth, line) in (1_i64..).zip(&order.lines).zip(&may_cancel).filter_map(|(it, may)| may.then_some(it)) {
+            p {
+                a href={ "/" (lang.code()) "/account/orders/" (order.id) "/lines/" (nth) "/cancel" } {
+                    @let [ja, en] = &line.title;
+                    (lang.of(format!("「{ja}」を取り消す"), format!("Cancel {en}")))
+                }
+            }
+        }
         p { a href={ "/" (lang.code()) "/account/orders" } { (lang.of("購入履歴へ", "All purchases")) } }
     };
     let body = members_page(asked, lang.of("ご注文", "Your order"), &main);
-    Ok(Personal::to(&viewer, body).showing(&order))
+    Ok(Personal::to(&viewer, body)
+        .showing(&order)
+        .showing(&shipments))
+}
+
+fn shipment_words(lang: Lang, shipment: Shipment) -> &'static str {
+    match shipment {
+        Shipment::Preparing => lang.of("準備中", "being prepared"),
+        Shipment::Held => lang.of(
+            "保留中（ご意向をお尋ねしています）",
+            "held until you tell us what you wish",
+        ),
+        Shipment::Leaving => lang.of("発送手続き中", "about to leave"),
+        Shipment::Sent => lang.of("発送済み", "sent"),
+        Shipment::Delivered => lang.of("お届け済み", "delivered"),
+        Shipment::Stopped => lang.of("中止", "stopped"),
+    }
 }
 
 pub(super) fn watched(office: &Office, asked: &Asked) -> Answered {
@@ -239,11 +278,11 @@ pub(super) fn delivery(office: &Office, asked: &Asked) -> Answered {
     Ok(Personal::to(&viewer, SeeOther::new(to).into()))
 }
 
-fn members_page(asked: &Asked, title: &str, main: &Markup) -> AnyBody {
+pub(super) fn members_page(asked: &Asked, title: &str, main: &Markup) -> AnyBody {
     Html::new(page(&asked.public, title, Frame::Members, main)).into()
 }
 
-fn or_nothing(lang: Lang, nothing: bool) -> Markup {
+pub(super) fn or_nothing(lang: Lang, nothing: bool) -> Markup {
     html! { @if nothing { p.quiet { (lang.of("まだありません。", "Nothing yet.")) } } }
 }
 
@@ -255,6 +294,11 @@ fn to_product(lang: Lang, product: &str, title: &[String; 2]) -> Markup {
 fn reason(lang: Lang, stored: &str) -> String {
     match stored {
         "welcome" => lang.of("ご入会", "Welcome").to_owned(),
+        "order" => lang.of("ご注文", "An order").to_owned(),
+        "returned" => lang
+            .of("取消しによる返還", "Given back for a cancellation")
+            .to_owned(),
+        "incident" => lang.of("お詫び", "With our apologies").to_owned(),
         other => other.to_owned(),
     }
 }

@@ -4,9 +4,12 @@
 //! member's own.
 
 mod account;
+mod buy;
 mod door;
+mod membership;
 mod public;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use maud::html;
@@ -15,10 +18,14 @@ use crate::asked::{Asked, Millis, Public};
 use crate::declare::{App, Kind, Page, Verb};
 use crate::html::{Frame, page, style_path};
 use crate::limit::Limit;
+use crate::pay::Processor;
+use crate::pay::trial::Trial;
 use crate::refusal::Refusal;
 use crate::rest::{Notice, Rest};
 use crate::router::{OurDeclarations, Router};
-use crate::store::{Desk, Session, Shelf, Store};
+use crate::serve;
+use crate::store::{Desk, Product, Session, Shelf, Store, StoreFault};
+use crate::trade::{Done, Trade};
 
 /// How long a password that was given opens what asks for it again.
 const CONFIRMED_MS: i64 = 10 * 60 * 1000;
@@ -33,6 +40,8 @@ pub struct Shop {
 /// Where members are served: their data, and how often what may be tried.
 pub struct Office {
     pub(crate) desk: Desk,
+    pub(crate) trade: Trade,
+    shelf: Shelf,
     /// Tries of a password, by mail address and by where they come from.
     passwords: Limit,
     clients: Limit,
@@ -41,19 +50,33 @@ pub struct Office {
 }
 
 /// What is around a store: decided by who starts it.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Around {
     /// What jobs ask before they do anything.
     pub rest: Rest,
+    /// Who takes money for us.
+    pub processor: Arc<dyn Processor>,
+    /// Where members reach the store, as they write it: `https://shop.example.test`.
+    pub url: String,
 }
 
 impl Around {
-    /// Nothing: for tests and trials without an edge.
-    #[must_use]
-    pub fn nothing() -> Self {
-        Self {
+    /// Nothing but a processor for trials with its books in memory: for tests and trials without an edge.
+    ///
+    /// # Errors
+    /// There is no memory.
+    pub fn nothing() -> Result<Self, StoreFault> {
+        Ok(Self {
             rest: Rest::unkept(),
-        }
+            processor: Arc::new(Trial::in_memory("http://pay.example.test")?),
+            url: "http://shop.example.test".to_owned(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Around {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Around(…)")
     }
 }
 
@@ -131,6 +154,10 @@ impl Office {
         }
     }
 
+    fn product(&self, id: &str) -> Result<Product, Refusal> {
+        self.shelf.product(id)?.ok_or(Refusal::NotFound)
+    }
+
     /// Counts one try of a password, for a mail address or a member and for where it comes from.
     fn count_try(&self, whose: &str, asked: &Asked) -> Result<(), Refusal> {
         if let Some(client) = asked.client {
@@ -146,34 +173,80 @@ impl std::fmt::Debug for Office {
     }
 }
 
+/// Why there is no shop.
+#[derive(Debug, thiserror::Error)]
+pub enum NoShop {
+    /// A test would have found it.
+    #[error("the declarations contradict each other: {0}")]
+    OurDeclarations(#[from] OurDeclarations),
+    #[error(transparent)]
+    Store(#[from] StoreFault),
+}
+
 /// The shop on a store, with nothing around it.
 ///
 /// # Errors
-/// The declarations contradict each other, which a test would have found.
-pub fn shop(store: Store) -> Result<Router<Shop>, OurDeclarations> {
-    shop_within(Around::nothing(), store)
+/// See [`NoShop`].
+pub fn shop(store: Store) -> Result<Router<Shop>, NoShop> {
+    shop_within(Around::nothing()?, store)
 }
 
 /// The shop on a store.
 ///
 /// # Errors
-/// The declarations contradict each other, which a test would have found.
-pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, OurDeclarations> {
+/// See [`NoShop`].
+pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, NoShop> {
     const MINUTE_MS: i64 = 60 * 1000;
+    let database = store.desk.database();
     let office = Office {
+        trade: Trade::new(database.clone(), around.processor, &around.url)?,
+        shelf: Shelf::new(database),
         desk: store.desk,
         passwords: Limit::new(10, 10 * MINUTE_MS),
         clients: Limit::new(60, 10 * MINUTE_MS),
         registrations: Limit::new(20, 60 * MINUTE_MS),
         rest: around.rest,
     };
-    Router::new(
-        Shop {
-            shelf: store.shelf,
-            office,
-        },
-        table(),
-    )
+    let shop = Shop {
+        shelf: store.shelf,
+        office,
+    };
+    Ok(Router::new(shop, table())?)
+}
+
+impl Shop {
+    /// What is done with goods and money, for who operates the store.
+    #[must_use]
+    pub fn trade(&self) -> &Trade {
+        &self.office.trade
+    }
+
+    /// Does what is due without anybody asking. While the site is closed, nothing is.
+    ///
+    /// # Errors
+    /// The store fails.
+    pub fn run_jobs(&self, now: Millis) -> Result<Done, StoreFault> {
+        self.office
+            .trade
+            .run_jobs(|| self.office.rest.allowed().is_ok(), now)
+    }
+}
+
+/// How often what is due without anybody asking is done.
+const JOBS_EVERY: Duration = Duration::from_secs(5);
+
+/// Does it until it is dropped, one run after another.
+pub async fn jobs(shop: Arc<Router<Shop>>) {
+    loop {
+        let running = Arc::clone(&shop);
+        let run = tokio::task::spawn_blocking(move || running.app().run_jobs(serve::now()));
+        match run.await {
+            Ok(Ok(_)) => {}
+            Ok(Err(fault)) => tracing::error!(%fault, "jobs could not be done"),
+            Err(panic) => tracing::error!(%panic, "a job panicked"),
+        }
+        tokio::time::sleep(JOBS_EVERY).await;
+    }
 }
 
 /// Every page there is.
@@ -331,6 +404,82 @@ fn table() -> Vec<Page<Shop>> {
             "/{lang}/account/delivery",
             &[Kind::Name, Kind::Address, Kind::Phone],
             account::delivery,
+        ),
+        Page::personal("offer", Verb::Get, "/{lang}/buy/{product}", &[], buy::offer)
+            .example("/ja/buy/last-lighthouse"),
+        Page::personal("cart", Verb::Get, "/{lang}/cart", &[Kind::Cart], buy::cart)
+            .example("/ja/cart"),
+        Page::personal(
+            "cart/change",
+            Verb::Post,
+            "/{lang}/cart",
+            &[Kind::Cart],
+            buy::change_cart,
+        ),
+        Page::personal(
+            "checkout/form",
+            Verb::Get,
+            "/{lang}/checkout",
+            &[
+                Kind::Cart,
+                Kind::Points,
+                Kind::Name,
+                Kind::Address,
+                Kind::Phone,
+            ],
+            buy::checkout_form,
+        )
+        .example("/en/checkout"),
+        Page::personal(
+            "checkout",
+            Verb::Post,
+            "/{lang}/checkout",
+            &[
+                Kind::Cart,
+                Kind::Points,
+                Kind::Name,
+                Kind::Address,
+                Kind::Phone,
+            ],
+            buy::checkout,
+        ),
+        Page::personal(
+            "payment",
+            Verb::Get,
+            "/{lang}/account/payments/{payment}",
+            &[Kind::PurchaseHistory],
+            buy::payment,
+        )
+        .example("/ja/account/payments/samplehanako1"),
+        Page::personal(
+            "cancel/form",
+            Verb::Get,
+            "/{lang}/account/orders/{order}/lines/{line}/cancel",
+            &[Kind::PurchaseHistory],
+            buy::cancel_form,
+        )
+        .example("/ja/account/orders/samplehanako1/lines/1/cancel"),
+        Page::personal(
+            "cancel",
+            Verb::Post,
+            "/{lang}/account/orders/{order}/lines/{line}/cancel",
+            &[Kind::PurchaseHistory],
+            buy::cancel,
+        ),
+        Page::personal(
+            "membership",
+            Verb::Get,
+            "/{lang}/account/membership",
+            &[Kind::MemberStatus],
+            membership::show,
+        )
+        .example("/ja/account/membership"),
+        Page::personal(
+            "membership/change",
+            Verb::Post,
+            "/{lang}/account/membership",
+            &[Kind::MemberStatus],
+            membership::change,
         ),
     ]
 }

@@ -77,7 +77,8 @@ pub(super) fn product(shelf: &Shelf, asked: &Public) -> Result<Shared<Html>, Ref
                 p { (product.about(lang)) }
                 p.quiet { (facts(lang, &product)) }
                 p.price { (yen(lang, product.price_yen)) }
-                a.button href={ "/" (lang.code()) "/account/reviews/" (product.id) } {
+                p { a.button href={ "/" (lang.code()) "/buy/" (product.id) } { (lang.of("購入する", "Buy")) } }
+                a href={ "/" (lang.code()) "/account/reviews/" (product.id) } {
                     (lang.of("レビューを書く", "Write a review"))
                 }
             }

@@ -19,13 +19,22 @@ pub enum ProductKind {
 }
 
 impl ProductKind {
-    fn stored(text: &str) -> Result<Self, StoreFault> {
+    pub(crate) fn stored(text: &str) -> Result<Self, StoreFault> {
         match text {
             "stream" => Ok(Self::Stream),
             "download" => Ok(Self::Download),
             "monthly" => Ok(Self::Monthly),
             "disc" => Ok(Self::Disc),
             _ => Err(StoreFault::OurRow("a product of no kind")),
+        }
+    }
+
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Stream => "stream",
+            Self::Download => "download",
+            Self::Monthly => "monthly",
+            Self::Disc => "disc",
         }
     }
 }
@@ -81,7 +90,7 @@ pub(crate) const PAGES_MAX: usize = 1000;
 const COLUMNS: &str = "id, kind, price_yen, year, minutes, title_ja, title_en, about_ja, about_en";
 
 impl Shelf {
-    pub(super) fn new(database: Database) -> Self {
+    pub(crate) fn new(database: Database) -> Self {
         Self(database)
     }
 

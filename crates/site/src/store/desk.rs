@@ -123,6 +123,11 @@ impl Desk {
         Self { database }
     }
 
+    /// The same database, for what is done with money.
+    pub(crate) fn database(&self) -> Database {
+        self.database.clone()
+    }
+
     /// # Errors
     /// The store fails.
     pub fn register(

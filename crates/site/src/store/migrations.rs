@@ -6,7 +6,9 @@
 use super::{Sql, StoreFault, Value};
 
 /// Each step's statements. A step that has been released is never changed.
-pub const MIGRATIONS: &[&[&str]] = &[&[
+pub const MIGRATIONS: &[&[&str]] = &[MEMBERS, TRADE, MEMBERSHIPS];
+
+const MEMBERS: &[&str] = &[
     "CREATE TABLE members (
         id TEXT PRIMARY KEY,
         mail TEXT NOT NULL UNIQUE,
@@ -84,7 +86,136 @@ pub const MIGRATIONS: &[&[&str]] = &[&[
         last_ms BIGINT NOT NULL,
         PRIMARY KEY (member, product)
     )",
-]];
+];
+
+/// Carts, checkouts, payments. A payment is known by the processor's name for it and never by a card's.
+const TRADE: &[&str] = &[
+    "CREATE TABLE secrets (name TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    "CREATE TABLE carts (
+        member TEXT NOT NULL REFERENCES members (id),
+        product TEXT NOT NULL REFERENCES products (id),
+        added_ms BIGINT NOT NULL,
+        PRIMARY KEY (member, product)
+    )",
+    // `form` is minted with the page that is sent: sent twice, it is one checkout. Once it is paid for,
+    // a checkout is the order of the same id.
+    "CREATE TABLE checkouts (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        form TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'ordered', 'failed')),
+        begun_ms BIGINT NOT NULL,
+        UNIQUE (member, form)
+    )",
+    "CREATE TABLE checkout_lines (
+        checkout TEXT NOT NULL REFERENCES checkouts (id),
+        line BIGINT NOT NULL,
+        product TEXT NOT NULL REFERENCES products (id),
+        kind TEXT NOT NULL,
+        price_yen BIGINT NOT NULL CHECK (price_yen >= 0),
+        points_yen BIGINT NOT NULL CHECK (points_yen >= 0 AND points_yen <= price_yen),
+        PRIMARY KEY (checkout, line)
+    )",
+    // `whole_at_once` is 0 when it is captured as discs are sent.
+    "CREATE TABLE payments (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        amount_yen BIGINT NOT NULL CHECK (amount_yen > 0),
+        state TEXT NOT NULL CHECK (state IN ('planned', 'opened', 'authorised', 'captured', 'refused', 'voided')),
+        reference TEXT NOT NULL,
+        page TEXT NOT NULL,
+        lang TEXT NOT NULL CHECK (lang IN ('ja', 'en')),
+        mandate TEXT NOT NULL,
+        whole_at_once BIGINT NOT NULL,
+        captured_yen BIGINT NOT NULL CHECK (captured_yen >= 0 AND captured_yen <= amount_yen),
+        refunded_yen BIGINT NOT NULL CHECK (refunded_yen >= 0 AND refunded_yen <= captured_yen),
+        planned_ms BIGINT NOT NULL,
+        authorised_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX payments_of ON payments (member, planned_ms)",
+    "CREATE INDEX payments_in ON payments (state, planned_ms)",
+    // What is asked of the processor: written before it is asked, under an id that follows from what it is for.
+    "CREATE TABLE moves (
+        id TEXT PRIMARY KEY,
+        payment TEXT NOT NULL REFERENCES payments (id),
+        kind TEXT NOT NULL CHECK (kind IN ('charge', 'capture', 'void', 'refund')),
+        line BIGINT NOT NULL,
+        amount_yen BIGINT NOT NULL CHECK (amount_yen >= 0),
+        state TEXT NOT NULL CHECK (state IN ('planned', 'called', 'done', 'refused')),
+        tries BIGINT NOT NULL,
+        planned_ms BIGINT NOT NULL,
+        called_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX moves_of ON moves (payment)",
+    "CREATE INDEX moves_in ON moves (state, called_ms)",
+    "ALTER TABLE order_lines ADD COLUMN points_yen BIGINT NOT NULL DEFAULT 0",
+    "CREATE TABLE cancellations (
+        order_id TEXT NOT NULL REFERENCES orders (id),
+        line BIGINT NOT NULL,
+        asked_ms BIGINT NOT NULL,
+        PRIMARY KEY (order_id, line)
+    )",
+    "CREATE TABLE shipments (
+        order_id TEXT NOT NULL REFERENCES orders (id),
+        line BIGINT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('preparing', 'held', 'leaving', 'sent', 'delivered', 'stopped')),
+        changed_ms BIGINT NOT NULL,
+        PRIMARY KEY (order_id, line)
+    )",
+    "CREATE INDEX shipments_in ON shipments (state, changed_ms)",
+    // What an entry of the ledger was spent for.
+    "CREATE TABLE points_spent (
+        entry TEXT PRIMARY KEY REFERENCES points (id),
+        order_id TEXT NOT NULL,
+        line BIGINT NOT NULL
+    )",
+    "CREATE INDEX points_spent_on ON points_spent (order_id, line)",
+    // Grants that begin when the store reopens: until then nobody knows the day.
+    "CREATE TABLE points_promised (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        amount BIGINT NOT NULL CHECK (amount > 0),
+        reason TEXT NOT NULL,
+        lasts_ms BIGINT NOT NULL,
+        promised_ms BIGINT NOT NULL,
+        granted BIGINT NOT NULL
+    )",
+    "CREATE INDEX points_promised_to ON points_promised (member)",
+    // Mail that is to be sent; the address is the member's at the time of sending.
+    "CREATE TABLE outbox (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        subject TEXT NOT NULL,
+        body TEXT NOT NULL,
+        written_ms BIGINT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('planned', 'handed'))
+    )",
+    "CREATE INDEX outbox_in ON outbox (state, written_ms)",
+];
+
+/// By the month. A membership has the id of the order by which it was joined.
+const MEMBERSHIPS: &[&str] = &[
+    "CREATE TABLE memberships (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        product TEXT NOT NULL REFERENCES products (id),
+        state TEXT NOT NULL CHECK (state IN ('active', 'leaving', 'due', 'ended')),
+        price_yen BIGINT NOT NULL CHECK (price_yen > 0),
+        mandate TEXT NOT NULL,
+        since_ms BIGINT NOT NULL,
+        anchor_ms BIGINT NOT NULL,
+        months BIGINT NOT NULL,
+        paid_until_ms BIGINT NOT NULL,
+        next_ms BIGINT NOT NULL,
+        tries BIGINT NOT NULL
+    )",
+    "CREATE INDEX memberships_of ON memberships (member, since_ms)",
+    "CREATE INDEX memberships_due ON memberships (state, next_ms)",
+    "CREATE TABLE renewals (
+        payment TEXT PRIMARY KEY REFERENCES payments (id),
+        membership TEXT NOT NULL REFERENCES memberships (id)
+    )",
+];
 
 /// Brings the tables to the present version.
 pub(super) fn apply(sql: &mut dyn Sql) -> Result<(), StoreFault> {

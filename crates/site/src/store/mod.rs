@@ -12,7 +12,7 @@ mod catalogue;
 mod desk;
 mod migrations;
 mod sample;
-mod sqlite;
+pub(crate) mod sqlite;
 
 use std::fmt;
 use std::path::Path;
@@ -79,14 +79,14 @@ impl Row {
         Self(values.into_iter())
     }
 
-    fn text(&mut self) -> Result<String, StoreFault> {
+    pub(crate) fn text(&mut self) -> Result<String, StoreFault> {
         match self.0.next() {
             Some(Value::Text(text)) => Ok(text),
             _ => Err(StoreFault::OurRow("a text was expected")),
         }
     }
 
-    fn int(&mut self) -> Result<i64, StoreFault> {
+    pub(crate) fn int(&mut self) -> Result<i64, StoreFault> {
         match self.0.next() {
             Some(Value::Int(int)) => Ok(int),
             _ => Err(StoreFault::OurRow("a number was expected")),
@@ -127,17 +127,21 @@ pub trait Engine: Send + Sync {
 
 /// A database, with what is the same for all of them.
 #[derive(Clone)]
-struct Database(Arc<dyn Engine>);
+pub(crate) struct Database(Arc<dyn Engine>);
 
 impl Database {
-    fn read<T>(
+    pub(crate) fn on(engine: Arc<dyn Engine>) -> Self {
+        Self(engine)
+    }
+
+    pub(crate) fn read<T>(
         &self,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreFault>,
     ) -> Result<T, StoreFault> {
         once(work, |work| self.0.read(work))
     }
 
-    fn write<T>(
+    pub(crate) fn write<T>(
         &self,
         work: impl FnOnce(&mut dyn Sql) -> Result<T, StoreFault>,
     ) -> Result<T, StoreFault> {

@@ -211,6 +211,9 @@ struct Demo {
     watched: &'static [&'static str],
     reviews: &'static [(&'static str, i64, &'static str)],
     points: i64,
+    cart: &'static [&'static str],
+    /// Of which order, and how much.
+    payment: Option<(&'static str, i64)>,
 }
 
 const DEMOS: &[Demo] = &[
@@ -241,6 +244,8 @@ const DEMOS: &[Demo] = &[
             "最後の場面で、息をするのを忘れました。",
         )],
         points: 320,
+        cart: &["paper-rivers", "disc-shorts"],
+        payment: Some(("samplehanako1", 5000)),
     },
     Demo {
         mail: "taro@example.test",
@@ -265,6 +270,8 @@ const DEMOS: &[Demo] = &[
             ("night-trains", 3, "I fell asleep, fittingly."),
         ],
         points: 50,
+        cart: &["course-joinery"],
+        payment: None,
     },
 ];
 
@@ -352,6 +359,33 @@ fn member(store: &Store, demo: &Demo, password: &str) -> Result<(), StoreFault> 
                 text,
                 &[id(), (*product).into(), (THEN + nth * DAY_MS).into()],
             )?;
+        }
+        for (nth, product) in (1..).zip(demo.cart) {
+            let text = "INSERT INTO carts (member, product, added_ms) VALUES ($1, $2, $3)";
+            sql.run(text, &[id(), (*product).into(), (THEN + nth).into()])?;
+        }
+        if demo.status == "monthly" {
+            // Of the second order. Paid for ten years: nobody agreed to be charged.
+            let text = "INSERT INTO memberships (id, member, product, state, price_yen, mandate, since_ms, anchor_ms, months, \
+                        paid_until_ms, next_ms, tries) VALUES ($1, $2, 'plan-monthly', 'active', 980, '', $3, $4, 120, $5, $6, 0)";
+            let (since, until) = (THEN + 2 * DAY_MS, THEN + 3650 * DAY_MS);
+            let with = [
+                "samplehanako2".into(),
+                id(),
+                since.into(),
+                since.into(),
+                until.into(),
+                until.into(),
+            ];
+            sql.run(text, &with)?;
+        }
+        if let Some((order, amount_yen)) = demo.payment {
+            let text = "INSERT INTO payments (id, member, amount_yen, state, reference, page, lang, mandate, whole_at_once, \
+                        captured_yen, refunded_yen, planned_ms, authorised_ms) \
+                        VALUES ($1, $2, $3, 'captured', '', '', 'ja', '', 1, $4, 0, $5, $6)";
+            let at = || Value::from(THEN + DAY_MS);
+            let with = [order.into(), id(), amount_yen.into(), amount_yen.into(), at(), at()];
+            sql.run(text, &with)?;
         }
         Ok(())
     })?;

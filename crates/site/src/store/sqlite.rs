@@ -16,14 +16,14 @@ const READERS: usize = 4;
 /// How long a writer of another process is waited for.
 const BUSY: Duration = Duration::from_secs(5);
 
-pub(super) struct Sqlite {
+pub(crate) struct Sqlite {
     writer: Mutex<Connection>,
     /// None in memory, where a second connection would be a second database.
     readers: Vec<Mutex<Connection>>,
 }
 
 impl Sqlite {
-    pub(super) fn open(file: &Path) -> Result<Self, StoreFault> {
+    pub(crate) fn open(file: &Path) -> Result<Self, StoreFault> {
         let writer = Connection::open(file)?;
         prepare(&writer)?;
         writer.pragma_update(None, "journal_mode", "wal")?;
@@ -42,7 +42,7 @@ impl Sqlite {
         })
     }
 
-    pub(super) fn in_memory() -> Result<Self, StoreFault> {
+    pub(crate) fn in_memory() -> Result<Self, StoreFault> {
         let writer = Connection::open_in_memory()?;
         prepare(&writer)?;
         Ok(Self {
