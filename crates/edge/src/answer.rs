@@ -34,7 +34,7 @@ pub(crate) fn refused(why: Refused, now: UnixMillis) -> Response<Own> {
 
 /// The answer to `OPTIONS` when the request may go no further.
 pub(crate) fn options(now: UnixMillis) -> Response<Own> {
-    let mut response = Response::new(Own::new(Bytes::new()));
+    let mut response = Response::new(Own::new(Bytes::new(), "options"));
     *response.status_mut() = StatusCode::NO_CONTENT;
     response.headers_mut().insert(ALLOW, METHODS);
     response
@@ -49,7 +49,7 @@ const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
 /// The answer when an origin, or the client's own body, failed: the status and the reason's name.
-pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Response<Own> {
+pub(crate) fn failed(status: StatusCode, name: &'static str, now: UnixMillis) -> Response<Own> {
     let mut response = plain(status, name, now);
     if status.is_client_error() {
         // What is left of the client's body is on the connection.
@@ -60,14 +60,14 @@ pub(crate) fn failed(status: StatusCode, name: &str, now: UnixMillis) -> Respons
     response
 }
 
-fn plain(status: StatusCode, name: &str, now: UnixMillis) -> Response<Own> {
+fn plain(status: StatusCode, name: &'static str, now: UnixMillis) -> Response<Own> {
     let text = format!(
         "{} {}: {name}\n",
         status.as_u16(),
         status.canonical_reason().unwrap_or("")
     );
     let length = HeaderValue::from(text.len());
-    let mut response = Response::new(Own::new(Bytes::from(text)));
+    let mut response = Response::new(Own::new(Bytes::from(text), name));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(

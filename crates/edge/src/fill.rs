@@ -23,6 +23,7 @@ use crate::flight::{Leading, Outcome};
 use crate::node::{FillPermit, Worker, count, may_share};
 use crate::origin::{self, OriginBody, OriginFault};
 use crate::store::Object;
+use crate::trace::{Asks, ChildSpan, Heard, Trace};
 
 /// How long a body may take that others wait for. A stalled one ends sooner; this is for one that
 /// drips.
@@ -66,6 +67,8 @@ pub(crate) struct Order {
     /// The leader sent something that no shared fetch carries: it is shown a copy only if others
     /// would be, and else passes.
     pub(crate) leader_carries: bool,
+    /// The trace of the request that led to it. What is sent does not depend on it.
+    pub(crate) trace: Option<Trace>,
     #[cfg(feature = "seeded-faults")]
     pub(crate) cookie: Option<http::HeaderValue>,
 }
@@ -137,8 +140,11 @@ impl Running {
         let node = Arc::clone(self.worker.node());
         let (outbound, fill) = fetch.begin();
         let outbound = self.with_fault(outbound);
+        let span = self.span(Asks::Fetch, &outbound);
         let asked = Instant::now();
         let answered = origin::shared(&self.worker, outbound).await;
+        let heard = answered.as_ref().map(|response| response.status);
+        ChildSpan::heard(span, Heard::of(heard));
         node.meters.origin_shared.add(asked.elapsed());
         match answered {
             Ok(response) => {
@@ -157,6 +163,11 @@ impl Running {
                 None
             }
         }
+    }
+
+    fn span(&self, asks: Asks, outbound: &Outbound) -> Option<ChildSpan> {
+        let trace = self.order.trace.as_ref();
+        ChildSpan::of_fetch(trace, asks, outbound.method(), outbound.upstream())
     }
 
     fn begun(&self, id: FillId) -> Begun {
@@ -485,7 +496,9 @@ impl Running {
         .begin();
         let outbound = self.with_fault(outbound);
         let bytes_max = usize::try_from(bytes_max).unwrap_or(usize::MAX);
+        let span = self.span(Asks::Compare, &outbound);
         let asked = origin::ask_whole(&self.worker, outbound, bytes_max).await;
+        ChildSpan::heard(span, Heard::of(asked.as_ref().map(|asked| asked.status)));
         let asked = asked.map_err(|_| NotShared::NoSecondCopy)?;
         first.judge(
             whole,

@@ -150,10 +150,13 @@ pub(crate) fn maintenance(node: &Node, has_body: bool) -> Response<Own> {
     response
 }
 
+/// Why a page of the node's own is shown.
+const OWN_PAGE: &str = "page";
+
 /// A page that the node makes itself. `is_plain`: it loads nothing, and says so.
 fn own_page(node: &Node, status: StatusCode, page: Bytes, is_plain: bool) -> Response<Own> {
     let length = HeaderValue::from(page.len());
-    let mut response = Response::new(Own::new(page));
+    let mut response = Response::new(Own::new(page, OWN_PAGE));
     *response.status_mut() = status;
     let headers = response.headers_mut();
     for (name, value) in [

@@ -24,6 +24,7 @@ use crate::connection::Connection;
 use crate::node::{Worker, count};
 use crate::origin::{self, OriginBody, OriginFault, Passed, Response};
 use crate::pin::{self, Named};
+use crate::trace::{Asks, ChildSpan, Heard, Trace};
 
 /// What a gate says beside its status is read to its end and thrown away; a page that is longer is none
 /// that says yes.
@@ -64,6 +65,7 @@ pub(crate) async fn ask(
     (rules, head): (&Rules, RequestHead<'_>),
     (parts, hop): (&Parts, &Hop<'_>),
     gated: Gated,
+    trace: Option<&Trace>,
 ) -> Result<Open, NotOpened> {
     let (node, limits) = (worker.node(), rules.limits());
     let Some(_asking) = node.admit_gate(limits) else {
@@ -72,7 +74,7 @@ pub(crate) async fn ask(
     count(&node.counters.gates);
     let deadline = Instant::now() + limits.gate_time_max;
     let pinned = pin::watch(node, rules, &head, connection.client());
-    let request = gated
+    let mut request = gated
         .ask(parts.clone(), rules, hop, node.constants())
         .map_err(NotOpened::Refused)?;
     let asks_head = gated.method() == Method::HEAD;
@@ -88,6 +90,7 @@ pub(crate) async fn ask(
             named: Named::default(),
         });
     }
+    let span = ChildSpan::of_pass(trace, Asks::Gate, &mut request);
     let asked = async {
         let mut response = origin::pass(worker, connection, None, request, None).await?;
         if is_yes(response.status) {
@@ -98,7 +101,10 @@ pub(crate) async fn ask(
     };
     let late = || OriginFault::GateTime(place.clone(), limits.gate_time_max);
     let asked = timeout_at(deadline, asked).await;
-    let response = match asked.unwrap_or_else(|_| Err(late())) {
+    let answered = asked.unwrap_or_else(|_| Err(late()));
+    let heard = answered.as_ref().map(|response| response.status);
+    ChildSpan::heard(span, Heard::of(heard));
+    let response = match answered {
         Ok(response) => response,
         Err(fault) => {
             count(&node.counters.gates_shut);

@@ -29,6 +29,7 @@ use crate::remembered::Remembered;
 use crate::shares::{PerAddress, Share, Shares};
 use crate::store::Store;
 use crate::tls::{OriginTrust, Tenants};
+use crate::trace::Tracer;
 use crate::world::World;
 
 /// What does not change while a node runs.
@@ -163,6 +164,8 @@ pub struct Node {
     /// HTTP/2 streams on which something is asked or answered.
     pub(crate) streams: AtomicUsize,
     tenants: OnceLock<Arc<Tenants>>,
+    /// Where spans go, where there are traces.
+    pub(crate) tracer: OnceLock<Tracer>,
     origin_trust: OriginTrust,
     filling: AtomicU64,
     invalidations: Mutex<(u64, u32)>,
@@ -378,6 +381,7 @@ impl Node {
             handshakes: AtomicUsize::new(0),
             streams: AtomicUsize::new(0),
             tenants: OnceLock::new(),
+            tracer: OnceLock::new(),
             origin_trust: OriginTrust::default(),
             filling: AtomicU64::new(0),
             invalidations: Mutex::new((0, 0)),

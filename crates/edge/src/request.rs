@@ -35,6 +35,7 @@ use crate::pin::{self, Named};
 use crate::slices::{self, NoSlice, Reading};
 use crate::slot::{Answer, Facts, Own, Served, Shown, Slot, Unanswered};
 use crate::store::Object;
+use crate::trace::{self, Asks, ChildSpan, ServerSpan, Trace};
 use crate::tunnel::Switched;
 
 /// Answers a request.
@@ -45,6 +46,18 @@ pub(crate) async fn serve(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
     turn: Turn,
+    request: Request<Incoming>,
+) -> Result<Response<Served>, NoEvidence> {
+    // Where there are traces: what becomes of it is told, and looked at by nothing here.
+    let mut span = trace::begin(worker.node(), connection, &request);
+    let served = answered(worker, connection, (turn, &mut span), request).await?;
+    Ok(trace::attached(span, served))
+}
+
+async fn answered(
+    worker: &Arc<Worker>,
+    connection: &Arc<Connection>,
+    (turn, span): (Turn, &mut Option<Box<ServerSpan>>),
     request: Request<Incoming>,
 ) -> Result<Response<Served>, NoEvidence> {
     let node = worker.node();
@@ -97,9 +110,16 @@ pub(crate) async fn serve(
         through,
         has_body,
         parts,
+        trace: span.as_ref().map(|span| span.trace()),
     };
+    if let Some(span) = span {
+        heard.tell(span);
+    }
     let began = Instant::now();
     let mut answer = heard.answer(body).await;
+    if let Some(span) = span {
+        span.answered(&answer);
+    }
     node.meters
         .responses
         .of(answer.outcome())
@@ -152,6 +172,7 @@ struct Heard<'a> {
     /// Whether a body follows, said or unsaid.
     has_body: bool,
     parts: Parts,
+    trace: Option<Trace>,
 }
 
 /// A request that says one thing, with all that its answer may look at.
@@ -168,6 +189,7 @@ struct Asked<'a> {
     parts: Parts,
     /// What its rows will say of it.
     facts: Facts,
+    trace: Option<Trace>,
 }
 
 /// What the answer of a gate leaves to what it opened.
@@ -241,12 +263,21 @@ impl Heard<'_> {
             stance: self.stance,
             slot: self.slot,
             parts: self.parts,
+            trace: self.trace,
         };
         match classified {
             Classified::Refused(why) => refuse(node, why),
             Classified::Personal(pass) => asked.pass(pass, Some(body)).await,
             Classified::Shared(sharing) => asked.shared(sharing).await,
             Classified::Gated(gated) => asked.gated(gated).await,
+        }
+    }
+
+    /// What its span tells of it beforehand.
+    fn tell(&self, span: &mut ServerSpan) {
+        span.in_mode(self.slot.mode(self.through.mode));
+        if let Ok(head) = self.head() {
+            span.asks_for(head.host(), &self.stance.rules);
         }
     }
 
@@ -294,7 +325,8 @@ impl Asked<'_> {
             Err(why) => return refuse(node, why),
         };
         let question = (&self.parts, &hop);
-        match gated::ask(worker, connection, (rules, head), question, gated).await {
+        let trace = self.trace.as_ref();
+        match gated::ask(worker, connection, (rules, head), question, gated, trace).await {
             Ok(Open {
                 opened,
                 cookies,
@@ -475,6 +507,7 @@ impl Asked<'_> {
             limits: *limits,
             stored: stored.cloned(),
             leader_carries: carries(sharing),
+            trace: self.trace.clone(),
             #[cfg(feature = "seeded-faults")]
             cookie: self.parts.headers.get(COOKIE).cloned(),
         }
@@ -815,13 +848,14 @@ impl Asked<'_> {
         let (worker, connection, trusted) =
             (self.worker, self.connection, self.connection.is_trusted());
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
-        let gate = self.gate;
+        let (gate, trace) = (self.gate, self.trace);
         let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
             Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
             Err(why) => return refuse(node, why),
         };
         let client = parts.extensions.remove::<OnUpgrade>();
-        let request = match pass.outbound(parts, &stance.rules, &hop, node.constants()) {
+        let outbound = pass.outbound(parts, &stance.rules, &hop, node.constants());
+        let mut request = match outbound {
             Ok(request) => request,
             Err(why) => return refuse(node, why),
         };
@@ -840,8 +874,11 @@ impl Asked<'_> {
         let began = Instant::now();
         let interims = slot.interims(turn, &facts, why);
         let interims = interims.filter(|_| pinned.lets_interims());
+        let span = ChildSpan::of_pass(trace.as_ref(), Asks::Pass, &mut request);
         let passed = origin::pass(worker, connection, interims, request, body).await;
         node.meters.origin_pass.add(began.elapsed());
+        let heard = passed.as_ref().map(|response| response.status);
+        ChildSpan::heard(span, trace::Heard::of(heard));
         let mut response = match passed {
             Ok(response) => response,
             Err(fault) => {

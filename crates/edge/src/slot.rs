@@ -33,6 +33,7 @@ use crate::evidence::OnFull;
 use crate::lane::{Lane, NoEvidence};
 use crate::node::{Node, RequestPermit, Stance, Worker, count};
 use crate::pin::Named;
+use crate::trace::ServerSpan;
 use crate::tunnel::{Switched, Tunnel};
 
 /// What a request tells evidence, in tags.
@@ -66,7 +67,7 @@ impl Facts {
 }
 
 /// A method's name, where it is one of HTTP's own: what a client makes up may say anything.
-fn method_name(method: &Method) -> &'static str {
+pub(crate) fn method_name(method: &Method) -> &'static str {
     const OWN: [&str; 8] = [
         "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE",
     ];
@@ -115,23 +116,29 @@ impl Shown {
 }
 
 /// The node's own words: no origin's and no stored byte.
-pub(crate) struct Own(Bytes);
+pub(crate) struct Own {
+    words: Bytes,
+    /// Why they are said, by its name.
+    reason: &'static str,
+}
 
 impl Own {
     /// `words` are made of constants and of what this node knows of itself.
-    pub(crate) const fn new(words: Bytes) -> Self {
-        Self(words)
+    pub(crate) const fn new(words: Bytes, reason: &'static str) -> Self {
+        Self { words, reason }
     }
 
     /// The same without its body: the answer to `HEAD`.
     pub(crate) fn head_alone(self) -> Self {
-        drop(self);
-        Self(Bytes::new())
+        Self {
+            words: Bytes::new(),
+            ..self
+        }
     }
 
     /// The same where something of an origin's goes with it, so that it needs its row.
     pub(crate) fn with_others(self) -> OutBody {
-        OutBody::whole(self.0)
+        OutBody::whole(self.words)
     }
 }
 
@@ -324,6 +331,7 @@ impl Slot {
             body: Content::Shown(body),
             ending,
             exposed: Some(exposed),
+            span: None,
             _held: Some((turn, Some(permit))),
         });
         // Given up meanwhile, it ends like one that had begun to leave: its row says so already.
@@ -545,12 +553,14 @@ pub(crate) struct Served {
     ending: Option<Ending>,
     /// What a closing cuts, until its last byte has left.
     exposed: Option<Exposed>,
+    /// What traces tell of it.
+    span: Option<Box<ServerSpan>>,
     // Held until the last byte has left: a response being sent is a request being answered.
     _held: Option<(Turn, Option<RequestPermit>)>,
 }
 
 enum Content {
-    Own(Bytes),
+    Own(Own),
     Shown(OutBody),
 }
 
@@ -563,10 +573,11 @@ impl Served {
         permit: Option<RequestPermit>,
     ) -> Response<Self> {
         count(&node.counters.own);
-        response.map(|Own(words)| Self {
-            body: Content::Own(words),
+        response.map(|own| Self {
+            body: Content::Own(own),
             ending: None,
             exposed: None,
+            span: None,
             _held: Some((turn, permit)),
         })
     }
@@ -574,11 +585,25 @@ impl Served {
     /// What follows the head of a switch of protocols, for HTTP.
     const fn nothing() -> Self {
         Self {
-            body: Content::Own(Bytes::new()),
+            body: Content::Own(Own::new(Bytes::new(), "")),
             ending: None,
             exposed: None,
+            span: None,
             _held: None,
         }
+    }
+
+    /// Why the node says this itself, where it does.
+    pub(crate) const fn own_reason(&self) -> Option<&'static str> {
+        match &self.body {
+            Content::Own(own) if !own.reason.is_empty() => Some(own.reason),
+            _ => None,
+        }
+    }
+
+    /// A span that goes on until the last byte has left.
+    pub(crate) fn trace(&mut self, span: Box<ServerSpan>) {
+        self.span = Some(span);
     }
 }
 
@@ -613,8 +638,11 @@ impl Body for Served {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let body = match &mut self.body {
-            Content::Own(words) => {
-                let words = std::mem::take(words);
+            Content::Own(own) => {
+                let words = std::mem::take(&mut own.words);
+                if let Some(span) = &mut self.span {
+                    span.add(words.len());
+                }
                 return Poll::Ready((!words.is_empty()).then(|| Ok(Frame::data(words))));
             }
             Content::Shown(body) => body,
@@ -625,6 +653,13 @@ impl Body for Served {
             && let Some(exposed) = &self.exposed
         {
             exposed.breaks_off();
+        }
+        if let Some(span) = &mut self.span {
+            match &frame {
+                Poll::Ready(Some(Ok(frame))) => span.add(frame.data_ref().map_or(0, Bytes::len)),
+                Poll::Ready(Some(Err(_))) => span.breaks(),
+                Poll::Ready(None) | Poll::Pending => {}
+            }
         }
         if let Some(ending) = &mut self.ending {
             match &frame {
@@ -645,15 +680,15 @@ impl Body for Served {
 
     fn is_end_stream(&self) -> bool {
         match &self.body {
-            Content::Own(words) => words.is_empty(),
+            Content::Own(own) => own.words.is_empty(),
             Content::Shown(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.body {
-            Content::Own(words) => {
-                SizeHint::with_exact(u64::try_from(words.len()).expect("a length fits 64 bits"))
+            Content::Own(own) => {
+                SizeHint::with_exact(u64::try_from(own.words.len()).expect("a length fits 64 bits"))
             }
             Content::Shown(body) => body.size_hint(),
         }

@@ -7,6 +7,7 @@ mod http2;
 mod modes;
 mod pins;
 mod slices;
+mod traces;
 mod tunnel;
 mod world;
 

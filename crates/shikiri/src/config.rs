@@ -26,6 +26,7 @@ use crate::evidence::EvidenceSection;
 use crate::hook::Hook;
 use crate::listening::{ListenSection, TlsSection};
 use crate::log::{Format, Levels};
+use crate::otel::OtelSection;
 
 /// The version of the file's language.
 const VERSION: u64 = 1;
@@ -57,6 +58,8 @@ pub(crate) struct ConfigFile {
     pub(crate) hooks: HooksSection,
     /// What it logs.
     pub(crate) log: LogSection,
+    /// Where its traces go.
+    pub(crate) otel: OtelSection,
     /// Where the file lies: paths in it are relative to this.
     #[serde(skip)]
     folder: PathBuf,
@@ -484,7 +487,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `maintenance`, `hooks`, `log`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `maintenance`, `hooks`, `log`, `otel`.",
             ],
         );
         check(

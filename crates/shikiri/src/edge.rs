@@ -24,7 +24,7 @@ use crate::reload::{Part, Parts};
 use crate::seal::{SIGNING_KEY, SigningKey};
 use crate::settings::Settings;
 use crate::start::{self, Facts};
-use crate::{evidence, files, gates, keep, log, notify, parent};
+use crate::{evidence, files, gates, keep, log, notify, otel, parent};
 
 /// Flags of `shikiri edge`. What is not said by a flag is said by the config file, or by a default.
 #[derive(clap::Args)]
@@ -169,6 +169,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
     tracing::info!(mode = %node.stance().mode, epoch = %node.stance().epoch, "begins");
     let keeper = Keeper::start(&node, evidence::logged())
         .map_err(|error| format!("cannot start: {error}"))?;
+    let traces = otel::start(settings.traces.as_ref(), &node)?;
     believe(node.origin_trust(), &node.stance().rules)?;
     gates::probe(&node.stance().rules);
     if before.is_some() {
@@ -216,8 +217,9 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         drop(std::fs::remove_file(data.join(handover::SOCKET)));
     }
     govern::end(admin.node(), listening, ending, before);
-    // Nobody serves any more: what was written is sealed.
+    // Nobody serves any more: what was written is sealed, and what was told is sent.
     drop(keeper);
+    drop(traces);
     admin.node().record_stop("told to stop");
     drop(data);
     tracing::info!("stopped");

@@ -20,6 +20,7 @@ mod listening;
 mod log;
 mod logs;
 mod notify;
+mod otel;
 mod parent;
 mod policy;
 mod reload;

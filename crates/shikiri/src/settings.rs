@@ -8,6 +8,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use shikiri_edge::otlp::OtlpSettings;
 use shikiri_edge::{EvidenceSettings, TrustedNetwork, maintenance};
 use shikiri_record::Mode;
 
@@ -56,6 +57,8 @@ pub(crate) struct Settings {
     /// Whom a change of the mode is told, and how long that may take.
     pub(crate) on_mode: Vec<Hook>,
     pub(crate) hook_time_max: Duration,
+    /// How traces are sent, where they are.
+    pub(crate) traces: Option<OtlpSettings>,
 }
 
 /// What is shown while the site is closed.
@@ -157,6 +160,7 @@ impl Settings {
                 .time_max
                 .as_ref()
                 .map_or(HOOK_TIME_MAX, |time| time.0.0),
+            traces: config.otel.settings(|path| config.path(path))?,
             log: args
                 .log
                 .clone()
@@ -200,6 +204,7 @@ impl Settings {
             maintenance,
             on_mode,
             hook_time_max,
+            traces,
         } = new;
         // Certificates are loaded again where some were, and never begun with.
         let begins_tls = self.doors.tls.is_empty() && !tls.is_empty();
@@ -221,6 +226,7 @@ impl Settings {
                 "[hooks]",
                 (&self.on_mode, self.hook_time_max) != (&on_mode, hook_time_max),
             ),
+            ("[otel]", self.traces != traces),
             ("[log] format", self.log_format != log_format),
         ];
         (self.origin, self.policy) = (origin, policy);

@@ -295,6 +295,11 @@ pub(crate) fn show(
         admin.map_or_else(none, |admin| admin.address.to_string()),
     );
     line("workers", settings.workers.to_string());
+    let traces = settings.traces.as_ref();
+    line(
+        "traces",
+        traces.map_or_else(none, |traces| traces.endpoint.to_string()),
+    );
     let mut refused = 0;
     for finding in findings {
         match finding {

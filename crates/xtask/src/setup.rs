@@ -40,6 +40,12 @@ const TOOLS: &[Tool] = &[
         bring: python_packages,
     },
     Tool {
+        folder: "otlp",
+        pinned: "opentelemetry-proto==1.45.2 protobuf==7.36.2",
+        used_by: "operations",
+        bring: python_packages,
+    },
+    Tool {
         folder: "sslyze",
         pinned: "sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2 cryptography==46.0.7 cffi==2.1.1 \
                  pycparser==3.12 pydantic==2.14.4 pydantic-core==2.50.5 annotated-types==0.8.0 \
@@ -98,6 +104,11 @@ pub(crate) fn python_path() -> Result<PathBuf, Failure> {
 /// Where the parser of metrics is: a value for `PYTHONPATH`.
 pub(crate) fn prometheus_path() -> Result<PathBuf, Failure> {
     there("prometheus")
+}
+
+/// Where OpenTelemetry's schema and protobuf's reader are: a value for `PYTHONPATH`.
+pub(crate) fn otlp_path() -> Result<PathBuf, Failure> {
+    there("otlp")
 }
 
 /// Where the scanner of TLS and the writers of HTTP/2 frames are: a value for `PYTHONPATH`.

@@ -215,6 +215,20 @@ pub(super) fn render(status: &Status, node: &Node) -> String {
         status.tunnels,
     );
     evidence(&mut page, status);
+    let spans = node.spans();
+    page.one(
+        "shikiri_otel_spans_exported_total",
+        "counter",
+        "Spans of traces that the collector has taken.",
+        spans.exported,
+    );
+    page.many(
+        "shikiri_otel_spans_dropped_total",
+        "counter",
+        "Spans of traces that were dropped. queue: no place in it. collector: it did not take them.",
+        "reason",
+        &[("queue", spans.overflowed), ("collector", spans.refused)],
+    );
     page.one(
         "shikiri_panics_total",
         "counter",

@@ -19,7 +19,7 @@ for family in families:
             faults.append(f"{key}: twice")
         values[key] = sample.value
         for label, value in sample.labels.items():
-            known = label in ("outcome", "kind", "le", "version", "digest", "mode", "class", "alarm")
+            known = label in ("outcome", "kind", "le", "version", "digest", "mode", "class", "alarm", "reason")
             if not known:
                 faults.append(f"{sample.name}: a label {label}={value}")
         if sample.name.endswith("_count"):

@@ -33,7 +33,7 @@ pub(super) fn run() -> Result<(), Failure> {
     Ok(())
 }
 
-fn ask(edge: SocketAddr, path: &str, fields: &str) -> Result<(), Failure> {
+pub(super) fn ask(edge: SocketAddr, path: &str, fields: &str) -> Result<(), Failure> {
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{fields}Connection: close\r\n\r\n");
     let mut stream = TcpStream::connect(edge).doing("asking the edge")?;
@@ -72,7 +72,7 @@ fn read(page: &str) -> Result<String, Failure> {
 }
 
 /// Style sheets for all, and a page for one.
-fn serve(mut stream: TcpStream) -> std::io::Result<()> {
+pub(super) fn serve(mut stream: TcpStream) -> std::io::Result<()> {
     head(&mut stream)?;
     let answer = "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: 4\r\n\
                   Connection: close\r\n\r\na {}";

@@ -6,6 +6,7 @@
 
 mod metrics;
 mod restart;
+mod traces;
 
 use crate::process::Failure;
 
@@ -16,5 +17,6 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         return Err(Failure::new("operations takes no arguments"));
     }
     metrics::run()?;
+    traces::run()?;
     restart::run()
 }
