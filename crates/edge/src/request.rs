@@ -14,7 +14,7 @@ use hyper::upgrade::OnUpgrade;
 use shikiri_partition::{
     Admitted, CacheStatus, Classified, ClientCertificate, Conditions, Forwarded, Gated, Limits,
     Opened, Pass, Personal, PinFault, Refused, RequestHead, Reuse, Scheme, Sharing, Standing,
-    Under, invalidated_by, set_cookies_of_gate,
+    Tokened, Under, invalidated_by, set_cookies_of_gate,
 };
 use shikiri_record::Outcome;
 use tokio::sync::oneshot;
@@ -270,6 +270,7 @@ impl Heard<'_> {
             Classified::Personal(pass) => asked.pass(pass, Some(body)).await,
             Classified::Shared(sharing) => asked.shared(sharing).await,
             Classified::Gated(gated) => asked.gated(gated).await,
+            Classified::Tokened(tokened) => asked.tokened(tokened).await,
         }
     }
 
@@ -352,6 +353,27 @@ impl Asked<'_> {
                 Answer::Own(answer::failed(status, why, node.now()))
             }
             Err(NotOpened::Told(told)) => self.told(*told),
+        }
+    }
+
+    /// A request for what only some may see: it goes on if its URL holds a token that is good now.
+    async fn tokened(mut self, tokened: Tokened) -> Answer {
+        let node = self.worker.node();
+        let key = node.evidence().key();
+        self.facts.class = Some(Arc::clone(tokened.class()));
+        match read_head(&self.parts, self.scheme, self.has_body, self.connection) {
+            // A token is in no row; what was shown is.
+            Ok(head) => self.facts.target = tokened.target_tag(&head, key),
+            Err(why) => return refuse(node, why),
+        }
+        let (opened, viewer) = match tokened.open(node.now()) {
+            Ok(opened) => opened,
+            Err(why) => return refuse(node, why),
+        };
+        self.gate.named.viewer = viewer.map(|viewer| viewer.tag(key));
+        match opened {
+            Opened::Shared(sharing) => self.shared(sharing).await,
+            Opened::Pass(pass) => self.pass(pass, None).await,
         }
     }
 

@@ -40,7 +40,7 @@ use crate::tunnel::{Switched, Tunnel};
 #[derive(Clone)]
 pub(crate) struct Facts {
     method: &'static str,
-    target: TargetTag,
+    pub(crate) target: TargetTag,
     viewer: Option<ViewerTag>,
     /// The class that claims it, once that is known.
     pub(crate) class: Option<Arc<Class>>,

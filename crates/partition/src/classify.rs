@@ -9,7 +9,7 @@ use http::header::{AUTHORIZATION, CACHE_CONTROL, ORIGIN};
 use http::{HeaderName, HeaderValue, Method};
 use shikiri_record::{Epoch, GrantId, Mode};
 
-use crate::gated::{Gated, Opened};
+use crate::gated::{ClassGate, Gated, Opened, Tokened};
 use crate::hop;
 use crate::identity;
 use crate::key::{AcceptEncoding, Key};
@@ -17,6 +17,7 @@ use crate::pass::Pass;
 use crate::reason::{Personal, Refused};
 use crate::request::RequestHead;
 use crate::rules::{Class, Match, QueryKey, Rules, Session, To};
+use crate::token::{TokenPlace, Tokenless};
 use crate::viewer;
 
 /// What a request is classified under: a node's stance, less its rules, and the preview grant that took
@@ -38,6 +39,8 @@ pub enum Classified {
     Shared(Sharing),
     /// A shared copy may answer it once a gate has opened for it.
     Gated(Gated),
+    /// A shared copy may answer it while the token that its URL holds is good.
+    Tokened(Tokened),
     /// It goes to the origin as itself.
     Personal(Pass),
     /// It goes nowhere.
@@ -103,14 +106,34 @@ impl Rules {
         let Some(origin) = self.origin_for(head.host()) else {
             return Classified::Refused(Refused::UnknownHost);
         };
+        // What claims, names and asks is the URL without its token.
+        let taken = match self.taken(head) {
+            Ok(taken) => taken,
+            Err(why) => return Classified::Refused(why),
+        };
+        let without = taken.as_ref().map(|taken| taken.without(head));
+        let head = without.as_ref().unwrap_or(head);
+        let personal = |why| match &taken {
+            // As itself it would tell the origin its token.
+            Some(_) => Classified::Refused(Refused::TokenNotForThis),
+            None => Classified::Personal(Pass::new(why)),
+        };
         // What it would be answered with from the store is not what it asks for.
         if !origin.upgrades.is_empty() && head.wants_upgrade() {
-            return Classified::Personal(Pass::new(Personal::Switches));
+            return personal(Personal::Switches);
         }
         let requester = requester(&self.session, head);
         let class = match self.claim(head, requester) {
             Ok(class) => class,
-            Err(why) => return Classified::Personal(Pass::new(why)),
+            Err(why) => return personal(why),
+        };
+        let shows = match (class.gate.as_ref().and_then(ClassGate::tokens), &taken) {
+            (None, _) => None,
+            (Some(_), None) => return Classified::Refused(Refused::NoToken),
+            (Some(rule), Some(taken)) => match rule.read(taken.token, taken.path) {
+                Ok(shows) => Some(shows),
+                Err(why) => return Classified::Refused(why),
+            },
         };
         #[cfg(feature = "seeded-faults")]
         let under = Under {
@@ -126,15 +149,15 @@ impl Rules {
             .as_ref()
             .is_some_and(|gate| gate.credential.secret.is_none())
         {
-            return Classified::Personal(Pass::new(Personal::NoSecret));
+            return personal(Personal::NoSecret);
         }
         let target = match target(class, head) {
             Ok(target) => target,
-            Err(why) => return Classified::Personal(Pass::new(why)),
+            Err(why) => return personal(why),
         };
         let headers = match key_headers(class, head) {
             Ok(headers) => headers,
-            Err(why) => return Classified::Personal(Pass::new(why)),
+            Err(why) => return personal(why),
         };
         let encoding = class.key_encoding.then(|| AcceptEncoding::of(head.headers));
         let key = Key::new(
@@ -158,7 +181,45 @@ impl Rules {
             Ok(()) => Opened::Shared(sharing),
             Err(why) => Opened::Pass(sharing.into_pass(why)),
         };
-        Classified::Gated(Gated::new(class, &target, after))
+        match shows {
+            Some(shows) => Classified::Tokened(Tokened::new(class, head, shows, after)),
+            None => Classified::Gated(Gated::new(class, &target, after)),
+        }
+    }
+
+    /// The token that a URL holds, if a class is opened by such. What stands where tokens do in a path is
+    /// the edge's own; a parameter is one only for what its class claims.
+    fn taken<'h>(&self, head: &RequestHead<'h>) -> Result<Option<Tokenless<'h>>, Refused> {
+        let mut is_ours = false;
+        for class in &self.classes {
+            let Some(rule) = class.gate.as_ref().and_then(ClassGate::tokens) else {
+                continue;
+            };
+            let hosts = &class.matches.hosts;
+            if !hosts.is_empty() && !hosts.iter().any(|of| of.matches(head.host())) {
+                continue;
+            }
+            let in_path = matches!(rule.place, TokenPlace::Path(_));
+            let taken = match rule.place.take(head.path, head.query) {
+                Ok(taken) => taken,
+                Err(_) if !in_path && !class.matches.matches(head) => None,
+                Err(why) => return Err(why),
+            };
+            let Some(taken) = taken else {
+                continue;
+            };
+            is_ours |= in_path;
+            let without = taken.without(head);
+            let mut classes = self.classes.iter();
+            let claims = classes.find(|class| class.matches.matches(&without));
+            if claims.is_some_and(|claims| Arc::ptr_eq(claims, class)) {
+                return Ok(Some(taken));
+            }
+        }
+        if is_ours {
+            return Err(Refused::TokenNotForThis);
+        }
+        Ok(None)
     }
 
     /// The class that claims a request, or why none may.

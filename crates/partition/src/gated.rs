@@ -5,6 +5,8 @@
 //! and for this one request. What is then served was fetched once, with a credential of the edge's own
 //! that the origin requires.
 //!
+//! Or it opens by a token that stands in the URL ([`TokenRule`]): then nobody is asked.
+//!
 //! Never here: an answer that is remembered, or shared. A gate opens once.
 //!
 //! Invariant: a [`Gated`] request has no key, and cannot pass with the edge's credential, until
@@ -14,27 +16,52 @@ use std::sync::Arc;
 
 use http::header::{HOST, SET_COOKIE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version, request};
-use shikiri_record::{Epoch, Mode};
+use shikiri_record::{Epoch, Mode, TagKey, TargetTag, UnixMillis};
 
 use crate::classify::{Classified, Sharing, Under};
 use crate::key::{self, Constants, Outbound};
 use crate::pass::{Hop, Pass, PassRequest};
+use crate::pins::MemberId;
 use crate::reason::{Personal, Refused};
 use crate::request::{RequestHead, Scheme};
 use crate::rules::{Class, Rules};
 use crate::secret::{Secret, SecretSource};
+use crate::token::{Shows, TokenRule};
 
 /// How a class asks whether somebody may see something, and shows the origin that it has asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassGate {
-    /// Where.
-    pub target: GateTarget,
-    /// `GET` or `HEAD`.
-    pub method: Method,
+    /// By what it opens.
+    pub by: GateBy,
     /// What the origin requires of a fetch that is for all who may see it.
     pub credential: EdgeCredential,
     /// A URL of the class that a start asks for without the credential, to see whether it is required.
     pub probe: Option<String>,
+}
+
+/// What opens a gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum GateBy {
+    /// The origin's answer to a question.
+    Origin {
+        /// Where it is asked.
+        target: GateTarget,
+        /// `GET` or `HEAD`.
+        method: Method,
+    },
+    /// A token in the URL.
+    Token(TokenRule),
+}
+
+impl ClassGate {
+    /// The rule of its tokens, if it opens by those.
+    #[must_use]
+    pub const fn tokens(&self) -> Option<&TokenRule> {
+        match &self.by {
+            GateBy::Token(rule) => Some(rule),
+            GateBy::Origin { .. } => None,
+        }
+    }
 }
 
 /// A credential of the edge's own.
@@ -194,6 +221,69 @@ fn gate_of(class: &Class) -> &ClassGate {
     class.gate.as_ref().expect("a gated class has a gate")
 }
 
+/// Where and how the origin is asked.
+fn question_of(class: &Class) -> (&GateTarget, &Method) {
+    match &gate_of(class).by {
+        GateBy::Origin { target, method } => (target, method),
+        GateBy::Token(_) => unreachable!("a class that opens by tokens asks nobody"),
+    }
+}
+
+/// A request that a class claims which opens by tokens: nothing is looked up for it before its token has
+/// been held against the clock. Of its URL, what claims, names and asks is without the token.
+#[must_use]
+#[derive(Debug)]
+pub struct Tokened {
+    class: Arc<Class>,
+    path: String,
+    query: Option<String>,
+    shows: Shows,
+    after: Opened,
+}
+
+impl Tokened {
+    pub(crate) fn new(
+        class: &Arc<Class>,
+        head: &RequestHead<'_>,
+        shows: Shows,
+        after: Opened,
+    ) -> Self {
+        Self {
+            class: Arc::clone(class),
+            path: head.path.to_owned(),
+            query: head.query.map(str::to_owned),
+            shows,
+            after,
+        }
+    }
+
+    /// The class that claims it.
+    #[must_use]
+    pub const fn class(&self) -> &Arc<Class> {
+        &self.class
+    }
+
+    /// The pseudonym of what is asked for: the request's target without its token.
+    #[must_use]
+    pub fn target_tag(&self, head: &RequestHead<'_>, key: &TagKey) -> TargetTag {
+        let shown = RequestHead {
+            path: &self.path,
+            query: self.query.as_deref(),
+            ..head.clone()
+        };
+        shown.target_tag(key)
+    }
+
+    /// Opens, or does not, by the time: and for whom the token was made, if it says so.
+    ///
+    /// # Errors
+    /// [`Refused::TokenExpired`].
+    pub fn open(self, now: UnixMillis) -> Result<(Opened, Option<MemberId>), Refused> {
+        let viewer = self.shows.opens(now)?;
+        Ok((self.after, viewer))
+    }
+}
+
 /// What a gate has opened.
 #[derive(Debug)]
 pub enum Opened {
@@ -207,7 +297,7 @@ impl Gated {
     pub(crate) fn new(class: &Arc<Class>, target: &str, after: Opened) -> Self {
         Self {
             class: Arc::clone(class),
-            target: gate_of(class).target.of(target),
+            target: question_of(class).0.of(target),
             after,
         }
     }
@@ -227,7 +317,7 @@ impl Gated {
     /// The method with which its gate is asked: `GET` or `HEAD`.
     #[must_use]
     pub fn method(&self) -> &Method {
-        &gate_of(&self.class).method
+        question_of(&self.class).1
     }
 
     /// What shows whether its gate is one; of what comes of it nothing is ever served. `None` when it is
@@ -393,10 +483,15 @@ impl Kept {
 }
 
 impl Rules {
-    /// The gated classes that name no probe: whether their gates are any, nobody knows.
+    /// The gated classes that ask the origin and name no probe: whether their gates are any, nobody knows.
     pub fn unprobed(&self) -> impl Iterator<Item = &str> {
         let all = self.classes().iter();
-        let unprobed = all.filter(|class| class.gate.as_ref().is_some_and(|g| g.probe.is_none()));
+        let unprobed = all.filter(|class| {
+            class
+                .gate
+                .as_ref()
+                .is_some_and(|g| g.probe.is_none() && g.tokens().is_none())
+        });
         unprobed.map(|class| class.name.as_str())
     }
 

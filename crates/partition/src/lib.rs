@@ -43,6 +43,7 @@ mod slices;
 mod sniff;
 mod state;
 mod targets;
+mod token;
 mod trace;
 mod upstream;
 mod viewer;
@@ -54,8 +55,8 @@ pub use classify::{Classified, Requester, Sharing, Under};
 pub use freshness::Reuse;
 pub use gate::{Exceptions, Gate, gate};
 pub use gated::{
-    ClassGate, EdgeCredential, GateTarget, Gated, Kept, Opened, Probe, Shut, is_yes,
-    set_cookies_of_gate,
+    ClassGate, EdgeCredential, GateBy, GateTarget, Gated, Kept, Opened, Probe, Shut, Tokened,
+    is_yes, set_cookies_of_gate,
 };
 pub use invalidate::{Invalidation, invalidated_by};
 pub use key::{AcceptEncoding, Begun, Constants, Key, Outbound, SharedFetch};
@@ -79,6 +80,7 @@ pub use rules::{
 pub use secret::{Secret, SecretSource};
 pub use slices::{SliceFetch, SliceFill, SliceRefused, Slices};
 pub use state::{Beginning, GRANTS_MAX, Knowledge, ModeSaid, State};
+pub use token::{Shows, TokenKey, TokenPlace, TokenRule};
 pub use trace::{SpanId, TraceContext, TraceId};
 pub use upstream::{Spoken, Upstream};
 pub use viewer::Viewer;

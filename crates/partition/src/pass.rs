@@ -40,6 +40,8 @@ struct BehindGate {
     credential: (HeaderName, HeaderValue),
     /// Path and query, as the gate was asked about them.
     target: Box<str>,
+    /// It opened by a token in the URL, which the page before may have been of, too.
+    by_token: bool,
 }
 
 impl Pass {
@@ -55,6 +57,10 @@ impl Pass {
             Some(BehindGate {
                 credential: (credential.header.clone(), secret.value().clone()),
                 target: key.parts().target.clone(),
+                by_token: class
+                    .gate
+                    .as_ref()
+                    .is_some_and(|gate| gate.tokens().is_some()),
             })
         });
         Self { why, opened }
@@ -120,6 +126,9 @@ impl Pass {
         if let Some(opened) = self.opened {
             // It opened for this target, and no other.
             remove(&mut headers, hop::names_another_target);
+            if opened.by_token {
+                headers.remove(REFERER);
+            }
             let (name, value) = opened.credential;
             headers.insert(name, value);
         }

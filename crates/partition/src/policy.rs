@@ -22,6 +22,7 @@ mod overlap;
 mod pins;
 mod slices;
 mod text;
+mod tokens;
 mod units;
 
 pub(crate) use compile::path_patterns;

@@ -55,6 +55,16 @@ pub enum Refused {
     OnlyIfCached,
     /// `Max-Forwards` has run out (RFC 9110 7.6.2).
     MaxForwards,
+    /// Nothing in its URL shows that it may see what is opened by a token.
+    NoToken,
+    /// What stands in a token's place is none.
+    TokenMalformed,
+    /// The token was not made with one of the class's secrets, or not for this path.
+    TokenWrong,
+    /// The token's time is over.
+    TokenExpired,
+    /// A token stands before what no class claims that is opened by one, or what is no GET or HEAD.
+    TokenNotForThis,
     /// The site is closed for maintenance.
     Closed,
     /// That it was answered could not be written down: there is no space for evidence.
@@ -87,6 +97,11 @@ impl Refused {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::OnlyIfCached => StatusCode::GATEWAY_TIMEOUT,
+            Self::NoToken
+            | Self::TokenMalformed
+            | Self::TokenWrong
+            | Self::TokenExpired
+            | Self::TokenNotForThis => StatusCode::FORBIDDEN,
         }
     }
 
@@ -101,6 +116,10 @@ impl Refused {
                 | Self::Loop
                 | Self::Busy
                 | Self::GatesBusy
+                | Self::NoToken
+                | Self::TokenMalformed
+                | Self::TokenWrong
+                | Self::TokenExpired
                 | Self::OnlyIfCached
                 | Self::MaxForwards
                 | Self::Closed
@@ -134,6 +153,11 @@ impl Refused {
             Self::GatesBusy => "gates-busy",
             Self::OnlyIfCached => "only-if-cached",
             Self::MaxForwards => "max-forwards",
+            Self::NoToken => "no-token",
+            Self::TokenMalformed => "token-malformed",
+            Self::TokenWrong => "token-wrong",
+            Self::TokenExpired => "token-expired",
+            Self::TokenNotForThis => "token-not-for-this",
             Self::Closed => "closed",
             Self::EvidenceFull => "evidence-full",
         }

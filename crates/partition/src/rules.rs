@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::{HeaderName, StatusCode};
 use shikiri_record::{ClassDigest, Mode, RulesDigest};
 
-use crate::gated::ClassGate;
+use crate::gated::{ClassGate, GateBy};
 use crate::hop;
 use crate::secret::{Secret, SecretSource};
 use crate::upstream::Upstream;
@@ -75,7 +75,12 @@ impl Rules {
     #[must_use]
     pub fn secrets(&self) -> BTreeSet<SecretSource> {
         let gates = self.classes.iter().filter_map(|class| class.gate.as_ref());
-        gates.map(|gate| gate.credential.source.clone()).collect()
+        let sources = gates.flat_map(|gate| {
+            let keys = gate.tokens().map(|rule| &rule.keys).into_iter().flatten();
+            let tokens = keys.map(|key| &key.source);
+            std::iter::once(&gate.credential.source).chain(tokens)
+        });
+        sources.cloned().collect()
     }
 
     /// The rules with their secrets. A class whose secret is not among them shares nothing.
@@ -88,6 +93,11 @@ impl Rules {
             let class = Arc::make_mut(class);
             if let Some(gate) = &mut class.gate {
                 gate.credential.secret = secrets.get(&gate.credential.source).cloned();
+                if let GateBy::Token(rule) = &mut gate.by {
+                    for key in &mut rule.keys {
+                        key.secret = secrets.get(&key.source).cloned();
+                    }
+                }
             }
             class.digest = crate::policy::class_digest(class, &self.session, &self.personal);
         }

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 use shikiri_edge::{
-    Asked, Chain, Config, Evidence, Node, OriginFault, RealWorld, Worker, ask_status, ask_whole,
+    Asked, Chain, Config, Evidence, Node, OriginFault, RealWorld, Worker, World, ask_status,
+    ask_whole,
 };
 use shikiri_partition::{
-    Admitted, Begun, Classified, Gated, Judged, Kept, NotShared, Opened, Outbound, Personal,
-    RequestHead, Rules, Scheme, SecondCopy, SharedFetch, Sharing, To, Under,
+    Admitted, Begun, ClassGate, Classified, Gated, Judged, Kept, NotShared, Opened, Outbound,
+    Personal, RequestHead, Rules, Scheme, SecondCopy, SharedFetch, Sharing, To, Tokened, Under,
 };
 use shikiri_record::{Epoch, FillId, Mode, Order};
 
@@ -122,6 +123,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Classified::Personal(pass) => personal(&mut table, pass.why()),
         Classified::Shared(sharing) => shared(&mut table, args, rules, &sharing)?,
         Classified::Gated(gated) => self::gated(&mut table, args, rules, gated)?,
+        Classified::Tokened(tokened) => self::tokened(&mut table, args, rules, tokened)?,
     }
     say(&table.0)
 }
@@ -165,7 +167,7 @@ fn gated(table: &mut Table, args: &Args, rules: Rules, gated: Gated) -> Result<(
         .gate
         .as_ref()
         .expect("a gated class has a gate");
-    table.row("gate", format!("{} {}", gate.method, gated.target()));
+    table.row("gate", format!("{} {}", gated.method(), gated.target()));
     table.row(
         "",
         "Each request is asked there as itself; only 2xx opens, and nothing is remembered.",
@@ -223,6 +225,42 @@ fn gated(table: &mut Table, args: &Args, rules: Rules, gated: Gated) -> Result<(
             Ok(())
         }
         Err(_) => unreachable!("200 opens"),
+    }
+}
+
+/// What is the same for all who may see it, and a token says who: what it says now, and then what it is.
+fn tokened(table: &mut Table, args: &Args, rules: Rules, tokened: Tokened) -> Result<(), String> {
+    let gate = tokened.class().gate.as_ref();
+    let tokens = gate.and_then(ClassGate::tokens);
+    let tokens = tokens.expect("a class that opens by tokens has a rule for them");
+    table.row("gate", format!("a token in {}", tokens.place));
+    table.row(
+        "",
+        "Nobody is asked: the token's MAC is right. All else is of the URL without it.",
+    );
+    match tokened.open(RealWorld::new().now()) {
+        Ok((opened, viewer)) => {
+            let whose = if viewer.is_some() {
+                "one viewer"
+            } else {
+                "nobody in particular"
+            };
+            table.row("token", format!("good now, made for {whose}"));
+            match opened {
+                Opened::Shared(sharing) => shared(table, args, rules, &sharing),
+                Opened::Pass(pass) => {
+                    personal(table, pass.why());
+                    Ok(())
+                }
+            }
+        }
+        Err(why) => {
+            table.row(
+                "verdict",
+                format!("refused: {} ({})", why.status(), why.name()),
+            );
+            Ok(())
+        }
     }
 }
 

@@ -96,6 +96,13 @@ pub(crate) fn fills(node: &TestNode) -> Vec<Option<FillId>> {
     responses.map(|response| response.begin.fill).collect()
 }
 
+/// What each response was of, and the member whom it was shown to, as far as that is known.
+pub(crate) fn targets(node: &TestNode) -> Vec<(TargetTag, Option<MemberTag>)> {
+    let responses = said(node).responses.into_iter();
+    let of = |response: Response| (response.begin.target, response.begin.viewer_member);
+    responses.map(of).collect()
+}
+
 /// The last response, in words, and how it ended.
 pub(crate) fn last(node: &TestNode) -> (String, Option<(Ended, u64)>) {
     let said = said(node);

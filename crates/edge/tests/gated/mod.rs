@@ -1,5 +1,7 @@
 //! What is the same for all who may see it, and only some may.
 
+mod tokens;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -17,7 +17,7 @@ pub struct MemberId(Box<str>);
 
 impl MemberId {
     /// Visible ASCII without `"`, `,` and `;`, up to 128 of it.
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let is_plain = |b: u8| b.is_ascii_graphic() && !matches!(b, b'"' | b',' | b';');
         let is_id = !text.is_empty() && text.len() <= ID_BYTES_MAX && text.bytes().all(is_plain);
         is_id.then(|| Self(text.into()))

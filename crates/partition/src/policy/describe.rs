@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 
 use super::limits::LIMITS;
 use super::units::{show_duration, show_size};
-use crate::gated::ClassGate;
+use crate::gated::{ClassGate, GateBy};
 use crate::rules::{
     Class, HostPattern, Lifetimes, Limits, Match, NamePattern, Origin, OriginHost, PinAction,
     PinRules, QueryKey, Rules, Session, SpanMarks, To,
 };
+use crate::token::TokenRule;
 use crate::upstream::Spoken;
 
 impl fmt::Display for HostPattern {
@@ -103,6 +104,10 @@ fn line(text: &mut String, line: fmt::Arguments<'_>) {
 }
 
 fn describe_class(text: &mut String, class: &Class) {
+    let is_tokened = class
+        .gate
+        .as_ref()
+        .is_some_and(|gate| gate.tokens().is_some());
     line(
         text,
         format_args!(
@@ -120,6 +125,7 @@ fn describe_class(text: &mut String, class: &Class) {
                     "Served to everyone; a member gets the copy that was fetched without credentials.",
                 To::Anonymous =>
                     "Served to requests without credentials; a member's request goes to the origin as itself.",
+                To::Gated if is_tokened => "Served to whoever shows a token for it.",
                 To::Gated => "Served to whoever the origin lets see it, who is asked each time.",
             }
         ),
@@ -205,13 +211,22 @@ fn describe_class(text: &mut String, class: &Class) {
 
 fn describe_gate(text: &mut String, gate: &ClassGate) {
     let credential = &gate.credential;
-    line(
-        text,
-        format_args!(
-            "  Asked as `{} {}`, with what the member's request shows; only 2xx opens.",
-            gate.method, gate.target
+    match &gate.by {
+        GateBy::Origin { target, method } => line(
+            text,
+            format_args!(
+                "  Asked as `{method} {target}`, with what the member's request shows; only 2xx opens."
+            ),
         ),
-    );
+        GateBy::Token(rule) => line(
+            text,
+            format_args!(
+                "  Opened by a token in {}, made with a secret in {}.",
+                rule.place,
+                sources(rule)
+            ),
+        ),
+    }
     line(
         text,
         format_args!(
@@ -225,6 +240,11 @@ fn describe_gate(text: &mut String, gate: &ClassGate) {
             }
         ),
     );
+}
+
+fn sources(rule: &TokenRule) -> String {
+    let sources: Vec<String> = rule.keys.iter().map(|key| key.source.to_string()).collect();
+    sources.join(" or ")
 }
 
 fn describe_pins(text: &mut String, pins: &PinRules) {
@@ -369,9 +389,15 @@ pub(super) fn class(class: &Class) -> Vec<(&'static str, String)> {
         ),
         (
             "gate",
-            class.gate.as_ref().map_or_else(String::new, |gate| {
-                format!("{} {}", gate.method, gate.target)
-            }),
+            class
+                .gate
+                .as_ref()
+                .map_or_else(String::new, |gate| match &gate.by {
+                    GateBy::Origin { target, method } => format!("{method} {target}"),
+                    GateBy::Token(rule) => {
+                        format!("a token in {}, made with {}", rule.place, sources(rule))
+                    }
+                }),
         ),
         (
             "credential",

@@ -7,7 +7,7 @@ use shikiri_record::{Canonical, ClassDigest, Digest, RulesDigest};
 
 use super::limits::LIMITS;
 use super::units;
-use crate::gated::ClassGate;
+use crate::gated::{ClassGate, GateBy};
 use crate::rules::{
     Class, HostPattern, Limits, Match, NamePattern, Origin, OriginHost, PinAction, PinRules,
     QueryKey, Rules, Session, To,
@@ -69,12 +69,17 @@ pub(crate) fn class(class: &Class, session: &Session, personal: &[Match]) -> Cla
     ClassDigest(canonical.digest())
 }
 
-/// Another secret is another meaning: what was fetched with the old one dies.
+/// Another credential is another meaning: what was fetched with the old one dies. With which secrets
+/// tokens are made decides who sees what is stored, not what it is.
 fn gate(canonical: &mut Canonical, gate: &ClassGate) {
     let secret = gate.credential.secret.as_ref();
+    match &gate.by {
+        GateBy::Origin { target, method } => {
+            canonical.text(&target.to_string()).text(method.as_str())
+        }
+        GateBy::Token(rule) => canonical.text("token").text(&rule.place.to_string()),
+    };
     canonical
-        .text(&gate.target.to_string())
-        .text(gate.method.as_str())
         .text(gate.credential.header.as_str())
         .number(u64::from(secret.is_some()));
     if let Some(secret) = secret {
@@ -100,6 +105,15 @@ pub(crate) fn rules(rules: &Rules) -> RulesDigest {
         c.text(&class.name)
             .bytes(class.digest.0.as_bytes())
             .number(u64::from(class.is_static));
+        if let Some(tokens) = class.gate.as_ref().and_then(ClassGate::tokens) {
+            c.list(&tokens.keys, |c, key| {
+                let secret = key.secret.as_ref();
+                c.number(u64::from(secret.is_some()));
+                if let Some(secret) = secret {
+                    c.bytes(secret.identity().as_bytes());
+                }
+            });
+        }
     });
     pins(&mut canonical, &rules.pins);
     limits(&mut canonical, &rules.limits);

@@ -7,7 +7,8 @@ use http::{HeaderName, Method, Uri};
 use super::fault::{At, Faults, Place};
 use super::overlap;
 use super::text::{ClassText, CredentialText, GateText};
-use crate::gated::{ClassGate, EdgeCredential, GateTarget};
+use super::tokens;
+use crate::gated::{ClassGate, EdgeCredential, GateBy, GateTarget};
 use crate::hop;
 use crate::rules::{Class, HostPattern, Origin, QueryKey, Session, To};
 use crate::secret::SecretSource;
@@ -65,8 +66,14 @@ pub(super) fn gate(
             "Leave `key_headers` out, and give what differs paths of its own.",
         );
     }
-    let target = target(gate, query, faults);
-    let method = method(gate, faults);
+    let by = if gate.token.is_some() {
+        tokens::rule(gate, faults).map(GateBy::Token)
+    } else {
+        tokens::none(gate, faults);
+        let target = target(gate, query, faults);
+        let method = method(gate, faults);
+        target.map(|target| GateBy::Origin { target, method })
+    };
     let credential = edge_credential(credential, key_headers, session, faults);
     let probe = gate.probe.as_ref().and_then(|probe| {
         let is_url = probe.value.starts_with("http://") || probe.value.starts_with("https://");
@@ -82,8 +89,7 @@ pub(super) fn gate(
         Some(probe.value.clone())
     });
     Some(ClassGate {
-        target: target?,
-        method,
+        by: by?,
         credential: credential?,
         probe,
     })
@@ -297,7 +303,7 @@ fn edge_credential(
     })
 }
 
-fn is_variable(name: &str) -> bool {
+pub(super) fn is_variable(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 use shikiri_record::PolicyText;
 
 use super::*;
+use crate::gated::GateBy;
 use crate::rules::{HostPattern, Limits, OriginHost, QueryKey, Rules, To};
+use crate::secret::{Secret, SecretSource};
 use crate::upstream::Spoken;
 
 const ORIGIN: &str = "[[origin]]\nhosts = [\"*\"]\nurl = \"http://127.0.0.1:8080\"\n";
@@ -1366,6 +1368,99 @@ const CREDENTIAL: &str =
     "credential = { header = \"X-Edge-Key\", file = \"/run/secrets/media\" }\n";
 
 #[test]
+fn a_gated_class_may_open_by_tokens() {
+    let text = |gate: &str| format!("{GATED}query = []\ngate = {{ {gate} }}\n{CREDENTIAL}");
+    let good = "token = \"path\", prefix = \"/t/\", files = [\"/run/new\"], envs = [\"OLD\"]";
+    let tokened = rules(&text(good));
+    let described = tokened.describe();
+    for part in [
+        "Served to whoever shows a token for it.",
+        "Opened by a token in the path, after `/t/`, made with a secret in the file `/run/new` or the variable `OLD`.",
+    ] {
+        assert!(described.contains(part), "{described}");
+    }
+    assert_eq!(tokened.secrets().len(), 3);
+    assert_eq!(tokened.unprobed().count(), 0);
+    // With which secrets they are made kills nothing that is stored, and is in force.
+    let secret = |of: &[u8]| {
+        let source = SecretSource::Environment("OLD".into());
+        tokened
+            .clone()
+            .armed(&[(source, Secret::new(of).unwrap())].into())
+    };
+    let (one, other) = (secret(b"0123456789abcdef"), secret(b"0123456789abcdeF"));
+    assert_eq!(
+        one.class("films").unwrap().digest,
+        other.class("films").unwrap().digest
+    );
+    assert_ne!(one.digest(), other.digest());
+    let asks = rules(&text("path = \"/authz{path}\""));
+    assert_ne!(
+        asks.class("films").unwrap().digest,
+        tokened.class("films").unwrap().digest
+    );
+    for (gate, fault) in [
+        (
+            "token = \"header\", files = [\"/a\"]",
+            "a token cannot be in `header`",
+        ),
+        (
+            "token = \"path\", files = [\"/a\"]",
+            "after which first segment",
+        ),
+        (
+            "token = \"path\", prefix = \"/\", files = [\"/a\"]",
+            "after which first segment",
+        ),
+        (
+            "token = \"path\", prefix = \"/a/b/\", files = [\"/a\"]",
+            "after which first segment",
+        ),
+        (
+            "token = \"path\", prefix = \"/%74/\", files = [\"/a\"]",
+            "after which first segment",
+        ),
+        ("token = \"query\", files = [\"/a\"]", "in which parameter"),
+        (
+            "token = \"query\", parameter = \"a b\", files = [\"/a\"]",
+            "in which parameter",
+        ),
+        (
+            "token = \"query\", parameter = \"t\", prefix = \"/t/\", files = [\"/a\"]",
+            "`prefix` says nothing",
+        ),
+        (
+            "token = \"query\", parameter = \"t\"",
+            "made with 0 secrets",
+        ),
+        (
+            "token = \"query\", parameter = \"t\", envs = [\"a\", \"b\", \"c\", \"d\", \"e\"]",
+            "made with 5 secrets",
+        ),
+        (
+            "token = \"query\", parameter = \"t\", envs = [\"a b\"]",
+            "no name of a variable",
+        ),
+        (
+            "token = \"query\", parameter = \"t\", envs = [\"a\"], path = \"/authz{path}\"",
+            "`path` is of a gate that asks",
+        ),
+        (
+            "path = \"/authz{path}\", prefix = \"/t/\"",
+            "`prefix` says nothing without `token`",
+        ),
+    ] {
+        let text = format!("version = 1\n{ORIGIN}{}", text(gate));
+        let found = compiled(&text).expect_err(gate);
+        let found: Vec<String> = found.iter().map(ToString::to_string).collect();
+        assert!(
+            found.iter().any(|found| found.contains(fault)),
+            "{gate}: {found:?}"
+        );
+    }
+}
+
+#[test]
 fn a_gated_class_says_where_its_gate_is_and_where_its_secret() {
     let rules = rules(&format!(
         "{GATED}query = []\ngate = {{ path = \"/authz{{path}}\" }}\n{CREDENTIAL}"
@@ -1373,8 +1468,11 @@ fn a_gated_class_says_where_its_gate_is_and_where_its_secret() {
     let class = rules.class("films").unwrap();
     assert_eq!(class.to, To::Gated);
     let gate = class.gate.as_ref().unwrap();
+    let GateBy::Origin { target, method } = &gate.by else {
+        panic!("it asks the origin")
+    };
     assert_eq!(
-        (gate.method.as_str(), gate.target.to_string().as_str()),
+        (method.as_str(), target.to_string().as_str()),
         ("GET", "/authz{path}")
     );
     assert_eq!(gate.credential.header, "x-edge-key");

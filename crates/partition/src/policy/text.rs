@@ -92,6 +92,11 @@ pub(super) struct GateText {
     pub(super) path: Option<At<String>>,
     pub(super) method: Option<At<String>>,
     pub(super) probe: Option<At<String>>,
+    pub(super) token: Option<At<String>>,
+    pub(super) prefix: Option<At<String>>,
+    pub(super) parameter: Option<At<String>>,
+    pub(super) files: Option<Texts>,
+    pub(super) envs: Option<Texts>,
 }
 
 #[derive(Debug)]
@@ -269,6 +274,17 @@ const CLASS_KEYS: &[&str] = &[
     "static",
 ];
 
+const GATE_KEYS: &[&str] = &[
+    "path",
+    "method",
+    "probe",
+    "token",
+    "prefix",
+    "parameter",
+    "files",
+    "envs",
+];
+
 const PIN_KEYS: &[&str] = &[
     "action",
     "trip",
@@ -312,12 +328,17 @@ fn class(section: &Section<'_, '_>, faults: &mut Faults<'_>) -> ClassText {
             .map(|inner| matching(&inner, faults)),
         to: section.text("to", faults),
         gate: section
-            .table("gate", &["path", "method", "probe"], faults)
+            .table("gate", GATE_KEYS, faults)
             .map(|inner| GateText {
                 at: inner.at,
                 path: inner.text("path", faults),
                 method: inner.text("method", faults),
                 probe: inner.text("probe", faults),
+                token: inner.text("token", faults),
+                prefix: inner.text("prefix", faults),
+                parameter: inner.text("parameter", faults),
+                files: inner.texts("files", faults),
+                envs: inner.texts("envs", faults),
             }),
         credential: section
             .table("credential", &["header", "file", "env"], faults)
