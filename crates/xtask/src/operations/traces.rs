@@ -50,7 +50,8 @@ fn in_folder(folder: &Path) -> Result<String, Failure> {
         ("/a.css", "Cookie: sid=secret\r\n"),
         ("/account?order=secret", "Cookie: sid=secret\r\n"),
         ("/account", PARENT),
-        ("/%zz", ""),
+        // Two hosts: refused.
+        ("/x", "Host: elsewhere.test\r\n"),
     ] {
         ask(edge.address, path, fields)?;
     }
