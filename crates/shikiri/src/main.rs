@@ -29,6 +29,7 @@ mod rows;
 mod seal;
 mod secret_file;
 mod settings;
+mod shop_secrets;
 mod site;
 mod start;
 mod store;

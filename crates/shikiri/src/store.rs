@@ -11,29 +11,38 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use shikiri_site::delivery::{Delivery, EdgeKey};
+use shikiri_site::media::MediaBase;
 use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::{MESSAGE_BYTES_MAX, Rest};
+use shikiri_site::router::Router;
 use shikiri_site::serve::{Before, serve};
 use shikiri_site::store::{Store, fill_with_samples};
-use shikiri_site::{Around, control, jobs, pages_json, pages_text, policy, shop, shop_within};
+use shikiri_site::ticket::Tickets;
+use shikiri_site::{
+    Around, Place, Places, Shop, control, jobs, pages_json, pages_text, policy, shop, shop_within,
+};
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::{Format, Levels};
-use crate::{log, parent, say};
+use crate::{log, parent, say, shop_secrets};
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "Examples:
   shikiri up                                        the store, its films and the edge, all at once
   shikiri site serve --data shop --sample           the store alone, with a sample catalogue
   shikiri site pages                                every page: class, method, path, whose data
+  shikiri site deliver --data shop-media --tickets shop/tickets.secret
   shikiri site pages --policy > shop.toml           the policy that follows from the declarations
-  shikiri edge --policy shop.toml --origin http://127.0.0.1:8081 \\
+  shikiri edge --policy shop.toml \\
       --on-mode 'shikiri site told --data shop'     the edge before it, which tells it of its mode")]
 pub(crate) enum Command {
     /// Serve the member store.
     Serve(ServeArgs),
+    /// Serve its pictures and films, on another host: the delivery server.
+    Deliver(DeliverArgs),
     /// Say what pages there are, as text, JSON or a policy for the edge.
     Pages(PagesArgs),
     /// Tell the store what an edge's hook was told, on standard input.
@@ -61,6 +70,13 @@ pub(crate) struct ServeArgs {
     /// machine when not given.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     pay: SocketAddr,
+    /// Where browsers find pictures and films: the delivery server, as the edge shows it.
+    #[arg(long, value_name = "ORIGIN", default_value_t = MediaBase::of_trials())]
+    media: MediaBase,
+    /// The secret that the store has in common with the delivery server: `tickets.secret` in the data
+    /// folder when not given. Made when it is not there.
+    #[arg(long, value_name = "FILE")]
+    tickets: Option<PathBuf>,
     /// Fill an empty store with a sample catalogue and two demo members, whose password is known to
     /// everybody.
     #[arg(long)]
@@ -68,6 +84,32 @@ pub(crate) struct ServeArgs {
     /// Clients connect by themselves: there is no edge whose `X-Forwarded-For` is to be believed.
     #[arg(long)]
     direct: bool,
+    #[command(flatten)]
+    served: Served,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri site deliver --data shop-media --tickets shop/tickets.secret
+      Listens on 127.0.0.1:8082. Films are answered to who has a ticket of the store in the path, and to an
+      edge that shows the secret in shop-media/edge.secret as X-Edge-Key.")]
+pub(crate) struct DeliverArgs {
+    /// The data folder: its secrets. Made when it is not there.
+    #[arg(long, value_name = "DIR", default_value = "shikiri-media")]
+    data: PathBuf,
+    /// Where to listen. Port 0 takes a free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8082")]
+    listen: SocketAddr,
+    /// Where browsers find it, through the edge.
+    #[arg(long, value_name = "ORIGIN", default_value_t = MediaBase::of_trials())]
+    media: MediaBase,
+    /// The secret that it has in common with the store. Made when it is not there.
+    #[arg(long, value_name = "FILE")]
+    tickets: PathBuf,
+    /// The secret that edges show: `edge.secret` in the data folder when not given. Made when it is not
+    /// there.
+    #[arg(long, value_name = "FILE")]
+    edge_key: Option<PathBuf>,
     #[command(flatten)]
     served: Served,
 }
@@ -87,10 +129,28 @@ pub(crate) struct Served {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri site pages
+  shikiri site pages --policy > shop.toml
+      For a store on 127.0.0.1:8081 and a delivery server on 127.0.0.1:8082, at localhost and media.localhost.
+  shikiri site pages --policy --host shop.example.test --media https://media.example.test \\
+      --store http://10.0.0.5:8081 --delivery http://10.0.0.6:8082 > shop.toml")]
 pub(crate) struct PagesArgs {
     /// As a policy for the edge.
     #[arg(long, conflicts_with = "json")]
     policy: bool,
+    /// Of the policy: the store's hosts, as browsers say them, without ports. May be given several times.
+    #[arg(long, value_name = "HOST", default_values = HOSTS)]
+    host: Vec<String>,
+    /// Of the policy: where browsers find pictures and films.
+    #[arg(long, value_name = "ORIGIN", default_value_t = MediaBase::of_trials())]
+    media: MediaBase,
+    /// Of the policy: where the edge reaches the store.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8081")]
+    store: String,
+    /// Of the policy: where the edge reaches the delivery server.
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082")]
+    delivery: String,
     /// As JSON: for checks that crawl, and for who must know what personal data is where.
     #[arg(long)]
     json: bool,
@@ -106,12 +166,16 @@ pub(crate) struct ToldArgs {
     data: PathBuf,
 }
 
+/// The hosts of a store on this machine.
+pub(crate) const HOSTS: [&str; 2] = ["localhost", "127.0.0.1"];
+
 /// The socket in the data folder where edges tell their modes.
 const TOLD: &str = "told.sock";
 
 pub(crate) fn run(command: &Command) -> Result<(), String> {
     match command {
         Command::Serve(args) => serve_store(args),
+        Command::Deliver(args) => serve_delivery(args),
         Command::Pages(args) => pages(args),
         Command::Told(args) => told(args),
     }
@@ -134,10 +198,14 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
     let processor = Trial::open(&books, &format!("http://{pay_at}"));
     let processor = processor.map_err(|fault| format!("{}: {fault}", books.display()))?;
     let processor = Arc::new(processor);
+    let tickets = args.tickets.clone();
+    let tickets = tickets.unwrap_or_else(|| folder.join("tickets.secret"));
     let around = Around {
         rest: rest.clone(),
         processor: Arc::<Trial>::clone(&processor),
         url: args.url.clone(),
+        media: args.media.clone(),
+        tickets: Tickets::of(&shop_secrets::read_or_make(&tickets)?),
     };
     let shop = shop_within(around, store).map_err(|fault| fault.to_string())?;
     let shop = Arc::new(shop);
@@ -168,18 +236,67 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
     Ok(())
 }
 
-fn pages(args: &PagesArgs) -> Result<(), String> {
+fn serve_delivery(args: &DeliverArgs) -> Result<(), String> {
+    args.served.begin()?;
+    let folder = Folder::open(&args.data)?;
+    let tickets = shop_secrets::read_or_make(&args.tickets)?;
+    let edge = args.edge_key.clone();
+    let edge = edge.unwrap_or_else(|| folder.join("edge.secret"));
+    let edge = EdgeKey::of(&shop_secrets::read_or_make(&edge)?);
+    let delivery = Delivery::new(args.media.clone(), edge, Tickets::of(&tickets))
+        .map_err(|fault| fault.to_string())?;
+    runtime()?.block_on(async {
+        let listener = listener(args.listen).await?;
+        let served = serve(listener, Arc::new(delivery), Before::Edge, stop()?).await;
+        served.map_err(|error| format!("cannot serve: {error}"))
+    })?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// The policy that follows from the declarations.
+///
+/// # Errors
+/// The declarations contradict each other.
+pub(crate) fn written_policy(
+    hosts: &[String],
+    media: &MediaBase,
+    store: &str,
+    delivery: &str,
+) -> Result<String, String> {
+    let places = Places {
+        store: Place {
+            hosts: hosts.to_vec(),
+            url: store.to_owned(),
+        },
+        delivery: Place {
+            hosts: vec![media.host().to_owned()],
+            url: delivery.to_owned(),
+        },
+    };
+    declared(|shop, films| policy(shop.pages(), films.pages(), Some(&places)))
+}
+
+/// What is made from the declarations, of a store with nothing in it.
+fn declared<T>(make: impl FnOnce(&Router<Shop>, &Delivery) -> T) -> Result<T, String> {
     let store = Store::in_memory().map_err(|fault| fault.to_string())?;
     let shop = shop(store).map_err(|fault| fault.to_string())?;
-    if args.policy {
-        say(&policy(shop.pages()))
+    let around = Around::nothing().map_err(|fault| fault.to_string())?;
+    let delivery = Delivery::new(around.media, EdgeKey::of(b""), around.tickets)
+        .map_err(|fault| fault.to_string())?;
+    Ok(make(&shop, &delivery))
+}
+
+fn pages(args: &PagesArgs) -> Result<(), String> {
+    let text = if args.policy {
+        written_policy(&args.host, &args.media, &args.store, &args.delivery)?
     } else if args.json {
-        let text = serde_json::to_string_pretty(&pages_json(shop.pages()))
-            .expect("a list of pages is plain data");
-        say(&format!("{text}\n"))
+        let list = declared(|shop, films| pages_json(shop.pages(), films.pages()))?;
+        format!("{list:#}\n")
     } else {
-        say(&pages_text(shop.pages()))
-    }
+        declared(|shop, films| pages_text(shop.pages(), films.pages()))?
+    };
+    say(&text)
 }
 
 fn told(args: &ToldArgs) -> Result<(), String> {

@@ -14,15 +14,15 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
-use shikiri_site::store::{DEMO_PASSWORD, Store};
-use shikiri_site::{policy, shop};
+use shikiri_site::media::MediaBase;
+use shikiri_site::store::DEMO_PASSWORD;
 use tokio::io::{AsyncBufReadExt, BufReader as AsyncBufReader};
 use tokio::process::{Child, ChildStdin, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use crate::say;
-use crate::store::{Folder, runtime};
+use crate::store::{Folder, HOSTS, runtime, written_policy};
+use crate::{say, shop_secrets};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -97,25 +97,40 @@ async fn start(folder: &Folder, edge: SocketAddr) -> Result<(), String> {
 
 /// Starts part after part, and says what there is to see.
 async fn begin(folder: &Folder, edge: SocketAddr, parts: &mut Vec<Part>) -> Result<String, String> {
-    let site = folder.join("site");
-    let mut store = run_self("site serve --sample --listen 127.0.0.1:0 --pay 127.0.0.1:0")?;
-    store.args(["--url", &format!("http://localhost:{}", edge.port())]);
-    store.arg("--data").arg(&site);
+    let port = edge.port();
+    let media: MediaBase = format!("http://media.localhost:{port}").parse()?;
+    let (site, delivery) = (folder.join("site"), folder.join("delivery"));
+    let tickets = folder.join("tickets.secret");
+    // Before two processes could make two.
+    shop_secrets::read_or_make(&tickets)?;
+    let with = |words: &str, data: &Path| {
+        let mut command = run_self(words)?;
+        command.arg("--data").arg(data);
+        command.arg("--tickets").arg(&tickets);
+        command.args(["--media", media.origin()]);
+        Ok::<_, String>(command)
+    };
+    let mut store = with(
+        "site serve --sample --listen 127.0.0.1:0 --pay 127.0.0.1:0",
+        &site,
+    )?;
+    store.args(["--url", &format!("http://localhost:{port}")]);
     let store = add(parts, folder, "store", store).await?;
+    let delivery = with("site deliver --listen 127.0.0.1:0", &delivery)?;
+    let delivery = add(parts, folder, "delivery server", delivery).await?;
 
-    let policy_file = folder.join("policy.toml");
-    let written = written_policy()?;
-    fs::write(&policy_file, written)
-        .map_err(|error| format!("cannot write {}: {error}", policy_file.display()))?;
+    let policy = folder.join("policy.toml");
+    let written = written_policy(&HOSTS.map(str::to_owned), &media, &store, &delivery)?;
+    fs::write(&policy, written)
+        .map_err(|error| format!("cannot write {}: {error}", policy.display()))?;
 
     let mut command = run_self("edge --trust 127.0.0.1")?;
     let own = own_path()?;
     let told = format!("{} site told --data {}", quoted(&own)?, quoted(&site)?);
     command
         .args(["--listen", &edge.to_string()])
-        .args(["--origin", &store])
         .arg("--policy")
-        .arg(&policy_file)
+        .arg(&policy)
         .arg("--data")
         .arg(folder.join("edge"))
         .args(["--on-mode", &told]);
@@ -142,18 +157,18 @@ fn told_at_start(folder: &Folder, edge: SocketAddr) -> String {
     ));
     line("");
     line(
-        "To try in a browser: log in as one in a window and as the other in a private one. To try here:",
+        "In a browser, log in as one in a window and as the other in a private one, and watch a film. Here, try:",
     );
     line("");
     for command in [
         format!(
-            "curl -si {shop}/en/films | grep -i '^cache-status'     # twice: the second is a hit"
+            "curl -si {shop}/en/films | grep -i '^cache-status'    # twice: the second is a hit"
         ),
         format!(
-            "curl -si {shop}/en/account | grep -i '^cache-status'   # a member's page: never shared"
+            "curl -si {shop}/en/account | grep -i '^cache-status'  # a member's page: never shared"
         ),
         format!(
-            "shikiri explain {shop}/en/films --policy {} --origin …  # why so",
+            "shikiri explain {shop}/en/films --policy {}",
             at("policy.toml")
         ),
         format!("shikiri mode closed --reason trial --reopening 30m --control {control}"),
@@ -170,13 +185,6 @@ fn told_at_start(folder: &Folder, edge: SocketAddr) -> String {
     ));
     line("Ctrl-C stops it.");
     text
-}
-
-/// The policy that follows from the declarations.
-fn written_policy() -> Result<String, String> {
-    let store = Store::in_memory().map_err(|fault| fault.to_string())?;
-    let shop = shop(store).map_err(|fault| fault.to_string())?;
-    Ok(policy(shop.pages()))
 }
 
 /// Another process of ours.
@@ -196,7 +204,7 @@ async fn add(
     mut command: Command,
 ) -> Result<String, String> {
     let logs = folder.join("log");
-    let log = logs.join(format!("{name}.log"));
+    let log = logs.join(format!("{}.log", name.replace(' ', "-")));
     let cannot = |error: std::io::Error| format!("cannot start the {name}: {error}");
     fs::create_dir_all(&logs).map_err(cannot)?;
     let mut child = command

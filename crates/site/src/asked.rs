@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 
+use crate::media::MediaBase;
 use crate::rest::Notice;
 
 /// The cookie that tells a session. Its value is one client's alone and is new after each login.
@@ -70,6 +71,7 @@ pub struct Public {
     parameters: Vec<(&'static str, String)>,
     query: BTreeMap<String, String>,
     notice: Option<Notice>,
+    media: MediaBase,
 }
 
 impl Public {
@@ -85,7 +87,18 @@ impl Public {
             parameters,
             query: held,
             notice: None,
+            media: MediaBase::of_trials(),
         }
+    }
+
+    /// The same, with pictures and films elsewhere.
+    pub(crate) fn with_media(self, media: MediaBase) -> Self {
+        Self { media, ..self }
+    }
+
+    /// Where pictures and films are.
+    pub(crate) fn media(&self) -> &MediaBase {
+        &self.media
     }
 
     /// The same with what a personal page says on top.

@@ -13,23 +13,31 @@ use std::time::Duration;
 
 use crate::answer::{Answer, AnyBody, Media, MediaBody, Personal, Shared, SharedBody};
 use crate::asked::{Asked, Millis, Public};
+use crate::media::MediaBase;
 use crate::refusal::Refusal;
 use crate::rest::Notice;
 
 /// What pages are made from.
 ///
-/// The shelf holds what everybody may see; the desk holds members and their data.
+/// The shelf holds what everybody may see.
 pub trait App: Send + Sync + 'static {
     type Shelf: Send + Sync;
-    type Desk: Send + Sync;
 
     fn shelf(&self) -> &Self::Shelf;
-    fn desk(&self) -> &Self::Desk;
     /// The page that says why there is no other; in the language of the address.
     fn refusal(&self, asked: &Public, why: &Refusal) -> String;
     /// What personal pages say on top while the site is closed. Shared pages never say it: a copy would
     /// say it for as long as it lives.
     fn notice(&self, now: Millis) -> Option<Notice>;
+    /// Where pages find pictures and films.
+    fn media(&self) -> &MediaBase;
+}
+
+/// An application with members. One without has no way to declare a personal page.
+pub trait Members: App {
+    type Desk: Send + Sync;
+
+    fn desk(&self) -> &Self::Desk;
 }
 
 /// Kinds of personal data, as incident response counts them.
@@ -104,8 +112,17 @@ impl Class {
     }
 }
 
-type PersonalServe<A> =
-    dyn Fn(&<A as App>::Desk, &Asked) -> Result<Personal<AnyBody>, Refusal> + Send + Sync;
+/// Who asks for a page that is for holders alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Anybody,
+    /// The edge, which lets in whom it lets in.
+    Edge,
+    /// Somebody whose ticket is good.
+    Holder,
+}
+
+type PersonalServe<A> = dyn Fn(&A, &Asked) -> Result<Personal<AnyBody>, Refusal> + Send + Sync;
 type SharedServe<A> =
     dyn Fn(&<A as App>::Shelf, &Public) -> Result<Shared<AnyBody>, Refusal> + Send + Sync;
 type MediaServe<A> =
@@ -128,10 +145,11 @@ pub struct Page<A: App> {
     query: &'static [&'static str],
     fresh: Duration,
     examples: Vec<String>,
-    types: &'static str,
+    types: &'static [&'static str],
+    holders: bool,
 }
 
-impl<A: App> Page<A> {
+impl<A: Members> Page<A> {
     /// A page of one person, or of nobody yet (a login form). `shows` are the kinds of personal data
     /// on it.
     pub fn personal<B: Into<AnyBody> + 'static>(
@@ -141,12 +159,14 @@ impl<A: App> Page<A> {
         shows: &'static [Kind],
         serve: fn(&A::Desk, &Asked) -> Result<Personal<B>, Refusal>,
     ) -> Self {
-        let serve = move |desk: &A::Desk, asked: &Asked| serve(desk, asked).map(Personal::erased);
+        let serve = move |app: &A, asked: &Asked| serve(app.desk(), asked).map(Personal::erased);
         let mut page = Self::new(name, verb, path, Serve::Personal(Box::new(serve)));
         page.shows = shows;
         page
     }
+}
 
+impl<A: App> Page<A> {
     /// A page that is the same for everybody. `query` are the parameters that it depends on: no
     /// other reaches the handler. A copy is fresh for `fresh`, in whole seconds.
     pub fn shared<B: SharedBody + 'static>(
@@ -160,7 +180,7 @@ impl<A: App> Page<A> {
         let mut page = Self::new(name, Verb::Get, path, Serve::Shared(Box::new(serve)));
         page.query = query;
         page.fresh = fresh;
-        page.types = B::TYPE;
+        page.types = B::TYPES;
         page
     }
 
@@ -174,8 +194,15 @@ impl<A: App> Page<A> {
         let serve = move |shelf: &A::Shelf, asked: &Public| serve(shelf, asked).map(Media::erased);
         let mut page = Self::new(name, Verb::Get, path, Serve::Media(Box::new(serve)));
         page.fresh = Duration::from_hours(24 * 365);
-        page.types = B::TYPE;
+        page.types = B::TYPES;
         page
+    }
+
+    /// The same for all who may have it, and not for everybody: it is answered to the edge, which has let
+    /// somebody in, and to whoever has a ticket for it.
+    pub fn for_holders(mut self) -> Self {
+        self.holders = true;
+        self
     }
 
     /// An address at which the page can be seen in the sample store: for crawlers and checks.
@@ -194,7 +221,8 @@ impl<A: App> Page<A> {
             query: &[],
             fresh: Duration::ZERO,
             examples: Vec::new(),
-            types: "text/html",
+            types: &["text/html"],
+            holders: false,
         }
     }
 
@@ -246,23 +274,36 @@ impl<A: App> Page<A> {
         &self.examples
     }
 
-    /// The content type of what is shared, without parameters.
+    /// The content types of what is shared, without parameters.
     #[must_use]
-    pub fn content_type(&self) -> &'static str {
+    pub fn content_types(&self) -> &'static [&'static str] {
         self.types
     }
 
+    /// Whether only some may have it.
+    #[must_use]
+    pub fn is_for_holders(&self) -> bool {
+        self.holders
+    }
+
     /// Makes the page. What it is shared as was decided when it was declared.
-    pub(crate) fn answer(&self, app: &A, asked: &Asked) -> Result<Answer, Refusal> {
+    pub(crate) fn answer(&self, app: &A, asked: &Asked, entry: Entry) -> Result<Answer, Refusal> {
+        if self.holders && entry == Entry::Anybody {
+            return Err(Refusal::Holders);
+        }
         match &self.serve {
-            Serve::Personal(serve) => serve(app.desk(), asked).map(Answer::from),
+            Serve::Personal(serve) => serve(app, asked).map(Answer::from),
             Serve::Shared(serve) => {
                 let public = asked.public.with_query(self.query);
                 serve(app.shelf(), &public).map(|it| it.fresh_for(self.fresh))
             }
             Serve::Media(serve) => {
                 let public = asked.public.with_query(&[]);
-                serve(app.shelf(), &public).map(|it| it.fresh_for(self.fresh))
+                let found = serve(app.shelf(), &public)?;
+                Ok(match entry {
+                    Entry::Holder if self.holders => found.for_one_holder(),
+                    _ => found.fresh_for(self.fresh),
+                })
             }
         }
     }

@@ -10,6 +10,7 @@
 //!   ([`asked::Public`], [`store::Shelf`]).
 //! - Whose data a page shows is said by the data ([`member::Owned`]).
 //! - GET shows, POST acts, and only from our own pages (`guard`).
+//! - What only some may watch is served on another host, which sees no cookie ([`delivery`]).
 //! - While an edge is closed, jobs rest ([`rest`]).
 //! - Nothing like a card number has a place here.
 
@@ -17,9 +18,12 @@ pub mod answer;
 pub mod asked;
 pub mod control;
 pub mod declare;
+pub mod delivery;
+mod films;
 mod guard;
 mod html;
 pub mod limit;
+pub mod media;
 pub mod member;
 mod pages;
 pub mod password;
@@ -31,7 +35,8 @@ pub mod rest;
 pub mod router;
 pub mod serve;
 pub mod store;
+pub mod ticket;
 pub mod trade;
 
 pub use pages::{Around, NoShop, Office, Shop, jobs, shop, shop_within};
-pub use policy::{pages_json, pages_text, policy};
+pub use policy::{Place, Places, pages_json, pages_text, policy};

@@ -2,49 +2,94 @@
 //!
 //! Nothing is written here that is not in a declaration.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 use serde_json::{Value, json};
 
 use crate::asked::SESSION_COOKIE;
 use crate::declare::{App, Class, Kind, Page};
 
-/// The policy for an edge in front of this site, as TOML. The origin is named on its command line.
+/// An origin, as an edge is told of it.
+#[derive(Clone, Debug)]
+pub struct Place {
+    /// The hosts that it answers for, without ports.
+    pub hosts: Vec<String>,
+    /// Where the edge reaches it: `http://127.0.0.1:8081`.
+    pub url: String,
+}
+
+/// Where the store and the delivery server are.
+#[derive(Clone, Debug)]
+pub struct Places {
+    pub store: Place,
+    pub delivery: Place,
+}
+
+/// The policy for an edge in front of this site, as TOML. Without places, the origins are to be added.
 #[must_use]
-pub fn policy<A: App>(pages: &[Page<A>]) -> String {
+pub fn policy<A: App, B: App>(
+    store: &[Page<A>],
+    delivery: &[Page<B>],
+    places: Option<&Places>,
+) -> String {
     let mut text = format!(
         "# Written by the site from its own declarations.\nversion = 1\n\n\
          [session]\ncookies = [\"{SESSION_COOKIE}\"]\n\n\
          [pins]\naction = \"stop\"\n"
     );
-    let of = |class| pages.iter().filter(move |it| it.class() == class);
-    let mut personal: Vec<String> = of(Class::Personal)
-        .flat_map(|it| it.pattern().in_policy())
-        .collect();
+    for place in places.iter().flat_map(|it| [&it.store, &it.delivery]) {
+        let origin = format!(
+            "\n[[origin]]\nhosts = {}\nurl = \"{}\"\n",
+            list(&place.hosts),
+            place.url
+        );
+        text.push_str(&origin);
+    }
+    personal(&mut text, store);
+    personal(&mut text, delivery);
+    classes(&mut text, store);
+    classes(&mut text, delivery);
+    text
+}
+
+/// What is never shared, and why nobody needs to say so: it is for one person, or for who has a ticket.
+fn personal<A: App>(text: &mut String, pages: &[Page<A>]) {
+    let own = pages.iter().filter(|it| it.class() == Class::Personal);
+    let mut personal: Vec<String> = own.flat_map(|it| it.pattern().in_policy()).collect();
+    let holders = pages.iter().filter(|it| it.is_for_holders());
+    for pattern in holders.flat_map(|it| it.pattern().in_policy()) {
+        personal.push(format!("/t/*{pattern}"));
+        personal.push(pattern);
+    }
     personal.sort();
     personal.dedup();
-    let mut say = |line: std::fmt::Arguments<'_>| {
+    if !personal.is_empty() {
+        let personal = list(&personal);
+        text.push_str(&format!("\n[[personal]]\npaths = {personal}\n"));
+    }
+}
+
+fn classes<A: App>(text: &mut String, pages: &[Page<A>]) {
+    let mut say = |line: fmt::Arguments<'_>| {
         text.write_fmt(line).expect("a text takes more text");
     };
-    if !personal.is_empty() {
-        say(format_args!(
-            "\n[[personal]]\npaths = {}\n",
-            list(&personal)
-        ));
-    }
-    for page in pages.iter().filter(|it| it.class() != Class::Personal) {
+    let shared = pages
+        .iter()
+        .filter(|it| it.class() != Class::Personal && !it.is_for_holders());
+    for page in shared {
         let name = page.name().replace('/', ".");
-        let types = [page.content_type()];
         let fresh_s = page.fresh().as_secs();
         say(format_args!(
             "\n[[class]]\nname = \"{name}\"\nmatch = {{ paths = {} }}\nto = \"everyone\"\ntypes = {}\n\
              query = {}\nlifetime = {{ max = \"{fresh_s}s\" }}\n",
             list(&page.pattern().in_policy()),
-            list(&types),
+            list(page.content_types()),
             list(page.query()),
         ));
+        if page.class() == Class::Media {
+            say(format_args!("static = true\n"));
+        }
     }
-    text
 }
 
 /// A list of texts; paths, names and types need no escape.
@@ -56,11 +101,19 @@ fn list(texts: &[impl AsRef<str>]) -> String {
     format!("[{}]", quoted.join(", "))
 }
 
-/// Every page with its class, the kinds of personal data on it and addresses to crawl, as JSON.
+/// Every page with its server, its class, the kinds of personal data on it and addresses to crawl, as JSON.
 #[must_use]
-pub fn pages_json<A: App>(pages: &[Page<A>]) -> Value {
-    let one = |page: &Page<A>| {
+pub fn pages_json<A: App, B: App>(store: &[Page<A>], delivery: &[Page<B>]) -> Value {
+    let mut pages = Vec::new();
+    listed(&mut pages, "store", store);
+    listed(&mut pages, "delivery", delivery);
+    json!({ "version": 1, "pages": pages })
+}
+
+fn listed<A: App>(to: &mut Vec<Value>, server: &str, pages: &[Page<A>]) {
+    to.extend(pages.iter().map(|page| {
         json!({
+            "server": server,
             "page": page.name(),
             "method": page.verb().name(),
             "path": page.pattern().text(),
@@ -68,20 +121,29 @@ pub fn pages_json<A: App>(pages: &[Page<A>]) -> Value {
             "shows": page.shows().iter().map(|it| it.name()).collect::<Vec<_>>(),
             "query": page.query(),
             "fresh_s": page.fresh().as_secs(),
+            "holders": page.is_for_holders(),
             "crawl": page.examples(),
         })
-    };
-    json!({ "version": 1, "pages": pages.iter().map(one).collect::<Vec<_>>() })
+    }));
 }
 
 /// The same for people: one page a line.
 #[must_use]
-pub fn pages_text<A: App>(pages: &[Page<A>]) -> String {
+pub fn pages_text<A: App, B: App>(store: &[Page<A>], delivery: &[Page<B>]) -> String {
     let mut text = String::new();
+    lines(&mut text, "store", store);
+    lines(&mut text, "delivery", delivery);
+    text
+}
+
+fn lines<A: App>(text: &mut String, server: &str, pages: &[Page<A>]) {
     for page in pages {
-        let shows: Vec<_> = page.shows().iter().copied().map(Kind::name).collect();
+        let mut shows: Vec<_> = page.shows().iter().copied().map(Kind::name).collect();
+        if page.is_for_holders() {
+            shows.push("(for holders)");
+        }
         let line = format!(
-            "{:9} {:4} {:34} {:20} {}",
+            "{server:9} {:9} {:4} {:34} {:20} {}",
             page.class().name(),
             page.verb().name(),
             page.pattern().text(),
@@ -91,5 +153,4 @@ pub fn pages_text<A: App>(pages: &[Page<A>]) -> String {
         text.push_str(line.trim_end());
         text.push('\n');
     }
-    text
 }

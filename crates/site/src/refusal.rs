@@ -15,6 +15,9 @@ pub enum Refusal {
     NotFound,
     #[error("the page has no such method")]
     Method,
+    /// Only who has a ticket, or the edge, is answered here.
+    #[error("not without a ticket")]
+    Holders,
     /// It needs a member.
     #[error("not logged in")]
     LogIn,
@@ -41,7 +44,7 @@ impl Refusal {
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::LogIn | Self::StepUp => StatusCode::SEE_OTHER,
-            Self::ForeignForm => StatusCode::FORBIDDEN,
+            Self::ForeignForm | Self::Holders => StatusCode::FORBIDDEN,
             Self::BadForm => StatusCode::BAD_REQUEST,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,

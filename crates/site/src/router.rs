@@ -7,12 +7,12 @@ use std::fmt;
 use std::net::IpAddr;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, HeaderValue, RANGE};
 use http::{HeaderMap, Method, Request, Response};
 
-use crate::answer::{Answer, retry_after};
+use crate::answer::{Answer, content_policy, retry_after};
 use crate::asked::{Asked, Local, Millis, Public, Token, fields};
-use crate::declare::{App, Class, Page, Verb};
+use crate::declare::{App, Class, Entry, Page, Verb};
 use crate::guard;
 use crate::refusal::Refusal;
 
@@ -26,6 +26,7 @@ type Parameters = Vec<(&'static str, String)>;
 pub struct Router<A: App> {
     app: A,
     pages: Vec<Page<A>>,
+    content_policy: HeaderValue,
 }
 
 /// Declarations that contradict each other: all that were found.
@@ -40,7 +41,12 @@ impl<A: App> Router<A> {
     pub fn new(app: A, pages: Vec<Page<A>>) -> Result<Self, OurDeclarations> {
         let found = contradictions(&pages);
         if found.is_empty() {
-            Ok(Self { app, pages })
+            let content_policy = content_policy(app.media());
+            Ok(Self {
+                app,
+                pages,
+                content_policy,
+            })
         } else {
             Err(OurDeclarations(found))
         }
@@ -64,13 +70,29 @@ impl<A: App> Router<A> {
         client: Option<IpAddr>,
         now: Millis,
     ) -> Response<Bytes> {
-        let (head, body) = request.into_parts();
+        self.answer_to(Entry::Anybody, request, client, now)
+    }
+
+    /// The same for somebody who comes in by another door.
+    pub(crate) fn answer_to(
+        &self,
+        entry: Entry,
+        request: Request<Bytes>,
+        client: Option<IpAddr>,
+        now: Millis,
+    ) -> Response<Bytes> {
+        let (mut head, body) = request.into_parts();
+        // RFC 9110, 14.2: a range is of GET alone.
+        if head.method != Method::GET {
+            head.headers.remove(RANGE);
+        }
         let public = |parameters| {
             Public::new(
                 head.uri.path(),
                 head.uri.query().unwrap_or_default(),
                 parameters,
             )
+            .with_media(self.app.media().clone())
         };
         let (page, parameters) = match self.page(&head.method, head.uri.path()) {
             Ok(found) => found,
@@ -97,8 +119,8 @@ impl<A: App> Router<A> {
             client,
             form,
         };
-        match page.answer(&self.app, &asked) {
-            Ok(answer) => answer.respond(Some(page.name()), &head.headers),
+        match page.answer(&self.app, &asked, entry) {
+            Ok(answer) => answer.respond(Some(page.name()), &head.headers, &self.content_policy),
             Err(why) => self.refuse(&asked.public, &why, Some(page.name())),
         }
     }
@@ -131,7 +153,7 @@ impl<A: App> Router<A> {
             Refusal::StepUp => Answer::first_see(first("account/confirm")),
             _ => Answer::refusal(why.status(), self.app.refusal(asked, why)),
         };
-        let mut response = answer.respond(page, &HeaderMap::new());
+        let mut response = answer.respond(page, &HeaderMap::new(), &self.content_policy);
         match why {
             Refusal::TooMany { wait_s } => retry_after(&mut response, *wait_s),
             Refusal::Busy => retry_after(&mut response, 2),
@@ -175,6 +197,9 @@ fn contradictions<A: App>(pages: &[Page<A>]) -> Vec<String> {
         }
         if page.class() == Class::Shared && page.fresh().as_secs() == 0 {
             found.push(format!("{name}: shared, and never fresh"));
+        }
+        if page.is_for_holders() && page.class() != Class::Media {
+            found.push(format!("{name}: for holders, and no media"));
         }
         for example in page.examples() {
             let path = example.split('?').next().unwrap_or_default();

@@ -6,17 +6,31 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use shikiri_site::asked::{Millis, SESSION_COOKIE};
 use shikiri_site::declare::{Class, Page, Verb};
+use shikiri_site::delivery::{Delivery, EdgeKey};
+use shikiri_site::media::MediaBase;
 use shikiri_site::router::Router;
+use shikiri_site::serve::Answers;
 use shikiri_site::store::{DEMO_PASSWORD, Store, fill_with_samples};
-use shikiri_site::{Shop, pages_json, policy, shop};
+use shikiri_site::ticket::Tickets;
+use shikiri_site::{Around, Shop, pages_json, policy, shop_within};
 
 const NOW: Millis = Millis(1_794_000_000_000);
 const MINUTE: i64 = 60_000;
+const SECRET: &[u8] = b"a secret of the store and the delivery server";
 
 fn site() -> Router<Shop> {
     let store = Store::in_memory().unwrap();
     fill_with_samples(&store).unwrap();
-    shop(store).unwrap()
+    let around = Around {
+        tickets: Tickets::of(SECRET),
+        ..Around::nothing().unwrap()
+    };
+    shop_within(around, store).unwrap()
+}
+
+fn delivery() -> Delivery {
+    let tickets = Tickets::of(SECRET);
+    Delivery::new(MediaBase::of_trials(), EdgeKey::of(SECRET), tickets).unwrap()
 }
 
 /// A browser: it keeps the session's cookie.
@@ -451,17 +465,12 @@ fn who_registers_is_a_member() {
 }
 
 #[test]
-fn shared_pages_hold_no_form_that_acts_and_no_token() {
+fn shared_pages_hold_no_token_and_no_script() {
     let site = site();
     for (page, path) in gets(&site).filter(|(page, _)| page.class() == Class::Shared) {
         let answer = Browser::new(&site).get(path);
-        for word in [
-            "method=\"post\"",
-            "nonce",
-            "csrf",
-            "type=\"hidden\"",
-            "<script",
-        ] {
+        // A form that acts holds nothing: it is guarded by where it comes from.
+        for word in ["nonce", "csrf", "type=\"hidden\"", "<script"] {
             assert!(!text(&answer).contains(word), "{page:?} holds {word}");
         }
     }
@@ -488,19 +497,28 @@ fn what_has_not_changed_is_not_sent_again() {
 #[test]
 fn the_policy_and_the_list_name_every_page() {
     let site = site();
-    let (policy, list) = (policy(site.pages()), pages_json(site.pages()));
-    assert_eq!(list["pages"].as_array().unwrap().len(), site.pages().len());
-    for page in site.pages() {
-        for pattern in page.pattern().in_policy() {
+    let delivery = delivery();
+    let (store, films) = (site.pages(), delivery.pages());
+    let (policy, list) = (policy(store, films, None), pages_json(store, films));
+    assert_eq!(
+        list["pages"].as_array().unwrap().len(),
+        store.len() + films.len()
+    );
+    let patterns = store.iter().map(Page::pattern);
+    for pattern in patterns.chain(films.iter().map(Page::pattern)) {
+        for pattern in pattern.in_policy() {
             assert!(policy.contains(&format!("\"{pattern}\"")), "{pattern}");
         }
     }
-    assert_eq!(
-        policy.matches("[[class]]").count(),
-        site.pages()
-            .iter()
-            .filter(|it| it.class() != Class::Personal)
-            .count()
+    let shared = store
+        .iter()
+        .filter(|it| it.class() != Class::Personal)
+        .count();
+    let open = films.iter().filter(|it| !it.is_for_holders()).count();
+    assert_eq!(policy.matches("[[class]]").count(), shared + open);
+    assert!(
+        films.len() > open,
+        "some of the delivery server's are for holders"
     );
 }
 
@@ -516,7 +534,7 @@ fn what_no_page_fits_is_refused_and_never_kept() {
             StatusCode::NOT_FOUND,
         ),
         (
-            Request::get("/media/last-lighthouse-000000000000.svg"),
+            Request::get("/covers/last-lighthouse-640-000000000000.webp"),
             StatusCode::NOT_FOUND,
         ),
         (Request::get("/ja/logout"), StatusCode::METHOD_NOT_ALLOWED),
@@ -527,4 +545,95 @@ fn what_no_page_fits_is_refused_and_never_kept() {
         assert_eq!(answer.status(), status);
         assert_eq!(header(&answer, "cache-control"), Some("private, no-store"));
     }
+}
+
+/// The address of the film on a page, as the delivery server is asked for it.
+fn film(page: &str) -> Option<&str> {
+    let at = page.split("src=\"").find(|it| it.contains(".m3u8"))?;
+    let address = at.split('"').next()?;
+    address.strip_prefix("http://media.localhost:8080")
+}
+
+#[test]
+fn a_film_plays_for_who_may_watch_it_once_it_stands_in_the_history() {
+    let (site, delivery) = (site(), delivery());
+    let (mut hanako, mut taro) = (
+        Browser::logged_in(&site, "hanako@example.test"),
+        Browser::logged_in(&site, "taro@example.test"),
+    );
+    let ask = |path: &str, now| {
+        let request = Request::get(path).body(Bytes::new()).unwrap();
+        delivery.answer(request, None, now).status()
+    };
+    // He is no monthly member and has not bought this one.
+    let page = "/en/watch/paper-rivers";
+    assert_eq!(taro.post(page, "").status(), StatusCode::SEE_OTHER);
+    assert_eq!(taro.get(page).status(), StatusCode::FORBIDDEN);
+    assert!(!text(&taro.get("/en/account/watched")).contains("Paper rivers"));
+
+    let before = hanako.get(page);
+    assert_eq!(
+        (before.status(), film(text(&before))),
+        (StatusCode::OK, None)
+    );
+    let begun = hanako.post(page, "");
+    assert_eq!(header(&begun, "location"), Some(page));
+    let playing = hanako.get(page);
+    let list = film(text(&playing)).expect("a player").to_owned();
+    assert_eq!(ask(&list, NOW), StatusCode::OK);
+    assert_eq!(
+        ask(&list.replace("index.m3u8", "part4.m4s"), NOW),
+        StatusCode::OK
+    );
+    let bare = format!("/films/{}", list.split("/films/").nth(1).unwrap());
+    assert_eq!(ask(&bare, NOW), StatusCode::FORBIDDEN);
+    assert!(text(&hanako.get("/en/account/watched")).contains("Paper rivers"));
+
+    // The ticket and the viewing end together.
+    let later = NOW.plus(6 * 60 * MINUTE);
+    assert_eq!(ask(&list, later), StatusCode::FORBIDDEN);
+    hanako.now = later;
+    assert_eq!(film(text(&hanako.get(page))), None);
+    // A ticket is for one film.
+    let other = list.replace("paper-rivers", "night-trains");
+    assert_eq!(ask(&other, NOW), StatusCode::FORBIDDEN);
+
+    assert_eq!(
+        Browser::new(&site).get(page).status(),
+        StatusCode::SEE_OTHER
+    );
+    let kept = "/ja/watch/course-sashiko";
+    hanako.post(kept, "");
+    assert!(text(&hanako.get(kept)).contains("/film.mp4\""));
+    assert_eq!(taro.get(kept).status(), StatusCode::FORBIDDEN);
+}
+
+#[test]
+fn a_closed_site_says_so_on_personal_pages_and_on_no_shared_one() {
+    let store = Store::in_memory().unwrap();
+    fill_with_samples(&store).unwrap();
+    let around = Around::nothing().unwrap();
+    let rest = around.rest.clone();
+    let site = shop_within(around, store).unwrap();
+    let mut hanako = Browser::logged_in(&site, "hanako@example.test");
+    let says = |answer: Response<Bytes>| text(&answer).contains("role=\"status\"");
+    assert!(!says(hanako.get("/en/account")));
+    let at = NOW.plus(30 * MINUTE).0;
+    let closed = format!(r#"{{"node":"a","mode":"closed","at_ms":1,"reopening_ms":{at}}}"#);
+    rest.hear(closed.as_bytes()).unwrap();
+    let page = hanako.get("/en/account");
+    assert!(
+        text(&page).contains("Planned to open again: 2026-11-07 "),
+        "{}",
+        text(&page)
+    );
+    for (page, path) in gets(&site) {
+        let answer = hanako.get(path);
+        if answer.status() == StatusCode::OK {
+            assert_eq!(says(answer), page.class() == Class::Personal, "{path}");
+        }
+    }
+    rest.hear(br#"{"node":"a","mode":"open","at_ms":2}"#)
+        .unwrap();
+    assert!(!says(hanako.get("/en/account")));
 }

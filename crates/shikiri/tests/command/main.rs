@@ -7,6 +7,7 @@ mod modes;
 mod running;
 mod sealing;
 mod secrets;
+mod store;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

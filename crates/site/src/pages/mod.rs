@@ -6,8 +6,10 @@
 mod account;
 mod buy;
 mod door;
+pub(crate) mod drawing;
 mod membership;
 mod public;
+mod watch;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +17,10 @@ use std::time::Duration;
 use maud::html;
 
 use crate::asked::{Asked, Millis, Public};
-use crate::declare::{App, Kind, Page, Verb};
+use crate::declare::{App, Kind, Members, Page, Verb};
 use crate::html::{Frame, page, style_path};
 use crate::limit::Limit;
+use crate::media::MediaBase;
 use crate::pay::Processor;
 use crate::pay::trial::Trial;
 use crate::refusal::Refusal;
@@ -25,6 +28,7 @@ use crate::rest::{Notice, Rest};
 use crate::router::{OurDeclarations, Router};
 use crate::serve;
 use crate::store::{Desk, Product, Session, Shelf, Store, StoreFault};
+use crate::ticket::Tickets;
 use crate::trade::{Done, Trade};
 
 /// How long a password that was given opens what asks for it again.
@@ -35,6 +39,7 @@ const CONFIRMED_MS: i64 = 10 * 60 * 1000;
 pub struct Shop {
     shelf: Shelf,
     office: Office,
+    media: MediaBase,
 }
 
 /// Where members are served: their data, and how often what may be tried.
@@ -47,6 +52,7 @@ pub struct Office {
     clients: Limit,
     registrations: Limit,
     pub(crate) rest: Rest,
+    tickets: Tickets,
 }
 
 /// What is around a store: decided by who starts it.
@@ -58,6 +64,10 @@ pub struct Around {
     pub processor: Arc<dyn Processor>,
     /// Where members reach the store, as they write it: `https://shop.example.test`.
     pub url: String,
+    /// Where browsers find pictures and films.
+    pub media: MediaBase,
+    /// What the delivery server believes.
+    pub tickets: Tickets,
 }
 
 impl Around {
@@ -70,6 +80,8 @@ impl Around {
             rest: Rest::unkept(),
             processor: Arc::new(Trial::in_memory("http://pay.example.test")?),
             url: "http://shop.example.test".to_owned(),
+            media: MediaBase::of_trials(),
+            tickets: Tickets::of_this_process(),
         })
     }
 }
@@ -82,14 +94,9 @@ impl std::fmt::Debug for Around {
 
 impl App for Shop {
     type Shelf = Shelf;
-    type Desk = Office;
 
     fn shelf(&self) -> &Shelf {
         &self.shelf
-    }
-
-    fn desk(&self) -> &Office {
-        &self.office
     }
 
     fn refusal(&self, asked: &Public, why: &Refusal) -> String {
@@ -132,6 +139,18 @@ impl App for Shop {
 
     fn notice(&self, now: Millis) -> Option<Notice> {
         self.office.rest.notice(now)
+    }
+
+    fn media(&self) -> &MediaBase {
+        &self.media
+    }
+}
+
+impl Members for Shop {
+    type Desk = Office;
+
+    fn desk(&self) -> &Office {
+        &self.office
     }
 }
 
@@ -206,10 +225,12 @@ pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, NoShop>
         clients: Limit::new(60, 10 * MINUTE_MS),
         registrations: Limit::new(20, 60 * MINUTE_MS),
         rest: around.rest,
+        tickets: around.tickets,
     };
     let shop = Shop {
         shelf: store.shelf,
         office,
+        media: around.media,
     };
     Ok(Router::new(shop, table())?)
 }
@@ -252,7 +273,6 @@ pub async fn jobs(shop: Arc<Router<Shop>>) {
 /// Every page there is.
 fn table() -> Vec<Page<Shop>> {
     let (minute, year) = (Duration::from_mins(1), Duration::from_hours(24 * 365));
-    let lighthouse = public::picture_path("last-lighthouse");
     vec![
         Page::shared("home/root", "/", &[], minute, public::home).example("/"),
         Page::shared("home", "/{lang}/", &[], minute, public::home)
@@ -278,7 +298,6 @@ fn table() -> Vec<Page<Shop>> {
         .example("/ja/products/last-lighthouse")
         .example("/en/products/disc-night-trains"),
         Page::shared("style", "/static/{sheet}", &[], year, public::style).example(style_path()),
-        Page::media("picture", "/media/{picture}", public::picture).example(lighthouse),
         Page::personal(
             "register/form",
             Verb::Get,
@@ -359,6 +378,22 @@ fn table() -> Vec<Page<Shop>> {
             account::watched,
         )
         .example("/en/account/watched"),
+        Page::personal(
+            "watch/player",
+            Verb::Get,
+            "/{lang}/watch/{product}",
+            &[Kind::PurchaseHistory, Kind::ViewingHistory],
+            watch::player,
+        )
+        .example("/en/watch/night-trains")
+        .example("/ja/watch/course-sashiko"),
+        Page::personal(
+            "watch",
+            Verb::Post,
+            "/{lang}/watch/{product}",
+            &[Kind::PurchaseHistory],
+            watch::watch,
+        ),
         Page::personal(
             "points",
             Verb::Get,

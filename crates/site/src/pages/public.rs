@@ -1,11 +1,14 @@
-//! What everybody sees: the front page, the catalogue, products, the style sheet, pictures.
+//! What everybody sees: the front page, the catalogue, products, the style sheet.
 //!
-//! Invariant: each is a function of its address and of the shelf. No form here is sent with POST.
+//! Invariant: each is a function of its address and of the shelf. A form that acts holds nothing of
+//! anybody's: no token, no hidden field.
 
 use maud::{Markup, html};
 
-use crate::answer::{Css, Drawing, Html, Media, Shared};
+use super::drawing;
+use crate::answer::{Css, Html, Shared};
 use crate::asked::{Lang, Local, Public};
+use crate::films;
 use crate::html::{Frame, STYLE, day, lasting, page, stars, yen};
 use crate::refusal::Refusal;
 use crate::store::{Product, ProductKind, Shelf};
@@ -16,7 +19,7 @@ pub(super) fn home(shelf: &Shelf, asked: &Public) -> Result<Shared<Html>, Refusa
     let title = lang.of("小さな映画と講座の店", "Small films and courses");
     let main = html! {
         p.quiet { (lang.of("配信、ダウンロード、ディスク、月額プラン。", "Streamed, downloaded, on disc, or by the month.")) }
-        (grid(lang, &found.products))
+        (grid(asked, &found.products))
     };
     Ok(Shared::new(Html::new(page(
         asked,
@@ -50,7 +53,7 @@ pub(super) fn films(shelf: &Shelf, asked: &Public) -> Result<Shared<Html>, Refus
     };
     let main = html! {
         @if found.products.is_empty() { p { (lang.of("見つかりませんでした。", "Nothing was found.")) } }
-        (grid(lang, &found.products))
+        (grid(asked, &found.products))
         nav aria-label=(lang.of("ページ", "Pages")) {
             @if nth > 1 { a rel="prev" href=(to(nth - 1)) { (lang.of("前へ", "Before")) } }
             @if found.more { a rel="next" href=(to(nth + 1)) { (lang.of("次へ", "More")) } }
@@ -70,14 +73,23 @@ pub(super) fn product(shelf: &Shelf, asked: &Public) -> Result<Shared<Html>, Ref
         .product(asked.parameter("product"))?
         .ok_or(Refusal::NotFound)?;
     let reviews = shelf.reviews(&product.id)?;
+    let watch = match product.kind {
+        ProductKind::Stream => Some(lang.of("視聴する", "Watch")),
+        ProductKind::Download => Some(lang.of("ダウンロードする", "Download")),
+        ProductKind::Monthly | ProductKind::Disc => None,
+    };
     let main = html! {
         div.product {
-            img src=(picture_path(&product.id)) alt="" width="640" height="480";
+            (cover(asked, &product.id, false))
             div {
                 p { (product.about(lang)) }
                 p.quiet { (facts(lang, &product)) }
                 p.price { (yen(lang, product.price_yen)) }
                 p { a.button href={ "/" (lang.code()) "/buy/" (product.id) } { (lang.of("購入する", "Buy")) } }
+                @if let Some(watch) = watch {
+                    // It acts, and holds no token: it is taken from this site's own pages alone.
+                    form method="post" action={ "/" (lang.code()) "/watch/" (product.id) } { button { (watch) } }
+                }
                 a href={ "/" (lang.code()) "/account/reviews/" (product.id) } {
                     (lang.of("レビューを書く", "Write a review"))
                 }
@@ -108,30 +120,35 @@ pub(super) fn style(_: &Shelf, asked: &Public) -> Result<Shared<Css>, Refusal> {
     }
 }
 
-pub(super) fn picture(shelf: &Shelf, asked: &Public) -> Result<Media<Drawing>, Refusal> {
-    let name = asked.parameter("picture");
-    let (id, _) = name.rsplit_once('-').ok_or(Refusal::NotFound)?;
-    let product = shelf.product(id)?.ok_or(Refusal::NotFound)?;
-    let drawing = drawing(&product.id);
-    // Only under the name that is of this content: whatever is served under it lasts for ever.
-    if name == lasting(&product.id, &drawing, "svg") {
-        Ok(Media::new(Drawing(drawing)))
-    } else {
-        Err(Refusal::NotFound)
+/// A product's cover, in the sizes that there are.
+fn cover(asked: &Public, product: &str, is_lazy: bool) -> Markup {
+    let media = asked.media();
+    let sizes = films::covers(product);
+    let address = |path: &str| media.address(path);
+    let set: Vec<_> = sizes
+        .iter()
+        .map(|(width, path)| format!("{} {width}w", address(path)))
+        .collect();
+    let middle = sizes.get(1).map(|(_, path)| address(path));
+    let loading = is_lazy.then_some("lazy");
+    html! {
+        @match middle {
+            Some(middle) => {
+                img src=(middle) srcset=(set.join(", ")) sizes="(min-width: 46rem) 40rem, 100vw" alt="" width="640" height="360" loading=[loading];
+            }
+            None => { img src=(address(&drawing::path(product))) alt="" width="640" height="480" loading=[loading]; }
+        }
     }
 }
 
-pub(super) fn picture_path(product: &str) -> String {
-    format!("/media/{}", lasting(product, &drawing(product), "svg"))
-}
-
-fn grid(lang: Lang, products: &[Product]) -> Markup {
+fn grid(asked: &Public, products: &[Product]) -> Markup {
+    let lang = asked.lang();
     html! {
         ul.grid {
             @for product in products {
                 li {
                     a href={ "/" (lang.code()) "/products/" (product.id) } {
-                        img src=(picture_path(&product.id)) alt="" width="640" height="480" loading="lazy";
+                        (cover(asked, &product.id, true))
                         span.title { (product.title(lang)) }
                         span.quiet { (facts(lang, product)) " · " (yen(lang, product.price_yen)) }
                     }
@@ -153,36 +170,4 @@ fn facts(lang: Lang, product: &Product) -> String {
         format!("{} min", product.minutes),
     );
     format!("{kind} · {} · {minutes}", product.year)
-}
-
-/// A cover: hills under a sky, drawn from the product's id alone.
-fn drawing(product: &str) -> String {
-    let digest = *blake3::hash(product.as_bytes()).as_bytes();
-    let at = |nth: usize, most: u32| u32::from(digest[nth]) * most / 255;
-    let sky = at(0, 360);
-    let (sun_x, sun_y, sun) = (80 + at(1, 480), 60 + at(2, 140), 24 + at(3, 40));
-    let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 640 480\">\
-         <rect width=\"640\" height=\"480\" fill=\"hsl({sky} 45% 82%)\"/>\
-         <circle cx=\"{sun_x}\" cy=\"{sun_y}\" r=\"{sun}\" fill=\"hsl({} 80% 92%)\"/>",
-        (sky + 40) % 360
-    );
-    for hill in 0..4_u32 {
-        let nth = 4 + 3 * hill as usize;
-        let level = 220 + hill * 62;
-        let (left, middle, right) = (at(nth, 110), at(nth + 1, 140), at(nth + 2, 110));
-        let light = 66 - hill * 13;
-        svg.push_str(&format!(
-            "<path d=\"M0 {} C160 {} 260 {} 380 {} S560 {} 640 {} V480 H0Z\" fill=\"hsl({} 32% {light}%)\"/>",
-            level + left / 2,
-            level - left / 2,
-            level + middle / 2,
-            level - middle / 3,
-            level + right / 2,
-            level - right / 3,
-            (sky + 150 + hill * 9) % 360,
-        ));
-    }
-    svg.push_str("</svg>");
-    svg
 }

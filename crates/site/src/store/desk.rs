@@ -10,7 +10,7 @@ use crate::member::{MemberId, Owned, fresh_id};
 
 /// Members' data.
 pub struct Desk {
-    database: Database,
+    pub(super) database: Database,
 }
 
 /// How long a session lasts.

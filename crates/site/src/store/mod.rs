@@ -13,6 +13,7 @@ mod desk;
 mod migrations;
 mod sample;
 pub(crate) mod sqlite;
+mod watching;
 
 use std::fmt;
 use std::path::Path;
