@@ -187,6 +187,9 @@ pub struct Cache {
     pub transit_max_ms: u64,
     /// From when on what is fetched can be served to others.
     pub servable: Servable,
+    /// What is fetched to be shared carries nobody's credentials, where that is not [doubted](crate::own::Doubt): our
+    /// own nodes.
+    pub shared_is_nobodys: bool,
 }
 
 /// From when on what is fetched can be served to others.

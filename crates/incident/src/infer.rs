@@ -1114,6 +1114,22 @@ impl Person {
     }
 }
 
+impl View {
+    /// Of a response that was made for nobody, by how our own nodes fetch.
+    pub(crate) const fn nobodys() -> Self {
+        Self {
+            grade: Grade::Proven,
+            owners: BTreeSet::new(),
+            nobody: true,
+            own: false,
+            unnamed: BTreeSet::new(),
+            unlisted: false,
+            fills: 1,
+            exposes: Exposes::No,
+        }
+    }
+}
+
 /// Where an access's line stands among its store's, if that tells something.
 fn in_order(site: &Site, access: &Access) -> Option<u64> {
     let is_whole = matches!(site.cache.servable, Servable::OnceWhole { .. });

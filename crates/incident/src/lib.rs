@@ -20,6 +20,7 @@ pub mod foreign;
 pub mod infer;
 pub mod lint;
 pub mod negative;
+pub mod own;
 pub mod span;
 pub mod takeover;
 pub mod tally;

@@ -62,6 +62,8 @@ pub enum Condition {
     FetchMax(u64),
     /// What is not whole yet is served to nobody else.
     OnceWhole,
+    /// What was fetched to be shared carried nobody's credentials, in every class that is not doubted.
+    SharedIsNobodys,
     /// Lines stand in the order in which responses ended and what they fetched was stored.
     LinesInOrder,
     /// No clock was further off, in milliseconds.
@@ -251,6 +253,7 @@ impl Condition {
             fetch_max_ms,
             transit_max_ms,
             servable,
+            shared_is_nobodys,
         } = site.cache;
         let mut held = vec![Self::NoOtherStore, Self::SessionsArePersons];
         if replaces {
@@ -275,6 +278,9 @@ impl Condition {
         held.push(Self::FetchMax(delays.saturating_add(refresh_delay_ms_max)));
         if matches!(servable, Servable::OnceWhole { .. }) {
             held.push(Self::OnceWhole);
+        }
+        if shared_is_nobodys {
+            held.push(Self::SharedIsNobodys);
         }
         if site.edges.values().any(|log| log.in_order) {
             held.push(Self::LinesInOrder);
@@ -308,6 +314,9 @@ impl Condition {
             Self::AgeWithin(ms) => format!("an Age is right within {ms} ms"),
             Self::FetchMax(ms) => format!("no fetch took longer than {ms} ms"),
             Self::OnceWhole => "nothing was served to others before it was whole".into(),
+            Self::SharedIsNobodys => {
+                "what was fetched to be shared carried nobody's credentials, but where a class is doubted".into()
+            }
             Self::LinesInOrder => {
                 "where a log is said to be in order, its lines stand as their responses ended, and what a line \
                  fetched was stored in the step that wrote it"

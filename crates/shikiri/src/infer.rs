@@ -6,6 +6,7 @@
 //! Never a guess without its grade, and never a statement without its conditions. A log with a line that
 //! cannot be read is not complete, whoever says so.
 
+mod own;
 pub(crate) mod site;
 
 use std::collections::btree_map::Entry;
@@ -15,7 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use shikiri_incident::access::{Edge, Kept, Log, Proof, Purge, Site};
+use shikiri_incident::access::{Access, Edge, Kept, Log, Proof, Purge, Site};
 use shikiri_incident::encoding::Encoding;
 use shikiri_incident::exposure::Exposure;
 use shikiri_incident::foreign::{Counts, Edges, Format, Read, Reader, Request, Settings};
@@ -73,13 +74,22 @@ Examples:
       How many persons' data was shown to others: at least, at most, and on what that rests.
   shikiri infer site.toml --views views.jsonl
       And for each response whose it may have been, in tags.
+  shikiri infer --evidence /var/lib/shikiri/evidence --doubt pages --views views.jsonl
+      The same of a node of ours: a canary was shown in class `pages`. How many bytes of each response is told, too.
   shikiri infer site.toml --in march-2020 --statement not-viewed.txt
       Held against the windows of a timeline; the statement that nobody was shown another's, if it holds."
 )]
 pub(crate) struct Args {
     /// What is known of the site's caches and logs.
-    #[arg(value_name = "SITE.toml")]
-    site: PathBuf,
+    #[arg(value_name = "SITE.toml", required_unless_present = "evidence")]
+    site: Option<PathBuf>,
+    /// Our own rows, in their stead: the data folder's `evidence`, or a copy of it.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["site", "takeovers"])]
+    evidence: Option<PathBuf>,
+    /// A class in which shared fetches may have carried somebody's credentials, as a canary or a report says: what they
+    /// brought counts as their requesters'. `all`: every class.
+    #[arg(long, value_name = "CLASS", requires = "evidence")]
+    doubt: Vec<String>,
     /// The key of the tags: made when it is not there.
     #[arg(long, value_name = "FILE", default_value = "import.key")]
     key: PathBuf,
@@ -127,7 +137,11 @@ struct Line<'a> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), String> {
-    let file = SiteFile::read(&args.site)?;
+    if let Some(folder) = &args.evidence {
+        return own::run(args, folder);
+    }
+    let path = args.site.as_deref();
+    let file = SiteFile::read(path.expect("it is required where there is no evidence"))?;
     let key = tag_key(&args.key)?;
     let windows = args.timeline.as_deref().map(windows).transpose()?;
     let mut edges = Edges::default();
@@ -564,11 +578,15 @@ fn result_text(
 
 fn view_text(line: &Line<'_>, view: &View) -> serde_json::Value {
     let access = line.request.access.as_ref();
-    let access = access.expect("only requests at caches are viewed");
+    let mut told = view_json(access.expect("only requests at caches are viewed"), view);
+    told["file"] = line.file.display().to_string().into();
+    told["line"] = line.number.into();
+    told
+}
+
+fn view_json(access: &Access, view: &View) -> serde_json::Value {
     let owners = view.owners.iter().take(OWNERS_MAX).copied().map(tag);
     json!({
-        "file": line.file.display().to_string(),
-        "line": line.number,
         "served": served(access.served),
         "viewer": who(access.viewer),
         "grade": view.grade.to_string(),

@@ -180,38 +180,45 @@ impl At {
 
     /// The lanes, from their beginning; or with their last segments only.
     fn lanes(&self, last_segments: Option<usize>) -> Result<Lanes, String> {
-        let folder = self.folder()?;
-        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
-        let names = disk.names(&folder).map_err(|error| {
+        lanes_in(&self.folder()?, last_segments)
+    }
+}
+
+/// The lanes in a folder, from their beginning; or with their last segments only.
+///
+/// # Errors
+/// In words: there are none, or they cannot be read.
+pub(crate) fn lanes_in(folder: &Path, last_segments: Option<usize>) -> Result<Lanes, String> {
+    let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+    let names = disk.names(folder).map_err(|error| {
             format!(
                 "cannot read {}: {error}; name the data folder with --data, or a folder of lanes with --from",
                 folder.display()
             )
         })?;
-        let mut lanes = Vec::new();
-        for name in names {
-            let Some(number) = lane_number(&name) else {
-                continue;
-            };
-            let folder = folder.join(&name);
-            let disk = Arc::clone(&disk);
-            let reader = match last_segments {
-                None => Reader::open(disk, &folder),
-                Some(segments) => Reader::open_near_end(disk, &folder, segments),
-            };
-            lanes.push(Lane {
-                number,
-                reader: reader.map_err(|fault| fault.to_string())?,
-                path: folder,
-                stance: None,
-                next: None,
-            });
-        }
-        if lanes.is_empty() {
-            return Err(format!("there are no lanes in {}", folder.display()));
-        }
-        Ok(Lanes { lanes, faults: 0 })
+    let mut lanes = Vec::new();
+    for name in names {
+        let Some(number) = lane_number(&name) else {
+            continue;
+        };
+        let folder = folder.join(&name);
+        let disk = Arc::clone(&disk);
+        let reader = match last_segments {
+            None => Reader::open(disk, &folder),
+            Some(segments) => Reader::open_near_end(disk, &folder, segments),
+        };
+        lanes.push(Lane {
+            number,
+            reader: reader.map_err(|fault| fault.to_string())?,
+            path: folder,
+            stance: None,
+            next: None,
+        });
     }
+    if lanes.is_empty() {
+        return Err(format!("there are no lanes in {}", folder.display()));
+    }
+    Ok(Lanes { lanes, faults: 0 })
 }
 
 /// Where one lane's reading stands.
@@ -226,15 +233,15 @@ struct Lane {
 }
 
 /// A row as it was read.
-struct Read {
-    lane: u32,
-    sequence: u64,
-    at: UnixMillis,
+pub(crate) struct Read {
+    pub(crate) lane: u32,
+    pub(crate) sequence: u64,
+    pub(crate) at: UnixMillis,
     body: Vec<u8>,
     stance: Option<StanceRow>,
 }
 
-struct Lanes {
+pub(crate) struct Lanes {
     lanes: Vec<Lane>,
     /// How many places were told that do not fit.
     faults: u64,
@@ -243,7 +250,7 @@ struct Lanes {
 impl Lanes {
     /// The row with the earliest instant of those that come next in their lanes; `None` when there is
     /// none now.
-    fn next(&mut self) -> Result<Option<Read>, String> {
+    pub(crate) fn next(&mut self) -> Result<Option<Read>, String> {
         for lane in &mut self.lanes {
             if lane.next.is_none() {
                 lane.next = lane.advance(&mut self.faults)?;
@@ -255,6 +262,12 @@ impl Lanes {
             .filter(|lane| lane.next.is_some())
             .min_by_key(|lane| lane.next.as_ref().map(|row| row.at));
         Ok(earliest.and_then(|lane| lane.next.take()))
+    }
+
+    /// Whether each row fitted so far, and none was missing. A row that is torn at the very end is none: nothing left
+    /// before it was written.
+    pub(crate) const fn is_whole(&self) -> bool {
+        self.faults == 0
     }
 
     /// Tells what stands after the last rows, and fails if anything did not fit.
@@ -328,7 +341,7 @@ const fn is_newer(fault: RowFault) -> bool {
 }
 
 impl Read {
-    fn row(&self) -> Row<'_> {
+    pub(crate) fn row(&self) -> Row<'_> {
         Row::decode(&self.body).expect("it was read before")
     }
 }

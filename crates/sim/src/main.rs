@@ -12,6 +12,8 @@ mod batch;
 mod check;
 mod declassified;
 mod http2;
+#[cfg(test)]
+mod leak;
 mod origin;
 mod pins;
 mod pipe;

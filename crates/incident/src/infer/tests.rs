@@ -23,6 +23,7 @@ fn site() -> Site {
             fetch_max_ms: 100,
             transit_max_ms: 0,
             servable: Servable::WhileFetched,
+            shared_is_nobodys: false,
         },
         edges: [(EDGE, log()), (OTHER, log())].into(),
         origin: None,

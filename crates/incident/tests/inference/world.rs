@@ -686,6 +686,7 @@ impl World<'_> {
                 } else {
                     Servable::WhileFetched
                 },
+                shared_is_nobodys: false,
             },
             edges,
             origin: plan.origin_log.then_some(origin_log),

@@ -308,6 +308,7 @@ impl CacheSection {
                 Some(line_after_ms_max) => Servable::OnceWhole { line_after_ms_max },
                 None => Servable::WhileFetched,
             },
+            shared_is_nobodys: false,
         }
     }
 }
