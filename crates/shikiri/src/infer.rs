@@ -16,6 +16,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
+use shikiri_evidence::note::Signer;
 use shikiri_incident::access::{Access, Edge, Kept, Log, Proof, Purge, Site};
 use shikiri_incident::encoding::Encoding;
 use shikiri_incident::exposure::Exposure;
@@ -33,6 +34,7 @@ use crate::config::Parsed;
 use crate::evidence::tag_key;
 use crate::import::{counted, made, served, tag, who, wrote};
 use crate::logs::each_line;
+use crate::seal::SigningKey;
 use crate::{say, timeline};
 use site::{LogOf, LogSection, SiteFile};
 
@@ -41,6 +43,9 @@ const SETS_MAX: usize = 100_000;
 
 /// nginx's processes each go on by the time that they read when they woke.
 const NGINX_LAG_MS: u64 = 10;
+
+/// Under whose name a key that is made here signs.
+const DESK: &str = "desk";
 
 /// Of a view with more alternatives, no more are written.
 const OWNERS_MAX: usize = 100;
@@ -77,7 +82,9 @@ Examples:
   shikiri infer --evidence /var/lib/shikiri/evidence --doubt pages --views views.jsonl
       The same of a node of ours: a canary was shown in class `pages`. How many bytes of each response is told, too.
   shikiri infer site.toml --in march-2020 --statement not-viewed.txt
-      Held against the windows of a timeline; the statement that nobody was shown another's, if it holds."
+      Held against the windows of a timeline; the statement that nobody was shown another's, if it holds.
+  shikiri infer site.toml --in march-2020 --statement not-viewed.note --sign /var/lib/shikiri/signing.key
+      The same, signed: whoever has the public key can check it, with any tool for signed notes."
 )]
 pub(crate) struct Args {
     /// What is known of the site's caches and logs.
@@ -102,6 +109,10 @@ pub(crate) struct Args {
     /// Write the statement that nobody was shown another's, or say what is against it.
     #[arg(long, value_name = "FILE", requires = "timeline")]
     statement: Option<PathBuf>,
+    /// Sign the statement (C2SP's signed note, Ed25519) with the key in this file: a node's `signing.key`; made when it
+    /// is not there.
+    #[arg(long, value_name = "FILE", requires = "statement")]
+    sign: Option<PathBuf>,
     /// Write a line of JSON for each session that another client came to have: what it read and wrote with it.
     #[arg(long, value_name = "FILE")]
     takeovers: Option<PathBuf>,
@@ -213,7 +224,12 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     match (windows, &args.statement) {
         (Some(windows), Some(path)) => {
             let statement = NotViewed::of(&site, &windows, &known, &exposure);
-            stated(statement, path, file.zone(), &stores)
+            stated(
+                statement,
+                (path, args.sign.as_deref()),
+                file.zone(),
+                &stores,
+            )
         }
         _ => Ok(()),
     }
@@ -633,17 +649,23 @@ fn taken_over(found: &[Takeover], path: &PathBuf) -> Result<(), String> {
 
 fn stated(
     statement: Result<NotViewed, Vec<shikiri_incident::negative::Objection>>,
-    path: &PathBuf,
+    (path, key): (&PathBuf, Option<&Path>),
     zone: Zone,
     stores: &str,
 ) -> Result<(), String> {
     match statement {
         Ok(statement) => {
+            let (mut text, digest) = (statement.text(zone), statement.digest());
+            text.push_str(&format!("Stores:\n{stores}Digest {digest}\n"));
+            let mut said = format!("the statement is in {}\n", path.display());
+            if let Some(key) = key {
+                let key = SigningKey::open(key, DESK)?;
+                text = key.statement(&text)?;
+                said.push_str(&format!("signed; its public key is {}\n", key.key()));
+            }
             let mut file = made(path)?;
-            let (text, digest) = (statement.text(zone), statement.digest());
-            let text = format!("{text}Stores:\n{stores}Digest {digest}\n");
             wrote(file.write_all(text.as_bytes()).and_then(|()| file.flush()))?;
-            say(&format!("the statement is in {}\n", path.display()))
+            say(&said)
         }
         Err(objections) => {
             let mut text = String::from("there is no statement that nobody was shown another's:");

@@ -144,7 +144,6 @@ impl SigningKey {
     ///
     /// # Errors
     /// It is no text that can be signed, or could be taken for a checkpoint.
-    #[cfg_attr(not(test), expect(dead_code, reason = "statements come next"))]
     pub(crate) fn statement(&self, text: &str) -> Result<String, String> {
         if !note::is_text(text) {
             return Err("a statement is lines of text, without control characters".to_owned());

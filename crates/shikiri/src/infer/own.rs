@@ -117,7 +117,7 @@ pub(super) fn run(args: &Args, folder: &Path) -> Result<(), String> {
         (Some(windows), Some(path)) => {
             let statement = NotViewed::of(&site, &windows, &known, &exposure);
             let stores = format!("  store {} is {}\n", EDGE.0, folder.display());
-            stated(statement, path, Zone::UTC, &stores)
+            stated(statement, (path, args.sign.as_deref()), Zone::UTC, &stores)
         }
         _ => Ok(()),
     }
