@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::running::{Folder, run, text};
+use crate::running::{Edge, Folder, origin, run, text};
 
 /// Replays a session: what is typed at a shell in an empty folder, each line as `$ LINE`, with what it prints and
 /// its exit status below it, unless that is 0. Returns it as it went.
@@ -225,6 +225,59 @@ fn varnishs_own_log_is_read_as_text_and_as_it_is_written() {
         let looked = text(&run(&["import", "--sniff", &path]).stdout);
         assert!(looked.contains("--format vsl"), "{looked}");
     }
+}
+
+#[test]
+fn our_own_rows_name_no_pair_but_where_a_class_is_doubted() {
+    let mut edge = Edge::start(&["--origin", &origin(), "--workers", "1"]);
+    for sid in ["sato", "suzuki", "sato"] {
+        let answer = edge.ask(&format!(
+            "GET /a.css HTTP/1.1\r\nHost: a.test\r\nCookie: sid={sid}\r\nConnection: close\r\n\r\n"
+        ));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+    edge.signal("TERM");
+    edge.child.wait().unwrap();
+    let evidence = edge.data.path("data/evidence");
+    let views = edge.data.path("views.jsonl");
+    for (doubt, shown) in [("", 0), ("pages", 0), ("assets", 1), ("all", 1)] {
+        let mut command = vec!["infer", "--evidence", &evidence, "--views", &views];
+        if !doubt.is_empty() {
+            command.extend(["--doubt", doubt]);
+        }
+        let output = run(&command);
+        let said = text(&output.stdout);
+        assert!(said.contains("numbered, and none is missing"), "{said}");
+        let expected = format!("showed another's: {shown}; may have: 0");
+        assert!(said.contains(&expected), "{doubt}: {said}");
+    }
+    let told = fs::read_to_string(&views).unwrap();
+    assert_eq!(told.lines().count(), 3, "{told}");
+    let whole = told.matches("\"bytes_max\":6,").count();
+    assert_eq!(
+        (whole, told.matches("\"ended\":\"complete\"").count()),
+        (3, 3),
+        "{told}"
+    );
+    // Rows that do not fit prove nothing.
+    let lane = fs::read_dir(&evidence)
+        .unwrap()
+        .next()
+        .unwrap()
+        .unwrap()
+        .path();
+    let segments = fs::read_dir(lane).unwrap().map(|it| it.unwrap().path());
+    let is_segment = |path: &std::path::PathBuf| path.extension().is_some_and(|it| it == "segment");
+    let segment = segments.filter(is_segment).min().unwrap();
+    let mut bytes = fs::read(&segment).unwrap();
+    bytes[400] ^= 1;
+    fs::write(&segment, bytes).unwrap();
+    let output = run(&["infer", "--evidence", &evidence, "--doubt", "all"]);
+    let said = text(&output.stdout);
+    assert!(
+        said.contains("nothing is proven by them") && said.contains("0 proven, 0 exact"),
+        "{said}"
+    );
 }
 
 #[test]
