@@ -212,7 +212,8 @@ mod tests {
             gather.access(&access).expect("there is room");
         }
         let known = gather.settle();
-        let last = begins.last().expect("there is one");
+        let mut begins = begins;
+        let last = begins.next_back().expect("there is one");
         let (_, view) = reading.view(&known, last, at).expect("it is no interim");
         (view.grade, view.exposes, view.owners.len())
     }

@@ -85,14 +85,14 @@ fn script(dice: &mut Dice) -> Vec<(u64, Who)> {
     script
 }
 
-/// Four points of presence, four personal pages for all, one fetch at a time.
-fn cdn(lifetime_s: u64, resolution: u64) -> Plan {
+/// So many points of presence, four personal pages for all, one fetch at a time.
+fn cdn(lifetime_s: u64, resolution: u64, edges: u32) -> Plan {
     Plan {
         seed: 7,
         requests: ACCESSES + OUTSIDE,
         members: MEMBERS,
         keys: 4,
-        edges: 4,
+        edges,
         lifetime: lifetime_s * 1000,
         collapses: true,
         tells_request: false,
@@ -110,7 +110,8 @@ fn judge(plan: &Plan) -> (usize, usize, u64) {
     let mut tally = Tally::new(windows());
     let mut exposure = Exposure::new(10_000);
     let mut victims = BTreeSet::new();
-    // Pairs whose owner is certain: every one is right, and every pair that is certain is found.
+    // Who saw whose, where that is certain: as it is told, and as it was.
+    let (mut told_pairs, mut true_pairs) = (BTreeSet::new(), BTreeSet::new());
     for (access, truth) in &told.accesses {
         tally.add(access.times.during(), 0, access.viewer);
         let view = known.view(access);
@@ -124,12 +125,17 @@ fn judge(plan: &Plan) -> (usize, usize, u64) {
         assert!(!view.unlisted);
         if view.grade <= Grade::Exact {
             assert_eq!(view.owners.len(), 1, "certainty has one owner");
+            told_pairs.extend(view.owners.iter().map(|owner| (access.viewer, *owner)));
+            true_pairs.insert((truth.viewer, owner));
         }
         if truth.owner != truth.viewer {
             victims.insert(owner);
         }
         exposure.add(access, &view);
     }
+    // Each that is told is right, and each that is certain is told.
+    assert_eq!(told_pairs, true_pairs);
+    assert!(told_pairs.len() > ACCESSES / 2, "{}", told_pairs.len());
     assert_eq!(
         tally.inside.accesses,
         u64::try_from(ACCESSES).expect("it fits")
@@ -154,12 +160,17 @@ fn judge(plan: &Plan) -> (usize, usize, u64) {
     (known.fills(), victims.len(), certain)
 }
 
-/// The lifetime in seconds, the clock's step, and of 1,000 shared views those that are certain, at least.
+/// The lifetime in seconds, the clock's step, the points of presence, and of 1,000 shared views those that are certain,
+/// at least.
 #[test]
 fn the_notices_size() {
-    for (lifetime_s, resolution, certain_min) in [(60, 1, 990), (600, 1000, 990)] {
-        let (fills, victims, certain) = judge(&cdn(lifetime_s, resolution));
-        let case = format!("{lifetime_s} s: {fills} fills, {victims} victims, {certain} certain");
+    for (lifetime_s, resolution, edges, certain_min) in
+        [(60, 1, 4, 990), (600, 1000, 4, 990), (3600, 1000, 1, 990)]
+    {
+        let (fills, victims, certain) = judge(&cdn(lifetime_s, resolution, edges));
+        let case = format!(
+            "{lifetime_s} s at {edges}: {fills} fills, {victims} victims, {certain} certain"
+        );
         assert!(certain >= certain_min, "{case}");
         // Only who filled can be a victim, and almost everybody's fill was shown to somebody else.
         assert!(victims <= fills && fills < 2 * victims, "{case}");
@@ -172,7 +183,7 @@ fn the_notices_size() {
 fn the_notices_size_with_lines_lost() {
     let plan = Plan {
         loss: Loss::Lines(20),
-        ..cdn(600, 1)
+        ..cdn(600, 1, 4)
     };
     let script = script(&mut Dice(plan.seed));
     let told = world::run_with(&plan, Some(&script));
