@@ -167,7 +167,7 @@ pub(crate) struct Changes {
 }
 
 impl Node {
-    fn changing(&self) -> MutexGuard<'_, Changes> {
+    pub(crate) fn changing(&self) -> MutexGuard<'_, Changes> {
         self.changing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -531,6 +531,7 @@ impl Node {
             mode,
             rules: Arc::clone(&stance.rules),
             epoch: stance.epoch,
+            tags: Arc::clone(&stance.tags),
         });
     }
 
@@ -666,6 +667,7 @@ impl Node {
             mode: stance.mode,
             rules: Arc::new(rules),
             epoch: stance.epoch,
+            tags: Arc::clone(&stance.tags),
         });
         drop(changes);
         self.remembered.clear();
@@ -691,6 +693,7 @@ impl Node {
                 mode: stance.mode,
                 rules: Arc::clone(&stance.rules),
                 epoch,
+                tags: Arc::clone(&stance.tags),
             });
             self.remembered.clear();
         }

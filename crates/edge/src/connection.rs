@@ -16,6 +16,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::closing::Cut;
 use crate::cut::{Cuttable, Downstream, Shears};
+use crate::evidence::Tags;
 use crate::gate::Through;
 use crate::node::{Node, Worker};
 use crate::origin::ViewerPool;
@@ -28,7 +29,8 @@ pub(crate) struct Connection {
     transport: Transport,
     trusted: bool,
     passes: ViewerPool,
-    address_tag: AddressTag,
+    /// The client's address, under the key that it was last asked for with.
+    address: Mutex<(Arc<Tags>, AddressTag)>,
     exposure: Arc<Exposure>,
     shears: Shears,
     /// What follows when HTTP has ended on it.
@@ -72,9 +74,11 @@ impl Drop for Exposed {
 
 impl Connection {
     fn new(node: &Node, transport: Transport) -> Arc<Self> {
+        let tags = Arc::clone(&node.stance().tags);
+        let address = tags.address(transport.client);
         Arc::new(Self {
             trusted: node.trusts(transport.client),
-            address_tag: node.evidence().address_tag(transport.client),
+            address: Mutex::new((tags, address)),
             transport,
             tunnel: Mutex::default(),
             passes: ViewerPool::default(),
@@ -149,9 +153,13 @@ impl Connection {
         }
     }
 
-    /// The client's address, as evidence knows it.
-    pub(crate) const fn address_tag(&self) -> AddressTag {
-        self.address_tag
+    /// The client's address, as evidence knows it under a request's key.
+    pub(crate) fn address_tag(&self, tags: &Arc<Tags>) -> AddressTag {
+        let mut known = self.address.lock().unwrap_or_else(PoisonError::into_inner);
+        if !Arc::ptr_eq(&known.0, tags) {
+            *known = (Arc::clone(tags), tags.address(self.transport.client));
+        }
+        known.1
     }
 
     /// Has a tunnel follow on what HTTP leaves.

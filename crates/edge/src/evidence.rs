@@ -29,7 +29,8 @@ use crate::node::Node;
 #[derive(Debug)]
 pub struct Evidence {
     pub(crate) lanes: Arc<Lanes>,
-    pub(crate) key: TagKey,
+    /// The key with which this run begins.
+    first: Arc<Tags>,
     pub(crate) on_full: OnFull,
     /// How much may be lost when the power fails.
     sync_interval: Duration,
@@ -95,18 +96,33 @@ impl EvidenceSettings {
     };
 }
 
-impl Evidence {
-    /// The key of the tags.
-    pub(crate) const fn key(&self) -> &TagKey {
-        &self.key
+/// What a request's tags are made with: one key for all of them, which its stance holds.
+#[derive(Debug)]
+pub struct Tags {
+    pub(crate) key: TagKey,
+    /// Names the key, in stance rows.
+    pub(crate) id: u64,
+}
+
+impl Tags {
+    fn new(key: TagKey) -> Arc<Self> {
+        let id = key.id();
+        Arc::new(Self { key, id })
     }
 
     /// The tag of a client's address.
-    pub(crate) fn address_tag(&self, client: IpAddr) -> AddressTag {
+    pub(crate) fn address(&self, client: IpAddr) -> AddressTag {
         match client.to_canonical() {
             IpAddr::V4(address) => AddressTag::of(&self.key, &[&address.octets()]),
             IpAddr::V6(address) => AddressTag::of(&self.key, &[&address.octets()]),
         }
+    }
+}
+
+impl Evidence {
+    /// What the first requests' tags are made with.
+    pub(crate) fn first_tags(&self) -> Arc<Tags> {
+        Arc::clone(&self.first)
     }
 
     /// The evidence of one run of a node, in a folder, mended where an earlier run was killed.
@@ -130,7 +146,7 @@ impl Evidence {
         let (lanes, mended) = Lanes::open(disk, folder, run, cut, keep, now)?;
         let evidence = Self {
             lanes,
-            key,
+            first: Tags::new(key),
             on_full,
             sync_interval,
             synced: AtomicU64::new(now.0),
@@ -247,6 +263,19 @@ impl Drop for Keeper {
 }
 
 impl Node {
+    /// Takes another key for the tags of the requests that begin from now on; those that run keep theirs.
+    /// Every row is under a stance row that names its key.
+    pub fn take_tag_key(&self, key: TagKey) {
+        let _changes = self.changing();
+        self.put_tags(Tags::new(key));
+    }
+
+    /// Names the key of the tags that are made now.
+    #[must_use]
+    pub fn tag_key_id(&self) -> u64 {
+        self.stance().tags.id
+    }
+
     /// Waits until what was written would outlive a loss of power. [`Keeper`] does it again and again.
     pub fn sync_evidence(&self, told: &Told) {
         let before = self.now();

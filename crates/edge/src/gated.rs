@@ -17,11 +17,11 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use http_body::Body;
 use http_body_util::BodyExt;
-use shikiri_partition::{Gated, Hop, Opened, PinFault, Refused, RequestHead, Rules, Shut, is_yes};
+use shikiri_partition::{Gated, Hop, Opened, PinFault, Refused, RequestHead, Shut, is_yes};
 use tokio::time::{Instant, timeout_at};
 
 use crate::connection::Connection;
-use crate::node::{Worker, count};
+use crate::node::{Stance, Worker, count};
 use crate::origin::{self, OriginBody, OriginFault, Passed, Response};
 use crate::pin::{self, Named};
 use crate::trace::{Asks, ChildSpan, Heard, Trace};
@@ -62,18 +62,19 @@ pub(crate) struct Told {
 pub(crate) async fn ask(
     worker: &Arc<Worker>,
     connection: &Arc<Connection>,
-    (rules, head): (&Rules, RequestHead<'_>),
+    (stance, head): (&Stance, RequestHead<'_>),
     (parts, hop): (&Parts, &Hop<'_>),
     gated: Gated,
     trace: Option<&Trace>,
 ) -> Result<Open, NotOpened> {
+    let rules = &*stance.rules;
     let (node, limits) = (worker.node(), rules.limits());
     let Some(_asking) = node.admit_gate(limits) else {
         return Err(NotOpened::Refused(Refused::GatesBusy));
     };
     count(&node.counters.gates);
     let deadline = Instant::now() + limits.gate_time_max;
-    let pinned = pin::watch(node, rules, &head, connection.client());
+    let pinned = pin::watch(node, stance, &head, connection.client());
     let mut request = gated
         .ask(parts.clone(), rules, hop, node.constants())
         .map_err(NotOpened::Refused)?;

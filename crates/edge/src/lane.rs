@@ -32,8 +32,6 @@ const RESPONSE_BYTES_MAX: usize = row_bytes(STANCE_BYTES)
 #[derive(Debug)]
 pub(crate) struct Lane {
     stream: Arc<Stream>,
-    /// Names the key of the tags.
-    tag_key: u64,
     writer: Mutex<Writer>,
     /// How many times rows could not be written.
     failures: AtomicU64,
@@ -59,10 +57,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Lane {
-    pub(crate) fn new(stream: Arc<Stream>, tag_key: u64) -> Arc<Self> {
+    pub(crate) fn new(stream: Arc<Stream>) -> Arc<Self> {
         Arc::new(Self {
             stream,
-            tag_key,
             writer: Mutex::default(),
             failures: AtomicU64::new(0),
             failures_told: AtomicU64::new(0),
@@ -106,7 +103,7 @@ impl Lane {
                 mode: stance.mode,
                 rules: stance.rules.digest(),
                 epoch: stance.epoch,
-                tag_key: self.tag_key,
+                tag_key: stance.tags.id,
             }
             .encode(row);
             space.lead(at, row);
@@ -347,7 +344,7 @@ mod tests {
         let on: Arc<dyn Disk> = Arc::new(disk.clone());
         let (stream, _) =
             Stream::open(on, Path::new("/lane"), identity, cut, UnixMillis(0)).unwrap();
-        (Lane::new(stream, 0), disk)
+        (Lane::new(stream), disk)
     }
 
     fn append(lane: &Lane) -> u64 {

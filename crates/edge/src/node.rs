@@ -16,7 +16,7 @@ use crate::chain::Chain;
 use crate::change::{Changes, ModeNotice};
 use crate::chronicle::Chronicle;
 use crate::closing::Closings;
-use crate::evidence::Evidence;
+use crate::evidence::{Evidence, Tags};
 use crate::flight::Flights;
 use crate::grants::Grants;
 use crate::lane::Lane;
@@ -102,7 +102,7 @@ pub struct Kept {
     pub node_key: NodeKey,
 }
 
-/// Mode, rules and epoch as one value, read once when a request begins.
+/// Mode, rules and epoch, and the key of the tags, as one value, read once when a request begins.
 #[derive(Debug)]
 pub struct Stance {
     /// The mode in force.
@@ -111,6 +111,8 @@ pub struct Stance {
     pub rules: Arc<Rules>,
     /// The epoch in force.
     pub epoch: Epoch,
+    /// What tags are made with.
+    pub tags: Arc<Tags>,
 }
 
 /// What a node's requests share: the stance, the store, running fills, purges and counts.
@@ -350,6 +352,7 @@ impl Node {
                 mode: beginning.mode,
                 rules: Arc::new(rules),
                 epoch: beginning.epoch,
+                tags: evidence.first_tags(),
             }),
             changing: Mutex::default(),
             raising: Mutex::default(),
@@ -507,6 +510,17 @@ impl Node {
     /// Puts a stance in force. Whoever does holds the lock on changes.
     pub(crate) fn put_stance(&self, stance: Stance) {
         self.stance.store(Arc::new(stance));
+    }
+
+    /// Called while nothing else changes.
+    pub(crate) fn put_tags(&self, tags: Arc<Tags>) {
+        let stance = self.stance();
+        self.put_stance(Stance {
+            mode: stance.mode,
+            rules: Arc::clone(&stance.rules),
+            epoch: stance.epoch,
+            tags,
+        });
     }
 
     /// When the site is planned to open again.
@@ -824,7 +838,7 @@ impl Worker {
     /// Its lane cannot be had.
     pub fn new(node: Arc<Node>) -> Result<Arc<Self>, OpenFault> {
         let stream = node.evidence.lanes.take(node.now())?;
-        let lane = Lane::new(stream, node.evidence.key.id());
+        let lane = Lane::new(stream);
         let mut lanes = node.lanes.lock().unwrap_or_else(PoisonError::into_inner);
         lanes.push(Arc::downgrade(&lane));
         drop(lanes);

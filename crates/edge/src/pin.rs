@@ -26,7 +26,8 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
 use crate::change;
-use crate::node::Node;
+use crate::evidence::Tags;
+use crate::node::{Node, Stance};
 use crate::origin::OriginFault;
 
 /// A node's pins.
@@ -104,10 +105,11 @@ impl Table {
 /// Notes a request that is about to go to an origin as itself. `client`: the address that it comes from.
 pub(crate) fn watch<'a>(
     node: &'a Node,
-    rules: &'a Rules,
+    stance: &'a Stance,
     head: &RequestHead<'_>,
     client: IpAddr,
 ) -> Watched<'a> {
+    let rules = &*stance.rules;
     let table = &node.pins;
     let asking = Asking::of(rules, head, client, &table.key, table.place());
     let announced = asking.may_start();
@@ -117,6 +119,7 @@ pub(crate) fn watch<'a>(
     Watched {
         node,
         rules,
+        tags: &stance.tags,
         asking,
         announced,
     }
@@ -126,12 +129,13 @@ pub(crate) fn watch<'a>(
 /// may leave.
 pub(crate) fn judge_shared(
     node: &Node,
-    rules: &Rules,
+    stance: &Stance,
     headers: &HeaderMap,
 ) -> Result<Named, PinFault> {
     let watched = Watched {
         node,
-        rules,
+        rules: &stance.rules,
+        tags: &stance.tags,
         asking: Asking::shared(node.pins.place()),
         announced: false,
     };
@@ -169,6 +173,7 @@ impl Named {
 pub(crate) struct Watched<'a> {
     node: &'a Node,
     rules: &'a Rules,
+    tags: &'a Tags,
     asking: Asking,
     /// It may hand its session to another, and has no answer yet.
     announced: bool,
@@ -223,7 +228,7 @@ impl Watched<'_> {
         if let Some(fault) = fault {
             self.fault(fault)?;
         }
-        let key = self.node.evidence().key();
+        let key = &self.tags.key;
         let session = match said.session {
             None => None,
             Some(SessionTurn::Start) => {

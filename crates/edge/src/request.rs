@@ -249,7 +249,7 @@ impl Heard<'_> {
         let classified = rules.classify(&head, under);
         let asked = Asked {
             facts: Facts::of(
-                node.evidence().key(),
+                &self.stance.tags.key,
                 rules.session(),
                 &head,
                 self.through.grant,
@@ -318,7 +318,7 @@ impl Asked<'_> {
     async fn gated(mut self, gated: Gated) -> Answer {
         let node = self.worker.node();
         self.facts.class = Some(Arc::clone(gated.class()));
-        let (worker, connection, rules) = (self.worker, self.connection, &self.stance.rules);
+        let (worker, connection, stance) = (self.worker, self.connection, self.stance);
         let mut hop = connection.hop();
         hop.scheme = self.scheme;
         let head = match read_head(&self.parts, self.scheme, self.has_body, connection) {
@@ -327,7 +327,7 @@ impl Asked<'_> {
         };
         let question = (&self.parts, &hop);
         let trace = self.trace.as_ref();
-        match gated::ask(worker, connection, (rules, head), question, gated, trace).await {
+        match gated::ask(worker, connection, (stance, head), question, gated, trace).await {
             Ok(Open {
                 opened,
                 cookies,
@@ -359,7 +359,7 @@ impl Asked<'_> {
     /// A request for what only some may see: it goes on if its URL holds a token that is good now.
     async fn tokened(mut self, tokened: Tokened) -> Answer {
         let node = self.worker.node();
-        let key = node.evidence().key();
+        let key = &self.stance.tags.key;
         self.facts.class = Some(Arc::clone(tokened.class()));
         match read_head(&self.parts, self.scheme, self.has_body, self.connection) {
             // A token is in no row; what was shown is.
@@ -797,7 +797,7 @@ impl Asked<'_> {
             }
             Led::Refused { why, relayed } => {
                 let named = match &relayed {
-                    Some(of) => pin::judge_shared(node, &self.stance.rules, &of.headers),
+                    Some(of) => pin::judge_shared(node, self.stance, &of.headers),
                     None => Ok(Named::default()),
                 };
                 let failed = !why.prohibits()
@@ -872,7 +872,7 @@ impl Asked<'_> {
         let (stance, turn, slot, facts) = (self.stance, self.turn, self.slot, self.facts);
         let (gate, trace) = (self.gate, self.trace);
         let pinned = match read_head(&parts, self.scheme, self.has_body, connection) {
-            Ok(head) => pin::watch(node, &stance.rules, &head, connection.client()),
+            Ok(head) => pin::watch(node, stance, &head, connection.client()),
             Err(why) => return refuse(node, why),
         };
         let client = parts.extensions.remove::<OnUpgrade>();

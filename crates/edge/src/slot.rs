@@ -253,7 +253,7 @@ impl Slot {
         let rows = Rows {
             node: Arc::clone(node),
             lane: Arc::clone(worker.lane()),
-            address: connection.address_tag(),
+            address: connection.address_tag(&stance.tags),
             stance: Arc::clone(stance),
             began: node.now(),
         };
@@ -399,7 +399,7 @@ impl Rows {
         status: StatusCode,
         headers: &HeaderMap,
     ) -> u64 {
-        let (cookies, cookies_set) = cookie_tags(self.node.evidence().key(), headers);
+        let (cookies, cookies_set) = cookie_tags(&self.stance.tags.key, headers);
         let facts = &shown.facts;
         let begin = Begin {
             began: self.began,

@@ -187,6 +187,7 @@ impl Event {
             | Told::GrantUsed { .. }
             | Told::GrantRevoked { .. }
             | Told::HookRan { .. }
+            | Told::TagKey { .. }
             | Told::TokenMade { .. }
             | Told::TokenRevoked { .. }
             | Told::Reloaded { .. }

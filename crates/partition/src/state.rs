@@ -169,6 +169,7 @@ impl State {
             | What::TokenRevoked { .. }
             | What::Reloaded { .. }
             | What::HookRan { .. }
+            | What::TagKey { .. }
             | What::ClockJumped { .. }
             | What::EvidenceAlarm { .. }
             | What::EvidenceAlarmEnded { .. }

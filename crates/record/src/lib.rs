@@ -30,6 +30,6 @@ pub use row::{
 };
 pub use tag::{AddressTag, CookieTag, MemberTag, TagKey, TargetTag, ViewerTag};
 pub use timeline::{
-    Actor, Alarm, ENTRY_BYTES_MAX, ENTRY_TEXT_BYTES_MAX, Entry, EntryFault, PurgeTarget, Seen,
-    SiteChange, Status, TIMELINE_VERSION, What,
+    Actor, Alarm, ENTRY_BYTES_MAX, ENTRY_TEXT_BYTES_MAX, Entry, EntryFault, KeyDone, PurgeTarget,
+    Seen, SiteChange, Status, TIMELINE_VERSION, What,
 };

@@ -195,6 +195,13 @@ pub enum What {
         /// Whether it was heard.
         succeeded: bool,
     },
+    /// Something was done with a key of the tags in evidence.
+    TagKey {
+        /// Its id, as in stance rows: 16 digits.
+        key: String,
+        /// What.
+        done: KeyDone,
+    },
     /// The clock was set, and everything stored was purged.
     ClockJumped {
         /// By how much, in milliseconds, forwards or back.
@@ -247,6 +254,28 @@ pub enum What {
     /// What was said before was wrong, or is now known better: the entry supersedes it, and its own
     /// instants and text hold in its place.
     Corrected {},
+}
+
+/// What was done with a key of the tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeyDone {
+    /// Tags are made with it from now on.
+    Began,
+    /// It is destroyed: nobody can tell any more whose the tags are that were made with it.
+    Destroyed,
+    /// The tags of members under it were computed, to be looked up.
+    MembersTagged,
+}
+
+impl fmt::Display for KeyDone {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Began => "began to be used",
+            Self::Destroyed => "destroyed: its tags are nobody's",
+            Self::MembersTagged => "used to compute the tags of members",
+        })
+    }
 }
 
 /// When somebody saw what they reported.
@@ -369,6 +398,7 @@ impl fmt::Display for What {
                 };
                 write!(f, "{hook} {came} of mode {mode}")
             }
+            Self::TagKey { key, done } => write!(f, "tag key {key} {done}"),
             Self::ClockJumped { away_ms } => write!(f, "the clock jumped by {away_ms} ms"),
             Self::EvidenceAlarm { alarm } => write!(f, "{alarm}"),
             Self::EvidenceAlarmEnded { alarm } => write!(f, "over: {alarm}"),
@@ -723,6 +753,13 @@ mod tests {
                     succeeded: false,
                 },
                 r#"{"kind":"hook_ran","mode":"closed","hook":"stop-renewals","succeeded":false}"#,
+            ),
+            (
+                What::TagKey {
+                    key: "0123456789abcdef".into(),
+                    done: KeyDone::Destroyed,
+                },
+                r#"{"kind":"tag_key","key":"0123456789abcdef","done":"destroyed"}"#,
             ),
             (
                 What::ClockJumped { away_ms: 3_600_000 },

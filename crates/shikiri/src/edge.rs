@@ -156,7 +156,7 @@ pub(crate) fn run(args: Args) -> Result<(), String> {
         boot,
         signing: Some(Arc::new(key).signing(settings.sealing.checkpoint_time)),
     };
-    let evidence = evidence::open(&data, &run, settings.evidence, now)?;
+    let evidence = evidence::open(&data, &run, (settings.evidence, settings.sealing), now)?;
     let found = keep::open(&data, &run, settings.first_mode, now)?;
     let node = Node::begin(config, rules, world, evidence, found.kept);
     node.show_when_closed(maintenance);

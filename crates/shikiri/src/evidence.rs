@@ -19,19 +19,25 @@ use shikiri_record::{TagKey, UnixMillis};
 
 use crate::config::Parsed;
 use crate::data::DataFolder;
-use crate::secret_file;
+use crate::{secret_file, tag_keys};
 
 /// How evidence is signed, and how its keys change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Sealing {
     /// How often what is written is signed.
     pub(crate) checkpoint_time: Duration,
+    /// For how long tags are made with one key.
+    pub(crate) tag_key_time: Duration,
+    /// A key whose period ended so long ago is destroyed; `None`: none is for its age.
+    pub(crate) tag_key_keep: Option<Duration>,
 }
 
 impl Sealing {
     /// What holds where nothing is said.
     const STANDARD: Self = Self {
         checkpoint_time: Duration::from_secs(60),
+        tag_key_time: Duration::from_secs(30 * 24 * 60 * 60),
+        tag_key_keep: None,
     };
 }
 
@@ -43,6 +49,8 @@ pub(crate) struct EvidenceSection {
     pub(crate) segment_time: Option<Parsed<Time>>,
     pub(crate) sync_time: Option<Parsed<Time>>,
     pub(crate) checkpoint_time: Option<Parsed<Time>>,
+    pub(crate) tag_key_time: Option<Parsed<Time>>,
+    pub(crate) tag_key_keep: Option<Parsed<Time>>,
     pub(crate) keep_size: Option<Parsed<Size>>,
     pub(crate) keep_time: Option<Parsed<Time>>,
     pub(crate) free_size: Option<Parsed<Size>>,
@@ -55,6 +63,12 @@ impl EvidenceSection {
         let mut sealing = Sealing::STANDARD;
         if let Some(Parsed(Time(time))) = self.checkpoint_time {
             sealing.checkpoint_time = time;
+        }
+        if let Some(Parsed(Time(time))) = self.tag_key_time {
+            sealing.tag_key_time = time;
+        }
+        if let Some(Parsed(Time(time))) = self.tag_key_keep {
+            sealing.tag_key_keep = Some(time);
         }
         sealing
     }
@@ -158,10 +172,10 @@ impl FromStr for WhenFull {
 pub(crate) fn open(
     data: &DataFolder,
     run: &Run,
-    settings: EvidenceSettings,
+    (settings, sealing): (EvidenceSettings, Sealing),
     now: UnixMillis,
 ) -> Result<Evidence, String> {
-    let key = tag_key(&data.join("tag.key"))?;
+    let key = tag_keys::begin(data.path(), sealing.tag_key_time, now)?;
     let folder = data.join("evidence");
     let opened = Evidence::open(Arc::new(RealDisk), &folder, run, key, settings, now);
     let (evidence, mended) = opened.map_err(|fault| fault.to_string())?;
@@ -194,7 +208,7 @@ pub(crate) fn tag_key(path: &Path) -> Result<TagKey, String> {
 ///
 /// # Errors
 /// As [`tag_key`].
-fn read_tag_key(path: &Path) -> Result<Option<TagKey>, String> {
+pub(crate) fn read_tag_key(path: &Path) -> Result<Option<TagKey>, String> {
     let since = "with it they can tell who was served what";
     let Some(bytes) = secret_file::read(path, "tag key", since, 64)? else {
         return Ok(None);
@@ -269,7 +283,7 @@ mod tests {
         );
         let text = "segment_size = \"1 MiB\"\nsegment_time = \"5m\"\nsync_time = \"200ms\"\n\
             keep_size = \"2 GiB\"\nkeep_time = \"90d\"\nfree_size = \"3 GiB\"\non_full = \"pass\"\n\
-            checkpoint_time = \"10s\"";
+            checkpoint_time = \"10s\"\ntag_key_time = \"7d\"\ntag_key_keep = \"365d\"";
         let section: EvidenceSection = toml::from_str(text).unwrap();
         let settings = section.settings();
         assert_eq!(settings.cut.segment_bytes, 1 << 20);
@@ -281,6 +295,8 @@ mod tests {
         assert_eq!(settings.on_full, OnFull::Pass);
         let sealing = section.sealing();
         assert_eq!(sealing.checkpoint_time, Duration::from_secs(10));
+        assert_eq!(sealing.tag_key_time, Duration::from_secs(7 * 86400));
+        assert_eq!(sealing.tag_key_keep, Some(Duration::from_secs(365 * 86400)));
         assert_eq!(EvidenceSection::default().sealing(), Sealing::STANDARD);
         for wrong in [
             "segment_size = \"1 KiB\"",

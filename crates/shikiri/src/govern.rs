@@ -5,6 +5,7 @@
 //! changes nothing; and it goes on as if nothing had been unless that one serves.
 
 use std::net::TcpListener as StdListener;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use shikiri_edge::admin::{self, Actor, Admin, Phase, TcpRules};
 use shikiri_edge::listen::Listening;
 use shikiri_edge::tls::Tenants;
 use shikiri_edge::{Given, ModeNotice, Node, Said};
-use shikiri_record::Mode;
+use shikiri_record::{KeyDone, Mode, UnixMillis, What};
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -22,11 +23,12 @@ use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::interval;
 
 use crate::data::DataFolder;
+use crate::evidence::Sealing;
 use crate::handover::{self, Estate, Link, Predecessor, Step, Successor};
 use crate::hook;
 use crate::reload::Parts;
 use crate::settings::Settings;
-use crate::{notify, say};
+use crate::{notify, say, tag_keys};
 
 /// A worker that has said nothing for so long hangs.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
@@ -83,6 +85,43 @@ impl Signals {
             terminate: handler(SignalKind::terminate())?,
             interrupt: handler(SignalKind::interrupt())?,
         })
+    }
+}
+
+/// Takes the next key of the tags where the period of the present one is over, and destroys those that were
+/// kept for long enough.
+fn tend_keys(node: &Node, data: &Path, sealing: Sealing) {
+    let done = |key: String, done, text: &str| {
+        drop(node.note(What::TagKey { key, done }, &Said::by_node(text)));
+    };
+    let now = node.now();
+    let tended = || -> Result<(), String> {
+        if let Some(key) = tag_keys::rotate(data, sealing.tag_key_time, now)? {
+            let id = format!("{:016x}", key.id());
+            node.take_tag_key(key);
+            tracing::info!(key = id, "tags are made with another key from now on");
+            done(id, KeyDone::Began, "the period of the one before is over");
+        }
+        let Some(keep) = sealing.tag_key_keep else {
+            return Ok(());
+        };
+        let is_old = |ended: UnixMillis| ended < now && now.since(ended) >= keep;
+        if !tag_keys::has_before(data) {
+            return Ok(());
+        }
+        let _held = tag_keys::hold(data)?;
+        for period in tag_keys::all(data)? {
+            if period.ended.is_some_and(is_old) {
+                let text = format!("period {}: it was kept for long enough", period.name);
+                done(period.id(), KeyDone::Destroyed, &text);
+                tag_keys::destroy(&period)?;
+                tracing::info!(period = period.name, "a key of tags is destroyed");
+            }
+        }
+        Ok(())
+    };
+    if let Err(why) = tended() {
+        tracing::error!("the keys of the tags: {why}");
     }
 }
 
@@ -168,6 +207,11 @@ impl Governor<'_> {
     async fn maintain(&self) {
         let node = self.node();
         aside(node, |node| node.maintain()).await;
+        // Another node that serves in our place has the keys.
+        if self.admin.phase() == Phase::Serving {
+            let (data, sealing) = (self.data.path().to_owned(), self.settings.sealing);
+            aside(node, move |node| tend_keys(node, &data, sealing)).await;
+        }
         let concern = self.tenants.and_then(|tenants| tenants.concern(node.now()));
         self.admin.attend("the end of certificates", concern);
     }

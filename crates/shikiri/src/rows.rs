@@ -19,8 +19,8 @@ use shikiri_evidence::{Disk, Item, Reader, RealDisk, lane_number};
 use shikiri_partition::{RequestHead, Scheme};
 use shikiri_record::{Begin, LinkEvent, Row, RowFault, StanceRow, TargetTag, UnixMillis};
 
-use crate::evidence::tag_key;
-use crate::{settings, verify};
+use crate::tag_keys::{self, Period};
+use crate::{keys, settings, verify};
 
 /// `shikiri evidence …`
 #[derive(clap::Subcommand)]
@@ -37,6 +37,11 @@ pub(crate) enum Command {
     Key(verify::KeyArgs),
     /// Print the newest checkpoints, to be kept elsewhere.
     Checkpoint(verify::CheckpointArgs),
+    /// List the keys of the tags by period, or destroy one.
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Compute the tags of members, to be looked up.
+    Directory(keys::DirectoryArgs),
 }
 
 /// Where the rows are.
@@ -155,6 +160,8 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
         Command::Verify(args) => return verify::run(args),
         Command::Key(args) => verify::key(args),
         Command::Checkpoint(args) => verify::checkpoint(args),
+        Command::Keys(command) => keys::run(command),
+        Command::Directory(args) => keys::directory(args),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -162,7 +169,12 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
 impl At {
     /// The data folder.
     pub(crate) fn data(&self) -> Result<PathBuf, String> {
-        Ok(settings::places_of(self.data.as_deref(), self.config.as_deref())?.0)
+        Ok(self.places()?.0)
+    }
+
+    /// The data folder and the control socket.
+    pub(crate) fn places(&self) -> Result<(PathBuf, PathBuf), String> {
+        settings::places_of(self.data.as_deref(), self.config.as_deref())
     }
 
     /// A folder with lanes in it, if one was named.
@@ -384,7 +396,8 @@ impl Out {
 /// Which rows are shown, and how.
 struct Shows {
     json: bool,
-    target: Option<TargetTag>,
+    /// By the ids of the keys.
+    target: Option<BTreeMap<u64, TargetTag>>,
     /// Begin rows that were shown, whose end rows are too.
     begun: BTreeSet<(u32, u64)>,
 }
@@ -405,9 +418,11 @@ impl Shows {
     /// The row as it is shown, if it is.
     fn line(&mut self, read: &Read) -> Option<String> {
         let row = read.row();
-        if let Some(target) = self.target {
+        if let Some(targets) = &self.target {
+            let key = read.stance.map(|stance| stance.tag_key);
+            let target = key.and_then(|key| targets.get(&key));
             let shown = match &row {
-                Row::Begin(begin) => begin.target == target,
+                Row::Begin(begin) => target == Some(&begin.target),
                 Row::End(end) => self.begun.remove(&(read.lane, end.begin)),
                 Row::Link(_) | Row::Gap(_) | Row::Stance(_) => false,
             };
@@ -426,18 +441,18 @@ impl Shows {
     }
 }
 
-/// The tag of a URL, as the edge makes it.
-fn target_of(at: &At, url: &str) -> Result<TargetTag, String> {
+/// The tags of a URL, as the edge makes them, by the ids of their keys.
+fn target_of(at: &At, url: &str) -> Result<BTreeMap<u64, TargetTag>, String> {
     if at.from.is_some() {
         return Err(
             "--url takes the key of the tags, which is in the data folder: name that".into(),
         );
     }
-    let path = at.data()?.join("tag.key");
-    if !path.exists() {
-        return Err(format!("there is no tag key {}", path.display()));
+    let data = at.data()?;
+    let periods = tag_keys::all(&data)?;
+    if periods.is_empty() {
+        return Err(format!("there are no keys of tags in {}", data.display()));
     }
-    let key = tag_key(&path)?;
     let wrong = || format!("`{url}` is no URL: write http://host/path or https://host/path");
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let scheme = match uri.scheme_str() {
@@ -449,7 +464,11 @@ fn target_of(at: &At, url: &str) -> Result<TargetTag, String> {
     let host = uri.authority().ok_or_else(wrong)?.as_str();
     headers.insert(HOST, host.parse().map_err(|_| wrong())?);
     let head = RequestHead::parse(scheme, Version::HTTP_11, &Method::GET, &uri, &headers);
-    Ok(head.map_err(|_| wrong())?.target_tag(&key))
+    let head = head.map_err(|_| wrong())?;
+    let tags = periods
+        .iter()
+        .map(|Period { key, .. }| (key.id(), head.target_tag(key)));
+    Ok(tags.collect())
 }
 
 fn cat(args: &CatArgs) -> Result<(), String> {

@@ -12,6 +12,7 @@ mod own;
 mod view;
 
 use std::fmt::Write;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -417,6 +418,17 @@ fn put(of: &Of, wanted: WantedEntry) -> Result<(), String> {
         None => put_on_edge(&of.at.socket()?, &wanted)?,
     };
     say(&format!("on the timeline as entry {entry}\n"))
+}
+
+/// Puts something on the timeline of a node: its edge does it, or we do while none runs. Returns its number.
+///
+/// # Errors
+/// In words: it is not there.
+pub(crate) fn put_for(data: &Path, control: &Path, wanted: WantedEntry) -> Result<u64, String> {
+    match UnixStream::connect(control) {
+        Ok(_) => put_on_edge(control, &wanted),
+        Err(_) => own::put(&data.join(TIMELINE), wanted),
+    }
 }
 
 fn put_on_edge(socket: &Path, wanted: &WantedEntry) -> Result<u64, String> {

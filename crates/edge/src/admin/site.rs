@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shikiri_record::{
-    ENTRY_TEXT_BYTES_MAX, Entry, Epoch, Grant, GrantId, Mode, Order, PurgeTarget, Status,
+    ENTRY_TEXT_BYTES_MAX, Entry, Epoch, Grant, GrantId, KeyDone, Mode, Order, PurgeTarget, Status,
     TIMELINE_VERSION, UnixMillis, What,
 };
 
@@ -459,7 +459,12 @@ pub(super) fn say(node: &Node, by: &Actor, wanted: WantedEntry) -> Answered<Entr
         | What::Checked { .. }
         | What::Reported { .. }
         | What::SiteChanged { .. }
-        | What::Stated { .. } => {}
+        | What::Stated { .. }
+        // By whom it was done: no node does it.
+        | What::TagKey {
+            done: KeyDone::Destroyed | KeyDone::MembersTagged,
+            ..
+        } => {}
         What::Corrected {} | What::Withdrawn {} if wanted.supersedes.is_some() => {}
         What::Corrected {} | What::Withdrawn {} => {
             return Err(wrong("name the entry that this is about: `supersedes`"));

@@ -8,7 +8,7 @@ use shikiri_edge::{OnFull, Transport};
 use shikiri_evidence::{Item, Reader};
 use shikiri_record::{
     AddressTag, Begin, CookieTag, Ended, FillId, Gap, Link, LinkEvent, MemberTag, Mode, Outcome,
-    Row, StanceRow, TagKey, TargetTag,
+    Row, StanceRow, TagKey, TargetTag, ViewerTag,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
@@ -688,4 +688,40 @@ async fn alarms_wait_for_a_timeline_that_cannot_be_written_either() {
     let over = |line: &String| line.starts_with("over: ");
     let told: Vec<bool> = alarms(&node).iter().map(over).collect();
     assert_eq!(told, [false, false, true, true]);
+}
+
+/// A key may change while requests run: each has all of its tags under one, which its stance row names.
+#[tokio::test(start_paused = true)]
+async fn a_requests_tags_are_all_under_the_key_that_its_stance_names() {
+    let node = TestNode::new("", |_| {
+        reply(
+            "200 OK\r\nContent-Type: text/html\r\nSet-Cookie: sid=x\r\nShikiri-Viewer: m1",
+            "<p>x",
+        )
+    });
+    let mut client = node.client();
+    let keys = [key(), TagKey::new([1; 32]), TagKey::new([2; 32])];
+    for (n, key) in keys.iter().enumerate() {
+        if n > 0 {
+            node.node.take_tag_key(key.clone());
+        }
+        assert_eq!(node.node.tag_key_id(), key.id());
+        // One connection, whose address is under each key in turn.
+        client.send(&get("/account", "Cookie: sid=x")).await;
+        assert_eq!(client.answer().await.status, 200);
+    }
+    let said = said(&node);
+    assert_eq!(said.responses.len(), keys.len());
+    for (response, key) in said.responses.iter().zip(&keys) {
+        let begin = &response.begin;
+        assert_eq!(response.stance.tag_key, key.id());
+        let target = [&b"http"[..], b"site.test", b"/account"];
+        assert_eq!(begin.target, TargetTag::of(key, &target));
+        assert_eq!(begin.address, AddressTag::of(key, &[&[192, 0, 2, 1]]));
+        assert_eq!(begin.viewer_member, Some(MemberTag::of(key, &[b"m1"])));
+        assert_eq!(begin.cookies, [CookieTag::of(key, &[b"sid", b"x"])]);
+        let viewer = [&b"cookie"[..], b"sid", b"x"];
+        assert_eq!(begin.viewer, Some(ViewerTag::of(key, &viewer)));
+    }
+    balanced(&node);
 }

@@ -181,3 +181,94 @@ fn a_node_that_finds_less_than_it_signed_says_so_and_goes_on() {
     assert!(said.contains("put aside: 1 times"), "{said}");
     drop(edge);
 }
+
+/// Whose tags are whose, over periods whose keys are there; and nobody's where a key is destroyed.
+#[test]
+fn keys_change_by_period_members_are_found_and_a_destroyed_key_finds_nobody() {
+    let folder = Folder::new("periods");
+    let config = "version = 1\n[evidence]\ntag_key_time = \"2s\"\n";
+    let config = folder.file("edge.toml", config);
+    let mut edge = Edge::start(&["--origin", &origin(), "--config", &config]);
+    let data = edge.data.path("data");
+    let evidence = |arguments: &[&str]| {
+        let all = ["evidence"].iter().chain(arguments).copied();
+        let output = run(&all.chain(["--data", &data]).collect::<Vec<_>>());
+        let (out, errors) = (text(&output.stdout), text(&output.stderr));
+        (output.status.code(), out, errors)
+    };
+    let url = "http://a.test/x";
+    assert!(edge.get("a.test", "/x").starts_with("HTTP/1.1 200 "));
+    edge.logs("tags are made with another key");
+    assert!(edge.get("a.test", "/x").starts_with("HTTP/1.1 200 "));
+    let (_, listed, _) = evidence(&["keys", "list"]);
+    let periods: Vec<&str> = listed
+        .lines()
+        .map(|line| line.split(' ').next().unwrap())
+        .collect();
+    assert!(periods.len() >= 2, "{listed}");
+    assert_eq!(periods.last(), Some(&"current"));
+    // Found under each key.
+    let begins = || {
+        let (_, shown, _) = evidence(&["cat", "--url", url, "--json"]);
+        shown.matches("\"row\":\"begin\"").count()
+    };
+    assert_eq!(begins(), 2);
+    let members = folder.file("members", "m1\n\nm2,x\n");
+    let out = folder.path("directory.csv");
+    let wanted = [
+        "directory",
+        "--members",
+        &members,
+        "--out",
+        &out,
+        "--reason",
+        "a test",
+    ];
+    let (code, said, why) = evidence(&wanted);
+    assert_eq!(code, Some(0), "{why}");
+    assert!(said.starts_with("2 members, "), "{said}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&out).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let key = fs::read(
+        Path::new(&data)
+            .join("tag-keys")
+            .join(format!("{}.key", periods[0])),
+    );
+    let key = shikiri_record::TagKey::new(key.unwrap().try_into().unwrap());
+    let tag = shikiri_record::MemberTag::of(&key, &[b"m2,x"]).hex();
+    let directory = fs::read_to_string(&out).unwrap();
+    let line = format!("{tag},\"m2,x\",{:016x},{}\n", key.id(), periods[0]);
+    assert!(directory.contains(&line), "{line}: {directory}");
+    assert_eq!(evidence(&wanted).0, Some(1), "it is there already");
+    // The one in use stays; one that is over is destroyed, with a running edge and without one.
+    let (code, _, why) = evidence(&["keys", "destroy", "current", "--reason", "x"]);
+    assert_eq!(code, Some(1));
+    assert!(why.contains("in use"), "{why}");
+    let destroy = ["keys", "destroy", periods[0], "--reason", "nobody needs it"];
+    let (code, said, _) = evidence(&[&destroy[..], &["--dry-run"]].concat());
+    assert_eq!(
+        (code, said.starts_with("would destroy")),
+        (Some(0), true),
+        "{said}"
+    );
+    assert_eq!(evidence(&destroy).0, Some(0));
+    assert_eq!(begins(), 1, "the first is nobody's now");
+    edge.signal("TERM");
+    edge.child.wait().unwrap();
+    let (_, listed, _) = evidence(&["keys", "list"]);
+    let next = listed.lines().next().unwrap().split(' ').next().unwrap();
+    if next != "current" {
+        let (code, _, why) = evidence(&["keys", "destroy", next, "--reason", "nor this"]);
+        assert_eq!(code, Some(0), "{why}");
+    }
+    let shown = text(&run(&["timeline", "show", "--data", &data]).stdout);
+    for said in [
+        "began to be used",
+        "used to compute the tags of members",
+        "nobody needs it",
+    ] {
+        assert!(shown.contains(said), "{said}: {shown}");
+    }
+    let (code, said, why) = verify(&[&data]);
+    assert_eq!(code, Some(0), "{said}{why}");
+}
