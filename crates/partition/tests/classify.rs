@@ -493,6 +493,7 @@ fn what_each_mode_shares() {
             Classified::Personal(pass) => pass.why().name().to_owned(),
             Classified::Refused(why) => why.name().to_owned(),
             Classified::Gated(gated) => panic!("{gated:?}"),
+            Classified::Tokened(tokened) => panic!("{tokened:?}"),
         }
     };
     for (request, of_modes) in [
