@@ -5,6 +5,7 @@
 
 mod config;
 mod data;
+mod desk;
 mod edge;
 mod evidence;
 mod explain;

@@ -27,7 +27,7 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::log::{Format, Levels};
-use crate::{log, parent, say, shop_secrets};
+use crate::{desk, log, parent, say, shop_secrets};
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "Examples:
@@ -47,6 +47,19 @@ pub(crate) enum Command {
     Pages(PagesArgs),
     /// Tell the store what an edge's hook was told, on standard input.
     Told(ToldArgs),
+    /// What members are told and asked after an incident.
+    #[command(subcommand)]
+    Notices(desk::Notices),
+    /// Videos that members posted.
+    #[command(subcommand)]
+    Posts(desk::Posts),
+    /// Discs that leave and arrive.
+    #[command(subcommand)]
+    Orders(desk::Orders),
+    /// Answer a member's enquiry.
+    Answer(desk::AnswerArgs),
+    /// Hold the store's books against the processor's statement.
+    Books(desk::BooksArgs),
 }
 
 #[derive(clap::Args)]
@@ -178,6 +191,11 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         Command::Deliver(args) => serve_delivery(args),
         Command::Pages(args) => pages(args),
         Command::Told(args) => told(args),
+        Command::Notices(command) => desk::notices(command),
+        Command::Posts(command) => desk::posts(command),
+        Command::Orders(command) => desk::orders(command),
+        Command::Answer(args) => desk::answer(args),
+        Command::Books(args) => desk::books(args),
     }
 }
 

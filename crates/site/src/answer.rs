@@ -34,7 +34,7 @@ const PAGE: HeaderName = HeaderName::from_static("shikiri-page");
 pub(crate) fn content_policy(media: &MediaBase) -> HeaderValue {
     let media = media.origin();
     let text = format!(
-        "default-src 'none'; style-src 'self'; img-src {media}; media-src {media}; form-action 'self'; \
+        "default-src 'none'; style-src 'self'; img-src {media}; media-src 'self' {media}; form-action 'self'; \
          frame-ancestors 'none'; base-uri 'none'"
     );
     HeaderValue::from_str(&text).expect("an origin is visible ASCII")
@@ -135,6 +135,26 @@ impl From<Download> for AnyBody {
     }
 }
 
+/// A video that a member posted.
+#[derive(Debug)]
+pub struct Webm(pub Bytes);
+
+/// A video that a member posted.
+#[derive(Debug)]
+pub struct Mp4(pub Bytes);
+
+impl From<Webm> for AnyBody {
+    fn from(video: Webm) -> Self {
+        Self::found("video/webm", video.0)
+    }
+}
+
+impl From<Mp4> for AnyBody {
+    fn from(video: Mp4) -> Self {
+        Self::found("video/mp4", video.0)
+    }
+}
+
 impl From<Html> for AnyBody {
     fn from(html: Html) -> Self {
         html.0
@@ -189,6 +209,14 @@ impl SharedBody for Css {
 pub trait MediaBody: Into<AnyBody> {
     /// Its content types, without parameters.
     const TYPES: &'static [&'static str];
+}
+
+impl MediaBody for Webm {
+    const TYPES: &'static [&'static str] = &["video/webm"];
+}
+
+impl MediaBody for Mp4 {
+    const TYPES: &'static [&'static str] = &["video/mp4"];
 }
 
 impl MediaBody for Drawing {

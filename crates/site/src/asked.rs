@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use crate::multipart::Upload;
 use http::HeaderMap;
 use http::header::{COOKIE, HeaderValue};
 
@@ -165,6 +166,7 @@ pub struct Asked {
     /// Where it came from, as far as known. For limits alone.
     pub client: Option<IpAddr>,
     pub(crate) form: BTreeMap<String, String>,
+    pub(crate) upload: Option<Upload>,
 }
 
 impl Asked {

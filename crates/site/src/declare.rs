@@ -54,6 +54,10 @@ pub enum Kind {
     Address,
     Phone,
     Cart,
+    PostedVideos,
+    Enquiries,
+    Notices,
+    BankAccount,
 }
 
 impl Kind {
@@ -72,6 +76,10 @@ impl Kind {
             Self::Address => "address",
             Self::Phone => "phone",
             Self::Cart => "cart",
+            Self::PostedVideos => "posted-videos",
+            Self::Enquiries => "enquiries",
+            Self::Notices => "notices",
+            Self::BankAccount => "bank-account",
         }
     }
 }
@@ -147,6 +155,7 @@ pub struct Page<A: App> {
     examples: Vec<String>,
     types: &'static [&'static str],
     holders: bool,
+    upload_bytes_max: usize,
 }
 
 impl<A: Members> Page<A> {
@@ -211,6 +220,12 @@ impl<A: App> Page<A> {
         self
     }
 
+    /// Its form may hold one file, of so many bytes at most.
+    pub fn taking(mut self, upload_bytes_max: usize) -> Self {
+        self.upload_bytes_max = upload_bytes_max;
+        self
+    }
+
     fn new(name: &'static str, verb: Verb, path: &'static str, serve: Serve<A>) -> Self {
         Self {
             name,
@@ -223,6 +238,7 @@ impl<A: App> Page<A> {
             examples: Vec::new(),
             types: &["text/html"],
             holders: false,
+            upload_bytes_max: 0,
         }
     }
 
@@ -272,6 +288,12 @@ impl<A: App> Page<A> {
     #[must_use]
     pub fn examples(&self) -> &[String] {
         &self.examples
+    }
+
+    /// How large a file its form may hold; 0 when it takes none.
+    #[must_use]
+    pub fn upload_bytes_max(&self) -> usize {
+        self.upload_bytes_max
     }
 
     /// The content types of what is shared, without parameters.

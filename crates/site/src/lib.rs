@@ -16,6 +16,7 @@
 
 pub mod answer;
 pub mod asked;
+mod careless;
 pub mod control;
 pub mod declare;
 pub mod delivery;
@@ -25,16 +26,19 @@ mod html;
 pub mod limit;
 pub mod media;
 pub mod member;
+pub mod multipart;
 mod pages;
 pub mod password;
 pub mod pay;
 pub mod points;
 mod policy;
+pub mod posts;
 pub mod refusal;
 pub mod rest;
 pub mod router;
 pub mod serve;
 pub mod store;
+pub mod support;
 pub mod ticket;
 pub mod trade;
 

@@ -27,6 +27,9 @@ pub enum Refusal {
     /// A form that another site sent, or that no browser sent from one of our pages.
     #[error("a form that did not come from a page of this site")]
     ForeignForm,
+    /// Somebody typed what looks like the number of a card: it goes no further than here.
+    #[error("a form with what looks like the number of a card")]
+    CardNumber,
     #[error("a body that is no form, or too large a one")]
     BadForm,
     #[error("too many tries; again in {wait_s} s")]
@@ -46,6 +49,7 @@ impl Refusal {
             Self::LogIn | Self::StepUp => StatusCode::SEE_OTHER,
             Self::ForeignForm | Self::Holders => StatusCode::FORBIDDEN,
             Self::BadForm => StatusCode::BAD_REQUEST,
+            Self::CardNumber => StatusCode::UNPROCESSABLE_ENTITY,
             Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Self::Store(_) => StatusCode::INTERNAL_SERVER_ERROR,

@@ -13,8 +13,9 @@ use http::{HeaderMap, Method, Request, Response};
 use crate::answer::{Answer, content_policy, retry_after};
 use crate::asked::{Asked, Local, Millis, Public, Token, fields};
 use crate::declare::{App, Class, Entry, Page, Verb};
-use crate::guard;
+use crate::multipart::{self, Parts};
 use crate::refusal::Refusal;
+use crate::{careless, guard};
 
 /// The largest form, in bytes.
 pub const FORM_BYTES_MAX: usize = 64 << 10;
@@ -100,15 +101,15 @@ impl<A: App> Router<A> {
         };
         let form = match page.verb() {
             Verb::Get => Ok(Default::default()),
-            Verb::Post => sent(&head.headers, &body),
+            Verb::Post => sent(&head.headers, &body, page.upload_bytes_max()),
         };
         let notice = match page.class() {
             Class::Personal => self.app.notice(now),
             Class::Shared | Class::Media => None,
         };
         let public = public(parameters).with_notice(notice);
-        let form = match form {
-            Ok(form) => form,
+        let (form, upload) = match form {
+            Ok(parts) => parts,
             Err(why) => return self.refuse(&public, &why, Some(page.name())),
         };
         let token = Token::of(&head.headers);
@@ -118,11 +119,21 @@ impl<A: App> Router<A> {
             token,
             client,
             form,
+            upload,
         };
         match page.answer(&self.app, &asked, entry) {
             Ok(answer) => answer.respond(Some(page.name()), &head.headers, &self.content_policy),
             Err(why) => self.refuse(&asked.public, &why, Some(page.name())),
         }
+    }
+
+    /// How large a body the page for a request takes.
+    #[must_use]
+    pub fn body_bytes_max(&self, method: &Method, path: &str) -> usize {
+        let upload = self
+            .page(method, path)
+            .map_or(0, |(page, _)| page.upload_bytes_max());
+        FORM_BYTES_MAX + upload
     }
 
     fn page(&self, method: &Method, path: &str) -> Result<(&Page<A>, Parameters), Refusal> {
@@ -169,22 +180,31 @@ impl<A: App> fmt::Debug for Router<A> {
     }
 }
 
-/// The fields of a form that one of our pages sent.
-fn sent(
-    headers: &HeaderMap,
-    body: &Bytes,
-) -> Result<std::collections::BTreeMap<String, String>, Refusal> {
+/// The fields of a form that one of our pages sent, and its file.
+fn sent(headers: &HeaderMap, body: &Bytes, upload_bytes_max: usize) -> Result<Parts, Refusal> {
     if !guard::is_from_our_page(headers) {
         return Err(Refusal::ForeignForm);
     }
-    let is_form = headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|it| it == "application/x-www-form-urlencoded");
-    // An empty form, as of a button alone, may come without a type.
-    if body.len() > FORM_BYTES_MAX || !(is_form || body.is_empty()) {
-        return Err(Refusal::BadForm);
+    let content_type = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+    let parts = match content_type.and_then(multipart::boundary) {
+        Some(boundary)
+            if upload_bytes_max > 0 && body.len() <= FORM_BYTES_MAX + upload_bytes_max =>
+        {
+            multipart::parts(body, boundary).ok_or(Refusal::BadForm)?
+        }
+        _ => {
+            let is_form = content_type == Some("application/x-www-form-urlencoded");
+            // An empty form, as of a button alone, may come without a type.
+            if body.len() > FORM_BYTES_MAX || !(is_form || body.is_empty()) {
+                return Err(Refusal::BadForm);
+            }
+            (fields(body), None)
+        }
+    };
+    if careless::holds_card_number(&parts.0) {
+        return Err(Refusal::CardNumber);
     }
-    Ok(fields(body))
+    Ok(parts)
 }
 
 fn contradictions<A: App>(pages: &[Page<A>]) -> Vec<String> {

@@ -32,6 +32,9 @@ const CONNECTIONS_MAX: usize = 1024;
 const PAGES_MAX: usize = 64;
 const HEAD_WITHIN: Duration = Duration::from_secs(15);
 const BODY_WITHIN: Duration = Duration::from_secs(15);
+const UPLOAD_WITHIN: Duration = Duration::from_secs(60);
+/// Files on their way in at once.
+const UPLOADS_MAX: usize = 16;
 /// How long running answers may take when the site stops.
 const STOP_WITHIN: Duration = Duration::from_secs(5);
 
@@ -44,6 +47,11 @@ pub trait Answers: Send + Sync + 'static {
         client: Option<IpAddr>,
         now: Millis,
     ) -> Response<Bytes>;
+
+    /// How large a body it takes with such a request. A form's, when it takes no files.
+    fn body_bytes_max(&self, _method: &Method, _path: &str) -> usize {
+        FORM_BYTES_MAX
+    }
 }
 
 impl<A: App> Answers for Router<A> {
@@ -54,6 +62,10 @@ impl<A: App> Answers for Router<A> {
         now: Millis,
     ) -> Response<Bytes> {
         Self::answer(self, request, client, now)
+    }
+
+    fn body_bytes_max(&self, method: &Method, path: &str) -> usize {
+        Self::body_bytes_max(self, method, path)
     }
 }
 
@@ -79,6 +91,7 @@ pub async fn serve<S: Answers>(
     let (stopping, stopped) = watch::channel(false);
     let connections = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     let pages = Arc::new(Semaphore::new(PAGES_MAX));
+    let uploads = Arc::new(Semaphore::new(UPLOADS_MAX));
     let mut stop = pin!(stop);
     loop {
         let permit = Arc::clone(&connections).acquire_owned();
@@ -98,6 +111,7 @@ pub async fn serve<S: Answers>(
         let visit = Visit {
             site: Arc::clone(&site),
             pages: Arc::clone(&pages),
+            uploads: Arc::clone(&uploads),
             before,
             peer,
         };
@@ -125,6 +139,7 @@ fn is_of_the_connection(error: &std::io::Error) -> bool {
 struct Visit<S> {
     site: Arc<S>,
     pages: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     before: Before,
     peer: SocketAddr,
 }
@@ -162,7 +177,16 @@ async fn one<S: Answers>(request: Request<Incoming>, visit: &Visit<S>) -> Respon
     let (head, body) = request.into_parts();
     let body = match head.method {
         Method::POST => {
-            let read = timeout(BODY_WITHIN, Limited::new(body, FORM_BYTES_MAX).collect()).await;
+            let most = visit.site.body_bytes_max(&head.method, head.uri.path());
+            // Files are read a few at a time, so that what is held is bounded.
+            let (within, _turn) = match most > FORM_BYTES_MAX {
+                true => match visit.uploads.try_acquire() {
+                    Ok(turn) => (UPLOAD_WITHIN, Some(turn)),
+                    Err(_) => return bare(StatusCode::SERVICE_UNAVAILABLE),
+                },
+                false => (BODY_WITHIN, None),
+            };
+            let read = timeout(within, Limited::new(body, most).collect()).await;
             let Ok(Ok(read)) = read else {
                 return bare(StatusCode::PAYLOAD_TOO_LARGE);
             };

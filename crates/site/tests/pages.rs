@@ -319,7 +319,11 @@ fn forms_are_taken_from_our_pages_alone() {
             .replace("{lang}", "ja")
             .replace("{product}", "last-lighthouse")
             .replace("{order}", "samplehanako1")
-            .replace("{line}", "1");
+            .replace("{line}", "1")
+            .replace("{post}", "sampleposthanako")
+            .replace("{enquiry}", "sampleenquiryhanako")
+            .replace("{choice}", "C-sample-hanako-1")
+            .replace("{signature}", "0");
         let mut hanako = Browser::logged_in(&site, "hanako@example.test");
         let before = hanako.cookie.clone();
         let forms = [

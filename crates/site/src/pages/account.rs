@@ -32,6 +32,9 @@ pub(super) fn home(office: &Office, asked: &Asked) -> Answered {
         ("watched", lang.of("視聴履歴", "Watched")),
         ("reviews", lang.of("投稿したレビュー", "Your reviews")),
         ("points", lang.of("ポイント", "Points")),
+        ("videos", lang.of("投稿した動画", "Your videos")),
+        ("support", lang.of("サポート", "Support")),
+        ("notices", lang.of("事故のお知らせ", "Was I affected?")),
         ("membership", lang.of("月額プラン", "Monthly plan")),
         ("delivery", lang.of("お届け先", "Delivery address")),
     ];

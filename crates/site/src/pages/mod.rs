@@ -8,7 +8,10 @@ mod buy;
 mod door;
 pub(crate) mod drawing;
 mod membership;
+mod notices;
+mod posts;
 mod public;
+mod support;
 mod watch;
 
 use std::sync::Arc;
@@ -23,11 +26,12 @@ use crate::limit::Limit;
 use crate::media::MediaBase;
 use crate::pay::Processor;
 use crate::pay::trial::Trial;
+use crate::posts::VIDEO_BYTES_MAX;
 use crate::refusal::Refusal;
 use crate::rest::{Notice, Rest};
 use crate::router::{OurDeclarations, Router};
 use crate::serve;
-use crate::store::{Desk, Product, Session, Shelf, Store, StoreFault};
+use crate::store::{Desk, Product, SAMPLE_MP4, SAMPLE_WEBM, Session, Shelf, Store, StoreFault};
 use crate::ticket::Tickets;
 use crate::trade::{Done, Trade};
 
@@ -51,6 +55,8 @@ pub struct Office {
     passwords: Limit,
     clients: Limit,
     registrations: Limit,
+    /// Codes of notices that are tried, by where they come from.
+    codes: Limit,
     pub(crate) rest: Rest,
     tickets: Tickets,
 }
@@ -114,6 +120,16 @@ impl App for Shop {
                 (
                     "Please wait a while",
                     "There were too many tries. Please try again later.",
+                ),
+            ),
+            Refusal::CardNumber => lang.of(
+                (
+                    "カード番号は入力しないでください",
+                    "カード番号らしい数字が含まれていたため、受け付けず、保存もしませんでした。",
+                ),
+                (
+                    "Never type the number of a card here",
+                    "There was what looks like the number of a card, so nothing was taken or kept.",
                 ),
             ),
             Refusal::ForeignForm | Refusal::BadForm => lang.of(
@@ -224,6 +240,7 @@ pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, NoShop>
         passwords: Limit::new(10, 10 * MINUTE_MS),
         clients: Limit::new(60, 10 * MINUTE_MS),
         registrations: Limit::new(20, 60 * MINUTE_MS),
+        codes: Limit::new(30, 10 * MINUTE_MS),
         rest: around.rest,
         tickets: around.tickets,
     };
@@ -240,6 +257,12 @@ impl Shop {
     #[must_use]
     pub fn trade(&self) -> &Trade {
         &self.office.trade
+    }
+
+    /// Members and what is theirs, for who operates the store.
+    #[must_use]
+    pub fn members(&self) -> &Desk {
+        &self.office.desk
     }
 
     /// Does what is due without anybody asking. While the site is closed, nothing is.
@@ -268,6 +291,17 @@ pub async fn jobs(shop: Arc<Router<Shop>>) {
         }
         tokio::time::sleep(JOBS_EVERY).await;
     }
+}
+
+/// Where a sample's video is.
+fn sample_video(whose: &str, video: &str) -> String {
+    let bytes = if video == "webm" {
+        SAMPLE_WEBM
+    } else {
+        SAMPLE_MP4
+    };
+    let digest = blake3::hash(bytes).to_hex();
+    format!("/media/posts/{video}/samplepost{whose}-{digest:.12}")
 }
 
 /// Every page there is.
@@ -515,6 +549,121 @@ fn table() -> Vec<Page<Shop>> {
             "/{lang}/account/membership",
             &[Kind::MemberStatus],
             membership::change,
+        ),
+        Page::shared("videos", "/{lang}/videos", &[], minute, posts::all).example("/ja/videos"),
+        Page::shared("video", "/{lang}/videos/{post}", &[], minute, posts::one)
+            .example("/en/videos/sampleposthanako"),
+        Page::media("video/webm", "/media/posts/webm/{video}", posts::webm)
+            .example(sample_video("hanako", "webm")),
+        Page::media("video/mp4", "/media/posts/mp4/{video}", posts::mp4)
+            .example(sample_video("taro", "mp4")),
+        Page::personal(
+            "posts",
+            Verb::Get,
+            "/{lang}/account/videos",
+            &[Kind::PostedVideos],
+            posts::own,
+        )
+        .example("/ja/account/videos"),
+        Page::personal(
+            "posts/post",
+            Verb::Post,
+            "/{lang}/account/videos",
+            &[Kind::PostedVideos],
+            posts::post,
+        )
+        .taking(VIDEO_BYTES_MAX),
+        Page::personal(
+            "posts/take-back",
+            Verb::Post,
+            "/{lang}/account/videos/{post}/take-back",
+            &[Kind::PostedVideos],
+            posts::take_back,
+        ),
+        Page::personal(
+            "support",
+            Verb::Get,
+            "/{lang}/account/support",
+            &[Kind::Enquiries],
+            support::all,
+        )
+        .example("/en/account/support"),
+        Page::personal(
+            "support/ask",
+            Verb::Post,
+            "/{lang}/account/support",
+            &[Kind::Enquiries],
+            support::ask,
+        ),
+        Page::personal(
+            "enquiry",
+            Verb::Get,
+            "/{lang}/account/support/{enquiry}",
+            &[Kind::Enquiries],
+            support::one,
+        )
+        .example("/ja/account/support/sampleenquirytaro"),
+        Page::personal(
+            "enquiry/reply",
+            Verb::Post,
+            "/{lang}/account/support/{enquiry}",
+            &[Kind::Enquiries],
+            support::reply,
+        ),
+        Page::personal(
+            "notices",
+            Verb::Get,
+            "/{lang}/account/notices",
+            &[Kind::Notices],
+            notices::all,
+        )
+        .example("/ja/account/notices"),
+        Page::personal(
+            "choice",
+            Verb::Get,
+            "/{lang}/account/choices/{choice}",
+            &[Kind::Notices, Kind::BankAccount],
+            notices::choice,
+        )
+        .example("/ja/account/choices/C-sample-taro-2")
+        .example("/en/account/choices/C-sample-hanako-1"),
+        Page::personal(
+            "choice/answer",
+            Verb::Post,
+            "/{lang}/account/choices/{choice}",
+            &[Kind::Notices, Kind::BankAccount],
+            notices::answer,
+        ),
+        // By a link from a mail: whoever holds it is not known to be the member, so no owner is named.
+        Page::personal(
+            "answer/form",
+            Verb::Get,
+            "/{lang}/answer/{choice}/{signature}",
+            &[Kind::Notices],
+            notices::linked,
+        )
+        .example("/ja/answer/C-sample-taro-1/spent"),
+        Page::personal(
+            "answer",
+            Verb::Post,
+            "/{lang}/answer/{choice}/{signature}",
+            &[Kind::Notices],
+            notices::answer_link,
+        ),
+        Page::personal(
+            "notice-check/form",
+            Verb::Get,
+            "/{lang}/notice-check",
+            &[],
+            notices::check_form,
+        )
+        .example("/en/notice-check"),
+        Page::personal(
+            "notice-check",
+            Verb::Post,
+            "/{lang}/notice-check",
+            &[],
+            notices::check,
         ),
     ]
 }

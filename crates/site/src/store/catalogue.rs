@@ -94,6 +94,11 @@ impl Shelf {
         Self(database)
     }
 
+    /// The same database, for what is published elsewhere.
+    pub(crate) fn database(&self) -> Database {
+        self.0.clone()
+    }
+
     /// Products that hold every word of `words`, newest first; all of them when there is none. Pages
     /// are counted from 0.
     ///

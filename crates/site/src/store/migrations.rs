@@ -6,7 +6,7 @@
 use super::{Sql, StoreFault, Value};
 
 /// Each step's statements. A step that has been released is never changed.
-pub const MIGRATIONS: &[&[&str]] = &[MEMBERS, TRADE, MEMBERSHIPS];
+pub const MIGRATIONS: &[&[&str]] = &[MEMBERS, TRADE, MEMBERSHIPS, DESKS];
 
 const MEMBERS: &[&str] = &[
     "CREATE TABLE members (
@@ -214,6 +214,80 @@ const MEMBERSHIPS: &[&str] = &[
     "CREATE TABLE renewals (
         payment TEXT PRIMARY KEY REFERENCES payments (id),
         membership TEXT NOT NULL REFERENCES memberships (id)
+    )",
+];
+
+/// What members post and ask, and what they are told and asked after an incident.
+const DESKS: &[&str] = &[
+    "CREATE TABLE posts (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        title TEXT NOT NULL,
+        video TEXT NOT NULL CHECK (video IN ('webm', 'mp4')),
+        digest TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('waiting', 'published', 'refused', 'taken_back')),
+        why TEXT NOT NULL,
+        posted_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX posts_of ON posts (member, posted_ms)",
+    "CREATE INDEX posts_in ON posts (state, posted_ms)",
+    "CREATE TABLE post_bytes (
+        post TEXT NOT NULL REFERENCES posts (id),
+        nth BIGINT NOT NULL,
+        hex TEXT NOT NULL,
+        PRIMARY KEY (post, nth)
+    )",
+    "CREATE TABLE enquiries (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        topic TEXT NOT NULL,
+        subject TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('open', 'answered')),
+        opened_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX enquiries_of ON enquiries (member, opened_ms)",
+    "CREATE TABLE said (
+        id TEXT PRIMARY KEY,
+        enquiry TEXT NOT NULL REFERENCES enquiries (id),
+        by_member BIGINT NOT NULL,
+        text TEXT NOT NULL,
+        at_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX said_in ON said (enquiry, at_ms)",
+    "CREATE TABLE notices (
+        code TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        text_ja TEXT NOT NULL,
+        text_en TEXT NOT NULL,
+        kinds TEXT NOT NULL,
+        issued_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX notices_to ON notices (member, issued_ms)",
+    "CREATE TABLE choices (
+        id TEXT PRIMARY KEY,
+        member TEXT NOT NULL REFERENCES members (id),
+        notice TEXT NOT NULL REFERENCES notices (code),
+        question TEXT NOT NULL CHECK (question IN ('disc', 'payment', 'payout')),
+        about_ja TEXT NOT NULL,
+        about_en TEXT NOT NULL,
+        amount_yen BIGINT NOT NULL,
+        order_id TEXT NOT NULL,
+        line BIGINT NOT NULL,
+        answer TEXT NOT NULL,
+        answered_ms BIGINT NOT NULL,
+        answer_by_ms BIGINT NOT NULL,
+        done BIGINT NOT NULL,
+        link_used BIGINT NOT NULL,
+        linked_until_ms BIGINT NOT NULL
+    )",
+    "CREATE INDEX choices_of ON choices (member, answer_by_ms)",
+    // Where money is to be sent: to an account, never to a payment instrument of the member's.
+    "CREATE TABLE payouts (
+        choice TEXT PRIMARY KEY REFERENCES choices (id),
+        bank TEXT NOT NULL,
+        branch TEXT NOT NULL,
+        number TEXT NOT NULL,
+        holder TEXT NOT NULL
     )",
 ];
 

@@ -27,6 +27,7 @@ pub use desk::{
 };
 pub use migrations::MIGRATIONS;
 pub use sample::{DEMO_PASSWORD, fill as fill_with_samples};
+pub(crate) use sample::{SAMPLE_MP4, SAMPLE_WEBM};
 
 /// The store cannot be read or written. It holds no text that a member typed.
 #[derive(Debug, thiserror::Error)]

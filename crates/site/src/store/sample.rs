@@ -13,6 +13,10 @@ pub const DEMO_PASSWORD: &str = "shikiri-demo";
 const THEN: i64 = 1_793_502_000_000;
 const DAY_MS: i64 = 24 * 3600 * 1000;
 
+/// Two seconds of a test picture each, drawn by a machine.
+pub(crate) const SAMPLE_WEBM: &[u8] = include_bytes!("sample/window.webm");
+pub(crate) const SAMPLE_MP4: &[u8] = include_bytes!("sample/kettle.mp4");
+
 /// Id, kind, yen, year, minutes, titles, texts.
 type Sample = (
     &'static str,
@@ -360,6 +364,7 @@ fn member(store: &Store, demo: &Demo, password: &str) -> Result<(), StoreFault> 
                 &[id(), (*product).into(), (THEN + nth * DAY_MS).into()],
             )?;
         }
+        desks(sql, &member, demo)?;
         for (nth, product) in (1..).zip(demo.cart) {
             let text = "INSERT INTO carts (member, product, added_ms) VALUES ($1, $2, $3)";
             sql.run(text, &[id(), (*product).into(), (THEN + nth).into()])?;
@@ -402,4 +407,81 @@ fn member(store: &Store, demo: &Demo, password: &str) -> Result<(), StoreFault> 
         expires: Millis(THEN + 400 * DAY_MS),
     };
     store.desk.grant_points(&member, &welcome).map(drop)
+}
+
+/// A published video, an enquiry, a notice with two questions.
+fn desks(
+    sql: &mut dyn super::Sql,
+    member: &crate::member::MemberId,
+    demo: &Demo,
+) -> Result<(), StoreFault> {
+    let id = || Value::from(member.text());
+    let name = demo.mail.split('@').next().unwrap_or_default();
+    let (video, bytes, title) = match name {
+        "hanako" => ("webm", SAMPLE_WEBM, "窓の試し撮り"),
+        _ => ("mp4", SAMPLE_MP4, "My kettle"),
+    };
+    let post = Value::Text(format!("samplepost{name}"));
+    let text = "INSERT INTO posts (id, member, title, video, digest, state, why, posted_ms) \
+                VALUES ($1, $2, $3, $4, $5, 'published', '', $6)";
+    let digest = blake3::hash(bytes).to_hex().to_string();
+    let with = [
+        post.clone(),
+        id(),
+        title.into(),
+        video.into(),
+        Value::from(&digest),
+        THEN.into(),
+    ];
+    sql.run(text, &with)?;
+    let text = "INSERT INTO post_bytes (post, nth, hex) VALUES ($1, 0, $2)";
+    sql.run(text, &[post, Value::from(&crate::posts::hex(bytes))])?;
+
+    let enquiry = format!("sampleenquiry{name}");
+    let words = (
+        crate::support::Topic::Other,
+        "見本の問い合わせ / A sample enquiry",
+        "届きましたか。\nDid this arrive?",
+    );
+    crate::support::open_enquiry(sql, &enquiry, member, words, Millis(THEN))?;
+
+    let code = Value::Text(format!("N-sample-{name}"));
+    let text = "INSERT INTO notices (code, member, text_ja, text_en, kinds, issued_ms) VALUES ($1, $2, $3, $4, 'nickname mail', $5)";
+    let words = [
+        "見本のお知らせです。事故はありませんでした。",
+        "A sample notice: there was no incident.",
+    ];
+    sql.run(
+        text,
+        &[
+            code.clone(),
+            id(),
+            words[0].into(),
+            words[1].into(),
+            THEN.into(),
+        ],
+    )?;
+    for (nth, question, about) in [
+        (1, "payment", ["見本のお支払い", "A sample payment"]),
+        (2, "payout", ["見本のお詫び金", "What a sample store owes"]),
+    ] {
+        let text = "INSERT INTO choices (id, member, notice, question, about_ja, about_en, amount_yen, order_id, line, answer, \
+                    answered_ms, answer_by_ms, done, link_used, linked_until_ms) \
+                    VALUES ($1, $2, $3, $4, $5, $6, 500, '', 0, '', 0, $7, 0, 1, 0)";
+        let choice = Value::Text(format!("C-sample-{name}-{nth}"));
+        let [ja, en] = about.map(Value::from);
+        sql.run(
+            text,
+            &[
+                choice,
+                id(),
+                code.clone(),
+                question.into(),
+                ja,
+                en,
+                (THEN + 3650 * DAY_MS).into(),
+            ],
+        )?;
+    }
+    Ok(())
 }

@@ -13,6 +13,7 @@ mod checkout;
 mod jobs;
 mod membership;
 mod moves;
+mod notices;
 mod reconcile;
 mod settle;
 mod shipping;
@@ -27,6 +28,9 @@ pub use cart::{Cart, InCart};
 pub use checkout::{NotPlaced, Placed, Placing};
 pub use jobs::Done;
 pub use membership::{Membership, MembershipState};
+pub use notices::{
+    BankAccount, Choice, IMPORT_BYTES_MAX, Imported, NotAnswered, NotImported, Notice, Question,
+};
 pub use reconcile::{Difference, NotCompared};
 pub use settle::{Payment, PaymentState};
 pub use shipping::{NotShipped, Shipment};
@@ -105,7 +109,7 @@ fn secret(sql: &mut dyn Sql, name: &str) -> Result<[u8; 32], StoreFault> {
 }
 
 /// A mail that is to go out, once.
-fn mail(
+pub(crate) fn mail(
     sql: &mut dyn Sql,
     id: &str,
     member: &MemberId,
