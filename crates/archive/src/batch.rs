@@ -341,15 +341,18 @@ impl Batch {
         }
         groups.retain(|group: &Vec<u32>| !group.is_empty());
         for group in &mut groups {
-            group.sort_unstable_by_key(|n| {
-                let held = &self.serves[index(*n)];
-                (
-                    ranks[index(held.target)],
-                    ranks[index(held.boot)],
-                    held.lane,
-                    held.sequence,
-                )
-            });
+            // Keys are looked up once for each row, and not for each comparison: they are all over memory.
+            let mut keys: Vec<_> = group
+                .iter()
+                .map(|n| {
+                    let held = &self.serves[index(*n)];
+                    let (target, boot) = (ranks[index(held.target)], ranks[index(held.boot)]);
+                    (target, boot, held.lane, held.sequence, *n)
+                })
+                .collect();
+            keys.sort_unstable();
+            group.clear();
+            group.extend(keys.into_iter().map(|(.., n)| n));
         }
         groups
     }

@@ -1,7 +1,7 @@
 //! Sealed segments become files of the archive: planned, written, read back, put in place, read back
-//! there, recorded; and only then may a segment go.
+//! there, recorded; and only then the node is told that a segment may go.
 //!
-//! Never changes a segment, and never a file that a manifest names. It may be killed at any moment:
+//! Never changes or removes a segment, and never changes a file that a manifest names. It may be killed at any moment:
 //! what a batch takes is fixed before it begins, so that the next run makes the same files again under
 //! the same names, and a manifest, written last, says that it is done.
 //!
@@ -16,8 +16,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shikiri_evidence::{
-    Disk, Item, ReadFault as LaneFault, Reader, RealDisk, SealedSegment, lane_number,
-    sealed_segments,
+    ARCHIVED, ArchivedTo, Disk, Item, ReadFault as LaneFault, Reader, RealDisk, SealedSegment,
+    lane_number, sealed_segments,
 };
 use shikiri_record::UnixMillis;
 
@@ -33,7 +33,7 @@ use crate::waiting;
 /// How batches are made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KeeperSettings {
-    /// How many rows of segments a batch takes, about: it is held in memory, about 80 bytes a row.
+    /// How many rows of segments a batch takes, about: it is held in memory, about 90 bytes a row.
     pub batch_rows: u64,
     /// A begin row whose end row has not come for so long stands in the archive without one.
     pub wait_max: Duration,
@@ -109,8 +109,6 @@ pub enum Progress<'a> {
     Put(&'a Filed),
     /// A batch is recorded.
     Done(&'a Manifest),
-    /// A segment was removed, since it is in the archive.
-    Removed(&'a Path),
 }
 
 /// Sealed segments that are not in the archive yet.
@@ -231,12 +229,13 @@ impl<'a> Keeper<'a> {
         Ok(Some(self.last.insert(manifest)))
     }
 
-    /// Removes the segments that are in the archive, the oldest of each lane first, but for the last
-    /// sealed one of each: by it the lane's next run knows where to go on. Those that were damaged stay.
+    /// Tells the node how far each lane is archived, and whether it may remove that: the node alone removes
+    /// segments, since it says so in its marks. A lane whose damage a batch has found is told no further
+    /// than before it.
     ///
     /// # Errors
-    /// One cannot be removed.
-    pub fn remove_archived(&self, tell: &mut dyn FnMut(&Progress<'_>)) -> Result<(), KeeperFault> {
+    /// It cannot be written beside the segments.
+    pub fn tell_node(&self, may_go: bool) -> Result<(), KeeperFault> {
         let Some(last) = &self.last else {
             return Ok(());
         };
@@ -245,23 +244,16 @@ impl<'a> Keeper<'a> {
             let Some(reached) = last.reached.get(&number) else {
                 continue;
             };
-            let mut sealed = sealed_segments(&RealDisk, &folder, 0)?;
-            sealed.pop();
-            for segment in sealed {
-                let of = segment.header.number;
-                let stays = damaged
-                    .iter()
-                    .any(|it| it.lane == number && (it.from..=it.to).contains(&of));
-                if of > reached.segment || stays {
-                    break;
-                }
-                match fs::remove_file(&segment.path) {
-                    Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                        return Err(disk("remove", &segment.path, error));
-                    }
-                    _ => {}
-                }
-                tell(&Progress::Removed(&segment.path));
+            let sound = damaged.iter().filter(|it| it.lane == number);
+            let sound = sound.map(|it| it.from - 1).min();
+            let archived = ArchivedTo {
+                segment: reached.segment.min(sound.unwrap_or(u64::MAX)),
+                may_go,
+            };
+            let path = folder.join(ARCHIVED);
+            if ArchivedTo::read(&RealDisk, &folder) != Some(archived) {
+                write_whole(&path, archived.line().as_bytes())
+                    .map_err(|error| disk("write", &path, error))?;
             }
         }
         Ok(())

@@ -3,15 +3,22 @@
 //! Never real data, and never random: a seed makes the same rows again. What is drawn is drawn for each
 //! row alone, which is harder to pack than what people do: who opens a page opens its pictures too.
 //!
-//! The store: 68,898 members, as many sessions, a few more addresses than that; 2,000 assets, 20,000
+//! The store: 68,898 members, as many sessions; 2,000 assets, 20,000
 //! pages that everybody may see, 5,000 pieces of films, each kind by Zipf's law; personal pages of twelve
-//! kinds, and orders that only one member has. Of a hundred responses about 52 are assets, 15 pages, 5
-//! pieces of films, 28 personal. A fifth of what is shared is shown to people without a session.
+//! kinds, and orders that only one member has. Of a hundred responses about 60 are assets, 15 pages, 5
+//! pieces of films, 20 personal. Assets are fresh for an hour, pages for five minutes, films for a day. One member
+//! in four comes from two addresses. A fifth of what is shared is shown to people without a session. Three of
+//! the pages hold the data of whomever they were fetched for: a leak to find.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
 
-use shikiri_evidence::BootId;
+use shikiri_evidence::{
+    BootId, Cut, Event, Keep, Lanes, OpenFault, RealDisk, Run, Stream, Trouble, row_bytes,
+};
 use shikiri_record::{
     AddressTag, Begin, CookieTag, Digest, End, Ended, Epoch, FillId, Link, LinkEvent, MemberTag,
     Mode, Outcome, Row, RulesDigest, StanceRow, TargetTag, UnixMillis, ViewerTag,
@@ -28,6 +35,9 @@ pub struct Site {
     pub lanes: u32,
     /// How many responses a second begin, of all lanes.
     pub per_second: u64,
+    /// How many of the pages that everybody may see hold the data of whomever they were fetched for: the
+    /// most popular ones.
+    pub leaky: u64,
     /// When it begins.
     pub from: UnixMillis,
 }
@@ -38,6 +48,7 @@ impl Site {
         members: 68_898,
         lanes: 4,
         per_second: 1_000,
+        leaky: 3,
         // 2020-03-16T03:24:00Z, 12:24 in Tokyo.
         from: UnixMillis(1_584_329_040_000),
     };
@@ -54,8 +65,8 @@ pub struct Sample {
     /// The next sequence number of each lane.
     next: Vec<u64>,
     open: BinaryHeap<Reverse<Due>>,
-    /// The fill of each shared object, and until when it is fresh.
-    fills: Vec<(u128, u64)>,
+    /// The fill of each shared object.
+    fills: Vec<Filled>,
     kinds: [Zipf; 3],
     stance: StanceRow,
 }
@@ -68,6 +79,15 @@ struct Due {
     begin: u64,
     ended: Ended,
     bytes: u64,
+}
+
+/// A fetch of a shared object.
+#[derive(Clone, Copy, Debug, Default)]
+struct Filled {
+    id: u128,
+    fresh_until_ms: u64,
+    /// Whose data it holds, if anybody's.
+    owner: Option<MemberTag>,
 }
 
 /// A kind of shared objects.
@@ -86,7 +106,7 @@ const SHARED: [Shared; 3] = [
     Shared {
         class: "pages",
         count: 20_000,
-        lifetime_ms: 60_000,
+        lifetime_ms: 300_000,
     },
     Shared {
         class: "media",
@@ -113,7 +133,7 @@ impl Sample {
             now_us: site.from.0 * 1000,
             next: vec![0; lanes],
             open: BinaryHeap::new(),
-            fills: vec![(0, 0); usize::try_from(objects).expect("there are few")],
+            fills: vec![Filled::default(); usize::try_from(objects).expect("there are few")],
             kinds: SHARED.each_ref().map(|kind| Zipf::new(kind.count)),
             stance: StanceRow {
                 mode: Mode::Open,
@@ -123,6 +143,12 @@ impl Sample {
             },
             random,
         }
+    }
+
+    /// The time that it has come to.
+    #[must_use]
+    pub const fn now(&self) -> UnixMillis {
+        UnixMillis(self.now_us / 1000)
     }
 
     /// The run's id.
@@ -183,8 +209,9 @@ impl Sample {
         // Some members come much more often than others.
         let drawn = self.random.unit();
         let member = ((drawn * drawn.sqrt()) * float(self.site.members)) as u64;
-        // One in four is somewhere else than usual.
-        let place_of = if self.random.below(4) == 0 { 1 } else { 0 };
+        // One member in four comes from two places within the hour.
+        let two = tag_of(7, member)[0] < 64;
+        let place_of = if two { self.random.below(2) } else { 0 };
         let mut begin = Begin {
             began: UnixMillis(began_us / 1000),
             outcome: Outcome::Pass,
@@ -204,13 +231,13 @@ impl Sample {
             cookies_set: 0,
         };
         let kind = match self.random.below(100) {
-            0..52 => Some(0),
-            52..67 => Some(1),
-            67..72 => Some(2),
+            0..60 => Some(0),
+            60..75 => Some(1),
+            75..80 => Some(2),
             _ => None,
         };
         let (mut bytes, waited_us) = match kind {
-            Some(kind) => self.shared(kind, &mut begin),
+            Some(kind) => self.shared(kind, member, &mut begin),
             None => self.personal(member, &mut begin),
         };
         let written_us = began_us + waited_us;
@@ -251,7 +278,7 @@ impl Sample {
     }
 
     /// A shared object: its length, and how long it was waited for.
-    fn shared(&mut self, kind: usize, begin: &mut Begin<'_>) -> (u64, u64) {
+    fn shared(&mut self, kind: usize, member: u64, begin: &mut Begin<'_>) -> (u64, u64) {
         let rank = self.kinds[kind].draw(&mut self.random);
         let before: u64 = SHARED.iter().take(kind).map(|kind| kind.count).sum();
         let object = before + rank;
@@ -264,11 +291,13 @@ impl Sample {
         let now_ms = self.now_us / 1000;
         let fill = &mut self.fills[usize::try_from(object).expect("few")];
         let mut waited_us = self.random.below(300);
-        if fill.1 <= now_ms {
-            *fill = (
-                u128::from_be_bytes(self.random.tag()),
-                now_ms + shared.lifetime_ms,
-            );
+        if fill.fresh_until_ms <= now_ms {
+            let leaks = shared.class == "pages" && rank < self.site.leaky;
+            *fill = Filled {
+                id: u128::from_be_bytes(self.random.tag()),
+                fresh_until_ms: now_ms + shared.lifetime_ms,
+                owner: leaks.then(|| MemberTag(tag_of(4, member))),
+            };
             begin.outcome = Outcome::Fill;
             waited_us = 20_000 + self.random.below(80_000);
         } else {
@@ -278,7 +307,8 @@ impl Sample {
                 _ => Outcome::Hit,
             };
         }
-        begin.fill = Some(FillId(fill.0));
+        begin.fill = Some(FillId(fill.id));
+        begin.owner = fill.owner;
         begin.status = match (kind, self.random.below(10)) {
             (2, _) => 206,
             (_, 0) => 304,
@@ -313,6 +343,100 @@ impl Sample {
         }
         let length = 3_000 + self.random.below(6_000);
         (length, 30_000 + self.random.steps(60_000))
+    }
+}
+
+/// Lanes on disk, as an edge would write a sample's rows.
+#[derive(Debug)]
+pub struct SampleLanes {
+    lanes: Arc<Lanes>,
+    streams: Vec<Arc<Stream>>,
+    /// The numbers in the lane of the begin rows that have not ended, by the sample's numbers.
+    open: Vec<BTreeMap<u64, u64>>,
+}
+
+impl SampleLanes {
+    /// In a folder, for one run of a node.
+    ///
+    /// # Errors
+    /// They cannot be made there.
+    pub fn open(
+        folder: &Path,
+        node: &str,
+        boot: BootId,
+        site: Site,
+        segment_bytes: u64,
+    ) -> Result<Self, OpenFault> {
+        let cut = Cut {
+            segment_bytes,
+            age_max: Duration::from_secs(24 * 60 * 60),
+        };
+        let keep = Keep {
+            bytes_max: u64::MAX,
+            age_max: None,
+            free_bytes_min: 0,
+        };
+        let run = Run::unsigned(node, boot);
+        let (lanes, _) = Lanes::open(Arc::new(RealDisk), folder, &run, cut, keep, site.from)?;
+        let streams = (0..site.lanes).map(|_| lanes.take(site.from));
+        let streams = streams.collect::<Result<Vec<_>, _>>()?;
+        Ok(Self {
+            open: vec![BTreeMap::new(); streams.len()],
+            streams,
+            lanes,
+        })
+    }
+
+    /// Writes a row. Its number is the lane's own: each segment begins with a stance row.
+    ///
+    /// # Panics
+    /// There is no space.
+    pub fn row(&mut self, place: &Place, row: &Row<'_>) {
+        let n = usize::try_from(place.lane).expect("few");
+        let (stream, open) = (&self.streams[n], &mut self.open[n]);
+        let mut row = row.clone();
+        match &mut row {
+            Row::End(end) => end.begin = open.remove(&end.begin).expect("it has begun"),
+            Row::Link(link) => link.begin = link.begin.and_then(|it| open.get(&it).copied()),
+            Row::Begin(_) | Row::Gap(_) | Row::Stance(_) => {}
+        }
+        let mut body = Vec::new();
+        row.encode(&mut body);
+        let mut reserved = stream.reserve(row_bytes(body.len()));
+        if reserved.is_err() {
+            // The next segment has not been set aside yet.
+            drop(stream.maintain(place.written));
+            reserved = stream.reserve(row_bytes(body.len()));
+        }
+        let mut reserved = reserved.expect("there is space for a sample");
+        let number = match row {
+            Row::Stance(_) => reserved.lead(place.written, &body),
+            _ => reserved.append(place.written, &body),
+        };
+        if matches!(row, Row::Begin(_)) {
+            open.insert(place.sequence, number);
+        }
+    }
+
+    /// Writes out what was given, without an end: a node that is killed leaves as much.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn leave(self) -> std::io::Result<()> {
+        self.streams.iter().try_for_each(|stream| stream.flush())
+    }
+
+    /// Looks after the lanes, as a node does again and again.
+    pub fn maintain(&self, now: UnixMillis) -> Vec<Event> {
+        self.lanes.maintain(now)
+    }
+
+    /// Seals the lanes, as a node does that stops.
+    ///
+    /// # Errors
+    /// They cannot be sealed.
+    pub fn seal(self, now: UnixMillis) -> Result<(), Trouble> {
+        self.streams.iter().try_for_each(|stream| stream.seal(now))
     }
 }
 

@@ -344,8 +344,8 @@ pub struct Packed {
 impl Packed {
     /// What was measured to be best (`docs/adr/0017-archive.md`).
     pub const STANDARD: Self = Self {
-        group_rows: 1 << 20,
-        page_rows: 8 << 10,
+        group_rows: 2 << 20,
+        page_rows: 16 << 10,
         zstd_level: 3,
     };
 }
@@ -357,7 +357,7 @@ const PAGE_BYTES: usize = 1 << 20;
 const DICTIONARY_BYTES_MAX: usize = 256 << 20;
 
 /// How often a bloom filter says that something may be there that is not.
-const BLOOM_FALSE: f64 = 0.01;
+const BLOOM_FALSE: f64 = 0.02;
 
 fn field(column: &Column) -> String {
     let (name, kind) = (column.name, column.kind);

@@ -87,6 +87,8 @@ impl Batch {
                 group: file.next_row_group()?,
                 rows: group.len(),
             };
+            // In their order in memory too, since each column goes through all of them.
+            let group: Vec<Held> = group.iter().map(|n| self.serves[index(*n)]).collect();
             self.serve_columns(&mut columns, &group, &tags, &texts)?;
             columns.close()?;
         }
@@ -96,11 +98,11 @@ impl Batch {
     fn serve_columns<W: Write + Send>(
         &self,
         columns: &mut Columns<'_, W>,
-        group: &[u32],
+        group: &[Held],
         tags: &[FixedLenByteArray],
         texts: &[ByteArray],
     ) -> Result<(), ParquetError> {
-        let held = |n: usize| &self.serves[index(group[n])];
+        let held = |n: usize| &group[n];
         let tag = |number: u32| tags.get(index(number)).cloned();
         let text = |number: u32| texts.get(index(number)).cloned();
         let ended = |n: usize| held(n).ended.map(|_| held(n));

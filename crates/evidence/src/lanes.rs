@@ -15,6 +15,7 @@ use shikiri_record::UnixMillis;
 
 use crate::disk::Disk;
 use crate::marks::Run;
+use crate::sealed::ArchivedTo;
 use crate::segment::StreamKind;
 use crate::stream::{Cut, Identity, Mended, OpenFault, Sealed, Stream, Trouble};
 
@@ -34,7 +35,7 @@ pub struct Keep {
 pub enum Event {
     /// Something does not work, and is tried again.
     Trouble(Trouble),
-    /// A segment was removed, since it was old enough or there was too much.
+    /// A segment was removed, since it was old enough, there was too much, or it is archived and may go.
     Removed(Sealed),
     /// Less is free on the file system than should be.
     FreeLow {
@@ -156,6 +157,7 @@ impl Lanes {
         let streams = self.streams();
         let troubles = streams.iter().flat_map(|stream| stream.maintain(now));
         let mut events: Vec<Event> = troubles.map(Event::Trouble).collect();
+        self.remove_archived(&streams, now, &mut events);
         self.remove_old(&streams, now, &mut events);
         self.look_at_free(&mut events);
         events
@@ -227,6 +229,29 @@ impl Lanes {
             node: self.run.node.clone(),
             boot: self.run.boot,
             lane,
+        }
+    }
+
+    /// Removes what is archived, where whoever archives it says that it may go. The last one of each lane
+    /// stays: by it the archive sees where the lane goes on.
+    fn remove_archived(&self, streams: &[Arc<Stream>], now: UnixMillis, events: &mut Vec<Event>) {
+        for stream in streams.iter().filter(|stream| stream.sealed() > 1) {
+            let Some(archived) = ArchivedTo::read(&*self.disk, stream.folder()) else {
+                continue;
+            };
+            let goes = |sealed: &Sealed| archived.may_go && sealed.number <= archived.segment;
+            while stream.sealed() > 1
+                && let Some(oldest) = stream.oldest().filter(goes)
+            {
+                match stream.remove_oldest(now) {
+                    Ok(Some(removed)) => events.push(Event::Removed(removed)),
+                    Ok(None) => break,
+                    Err(error) => {
+                        events.push(Event::Trouble(Trouble::Remove(oldest.path, error)));
+                        break;
+                    }
+                }
+            }
         }
     }
 

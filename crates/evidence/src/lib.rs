@@ -31,7 +31,7 @@ pub use lanes::{Event, Keep, Lanes, lane_number};
 pub use marks::{Contradiction, Run, Signing};
 pub use memory::MemoryDisk;
 pub use reader::{Fault, Item, Position, ReadFault, Reader, Row, Tail};
-pub use sealed::{SealedSegment, sealed_segments};
+pub use sealed::{ARCHIVED, ArchivedTo, SealedSegment, sealed_segments};
 pub use segment::{BootId, Chain, StreamKind, row_bytes};
 pub use stream::{
     AppendFault, Cut, Full, Identity, LEAD_BYTES_MAX, Mended, OpenFault, RESERVED_ROW_BYTES_MAX,

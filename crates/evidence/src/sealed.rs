@@ -1,6 +1,7 @@
-//! The sealed segments of a lane, for whoever takes them elsewhere.
+//! The sealed segments of a lane, for whoever takes them elsewhere, and how far they were taken.
 //!
 //! Reads headers and seals alone: what the rows between them are is a [`Reader`](crate::Reader)'s to say.
+//! Never removes anything: a segment is removed by the node whose it is, which says so in its marks.
 
 use std::path::{Path, PathBuf};
 
@@ -68,4 +69,48 @@ pub fn sealed_segments(
         });
     }
     Ok(found)
+}
+
+/// The name of the file in a lane's folder that says how far the lane was archived.
+pub const ARCHIVED: &str = "archived";
+
+/// How far a lane was archived. Who archives it writes this, and the node reads it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArchivedTo {
+    /// The number of the last segment that is archived, with all before it.
+    pub segment: u64,
+    /// Whether the node may remove what is archived, however young it is.
+    pub may_go: bool,
+}
+
+impl ArchivedTo {
+    /// What the file says.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let then = if self.may_go { "go" } else { "stay" };
+        format!("archived 1 {:010} {then}\n", self.segment)
+    }
+
+    /// Reads the file in a lane's folder. `None` where there is none, or none that this program reads: then
+    /// nothing is removed for its sake.
+    #[must_use]
+    pub fn read(disk: &dyn Disk, folder: &Path) -> Option<Self> {
+        let file = disk.open_to_read(&folder.join(ARCHIVED)).ok()?;
+        let mut bytes = [0; 64];
+        let count = file.read_at(&mut bytes, 0).ok()?;
+        let line = std::str::from_utf8(bytes.get(..count)?).ok()?;
+        let mut words = line.strip_suffix('\n')?.split(' ');
+        if (words.next(), words.next()) != (Some("archived"), Some("1")) {
+            return None;
+        }
+        let found = Self {
+            segment: words.next()?.parse().ok()?,
+            may_go: match words.next()? {
+                "go" => true,
+                "stay" => false,
+                _ => return None,
+            },
+        };
+        words.next().is_none().then_some(found)
+    }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shikiri_evidence::{
-    BootId, Cut, Disk, Event, Item, Keep, Lanes, MemoryDisk, Mended, Reader, Run, Stream, Trouble,
+    ARCHIVED, ArchivedTo, BootId, Cut, Disk, Event, Item, Keep, Lanes, MemoryDisk, Mended, Reader,
+    Run, Stream, Trouble,
 };
 use shikiri_record::UnixMillis;
 
@@ -145,4 +146,39 @@ fn little_free_space_is_told_once_and_removes_nothing() {
         [Event::FreeAgain { .. }]
     ));
     stream.append(at(5), b"row").unwrap();
+}
+
+/// Who archives a lane says how far; the node removes that, when it may, and nothing after it.
+#[test]
+fn what_is_archived_goes_when_it_may_but_for_the_last_of_a_lane() {
+    let disk = MemoryDisk::new(1 << 30);
+    let (lanes, _) = open(&disk, keep(1 << 30, None));
+    let stream = lanes.take(at(0)).unwrap();
+    for now in 1..=4 {
+        assert!(fill(&lanes, &stream, now).is_empty());
+    }
+    let path = stream.folder().join(ARCHIVED);
+    let told = |line: &str| {
+        drop(disk.remove(&path));
+        let length = u64::try_from(line.len()).unwrap();
+        let file = disk.create(&path, length).unwrap();
+        file.write_at(line.as_bytes(), 0).unwrap();
+    };
+    let line = |segment, may_go| ArchivedTo { segment, may_go }.line();
+    for (said, left) in [
+        (line(3, false), 4),
+        ("archived 2 0000000003 go\n".to_owned(), 4),
+        ("archived 1 0000000003 go".to_owned(), 4),
+        ("archived 1 0000000003 go on\n".to_owned(), 4),
+        (line(0, true), 4),
+        (line(2, true), 2),
+        (line(9, true), 1),
+    ] {
+        told(&said);
+        let before = stream.sealed();
+        let events = lanes.maintain(at(10));
+        let removed = events.iter().filter(|it| matches!(it, Event::Removed(_)));
+        assert_eq!(removed.count(), before - left, "{said}");
+        assert_eq!(stream.sealed(), left, "{said}");
+    }
 }

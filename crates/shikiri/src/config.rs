@@ -9,7 +9,7 @@
 use std::fmt::{self, Display, Write};
 use std::marker::PhantomData;
 use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU64, NonZeroUsize};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -52,6 +52,8 @@ pub(crate) struct ConfigFile {
     pub(crate) admin: AdminSection,
     /// How it keeps its evidence.
     pub(crate) evidence: EvidenceSection,
+    /// Where its evidence is archived.
+    pub(crate) archive: ArchiveSection,
     /// What it shows while the site is closed.
     pub(crate) maintenance: MaintenanceSection,
     /// Whom it tells of what it does.
@@ -86,6 +88,26 @@ pub(crate) struct AdminSection {
     pub(crate) address: Option<Parsed<Address>>,
     pub(crate) hosts: Vec<String>,
     pub(crate) changes: bool,
+}
+
+/// `[archive]`: read by `shikiri archive` alone.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+#[cfg_attr(
+    not(feature = "archive"),
+    expect(
+        dead_code,
+        reason = "a build without the archive still reads its section"
+    )
+)]
+pub(crate) struct ArchiveSection {
+    pub(crate) to: Option<String>,
+    pub(crate) endpoint: Option<String>,
+    pub(crate) region: Option<String>,
+    pub(crate) credentials: Option<PathBuf>,
+    pub(crate) every: Option<Parsed<Time>>,
+    pub(crate) batch_rows: Option<NonZeroU64>,
+    pub(crate) drop_segments: Option<bool>,
 }
 
 /// `[maintenance]`

@@ -240,7 +240,7 @@ pub(crate) fn logged() -> Told {
         Event::Removed(sealed) => tracing::warn!(
             first = sealed.first,
             rows = sealed.rows,
-            "evidence: {} was removed, since it is old enough or there is too much",
+            "evidence: {} was removed, since it is old enough, there is too much, or it is archived",
             sealed.path.display()
         ),
         // An alarm, which is logged as one.

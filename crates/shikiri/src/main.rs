@@ -3,6 +3,8 @@
 //! It reads flags and files, puts the crates together, and says what went wrong in words that help.
 //! It decides nothing about sharing.
 
+#[cfg(feature = "archive")]
+mod archive;
 mod config;
 mod data;
 mod desk;
@@ -28,6 +30,8 @@ mod policy;
 mod reload;
 mod remote;
 mod rows;
+#[cfg(feature = "archive")]
+mod s3;
 mod seal;
 mod secret_file;
 mod settings;
@@ -112,9 +116,24 @@ enum Command {
     /// Serve the member store; say what follows from its declarations.
     #[command(subcommand)]
     Site(store::Command),
+    /// Archive sealed evidence as Parquet, in a folder or in object storage.
+    #[cfg(feature = "archive")]
+    #[command(subcommand)]
+    Archive(archive::Command),
+    /// Archive sealed evidence as Parquet: not in this build.
+    #[cfg(not(feature = "archive"))]
+    Archive(NoArchive),
     /// Make, list and revoke tokens for programs elsewhere.
     #[command(subcommand)]
     Token(token::Command),
+}
+
+/// Whatever `shikiri archive` is given.
+#[cfg(not(feature = "archive"))]
+#[derive(clap::Args)]
+struct NoArchive {
+    #[arg(hide = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    rest: Vec<String>,
 }
 
 fn main() -> ExitCode {
@@ -150,6 +169,16 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(why) => Err(why),
         },
+        #[cfg(feature = "archive")]
+        Command::Archive(command) => match archive::run(&command) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
+        #[cfg(not(feature = "archive"))]
+        Command::Archive(NoArchive { rest: _ }) => Err(
+            "this build has no archive: make one with `cargo build --release --features archive`"
+                .into(),
+        ),
         Command::Token(command) => token::run(&command),
     };
     match done {
@@ -187,7 +216,8 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTS: [(&str, &str); 11] = [
+    const DOCUMENTS: [(&str, &str); 12] = [
+        ("archive.md", include_str!("../../../docs/archive.md")),
         ("README.md", include_str!("../../../README.md")),
         (
             "configuration.md",

@@ -11,6 +11,8 @@
 )]
 
 mod apps;
+mod archive;
+mod bench;
 mod edge;
 mod framing;
 mod fuzz;
@@ -65,6 +67,18 @@ const TASKS: &[Task] = &[
         operands: "",
         about: "two members and a visitor browse Django's admin through the edge",
         run: apps::run,
+    },
+    Task {
+        name: "archive",
+        operands: "",
+        about: "evidence as Parquet: killed, on a full disk, in object storage, asked by DuckDB",
+        run: archive::run,
+    },
+    Task {
+        name: "bench",
+        operands: "archive [ARGUMENT...]",
+        about: "how small rows become in the archive, and how fast",
+        run: bench::run,
     },
     Task {
         name: "tls",
@@ -149,7 +163,7 @@ fn main() -> ExitCode {
         return ExitCode::from(2);
     };
     // Those that take arguments of their own explain them themselves.
-    let explains = ["leaks", "sim"].contains(&task.name);
+    let explains = ["leaks", "sim", "bench"].contains(&task.name);
     if rest.iter().any(|argument| argument == "--help") && !explains {
         print!("{}", usage(task));
         return ExitCode::SUCCESS;

@@ -46,6 +46,24 @@ const TOOLS: &[Tool] = &[
         bring: python_packages,
     },
     Tool {
+        folder: "duckdb",
+        pinned: "duckdb==2.0.0",
+        used_by: "archive",
+        bring: python_packages,
+    },
+    Tool {
+        folder: "moto",
+        pinned: "moto==5.2.5 Flask==3.1.3 flask-cors==6.0.5 Werkzeug==3.1.9 Jinja2==3.1.6 \
+                 MarkupSafe==3.0.4 itsdangerous==2.2.0 click==8.5.1 blinker==1.9.0 boto3==1.44.8 \
+                 botocore==1.44.8 s3transfer==0.19.3 jmespath==1.1.0 python-dateutil==2.9.0.post0 \
+                 six==1.17.0 urllib3==2.8.0 requests==2.34.2 certifi==2026.10.19.post1 \
+                 charset-normalizer==3.5.3 idna==3.20 responses==0.26.3 PyYAML==6.0.4 \
+                 xmltodict==1.0.4 cryptography==50.0.2 cffi==2.1.1 pycparser==3.12 \
+                 py-partiql-parser==0.6.3 typing-extensions==4.16.0",
+        used_by: "archive",
+        bring: python_packages,
+    },
+    Tool {
         folder: "sslyze",
         pinned: "sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2 cryptography==46.0.7 cffi==2.1.1 \
                  pycparser==3.12 pydantic==2.14.4 pydantic-core==2.50.5 annotated-types==0.8.0 \
@@ -109,6 +127,16 @@ pub(crate) fn prometheus_path() -> Result<PathBuf, Failure> {
 /// Where OpenTelemetry's schema and protobuf's reader are: a value for `PYTHONPATH`.
 pub(crate) fn otlp_path() -> Result<PathBuf, Failure> {
     there("otlp")
+}
+
+/// Where DuckDB is: a value for `PYTHONPATH`.
+pub(crate) fn duckdb_path() -> Result<PathBuf, Failure> {
+    there("duckdb")
+}
+
+/// Where the server of object storage is: a value for `PYTHONPATH`.
+pub(crate) fn moto_path() -> Result<PathBuf, Failure> {
+    there("moto")
 }
 
 /// Where the scanner of TLS and the writers of HTTP/2 frames are: a value for `PYTHONPATH`.

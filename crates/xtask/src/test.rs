@@ -52,7 +52,8 @@ const PARTS: &[Part] = &[
         budget_s: 120,
         steps: &[
             Passes(
-                "cargo clippy --locked --workspace --exclude shikiri-sim --all-targets -- -D warnings",
+                "cargo clippy --locked --workspace --exclude shikiri-sim --all-targets \
+                 --features shikiri/archive -- -D warnings",
             ),
             // Apart: it turns on `seeded-faults`, and features of one build are united.
             Passes("cargo clippy --locked -p shikiri-sim --all-targets -- -D warnings"),
@@ -67,7 +68,7 @@ const PARTS: &[Part] = &[
         name: "unit",
         budget_s: 240,
         steps: &[Passes(
-            "cargo test --quiet --locked --workspace --exclude shikiri-sim",
+            "cargo test --quiet --locked --workspace --exclude shikiri-sim --features shikiri/archive",
         )],
     },
     Part {
@@ -116,6 +117,11 @@ const PARTS: &[Part] = &[
         name: "logs",
         budget_s: 200,
         steps: &[Passes("cargo xtask logs")],
+    },
+    Part {
+        name: "archive",
+        budget_s: 120,
+        steps: &[Passes("cargo xtask archive")],
     },
     Part {
         name: "apps",
