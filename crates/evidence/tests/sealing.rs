@@ -133,7 +133,7 @@ fn file(disk: &MemoryDisk, name: &str) -> String {
     let path = Path::new(FOLDER).join(name);
     let mut text = String::new();
     disk.tamper(&path, |bytes| {
-        text = String::from_utf8(bytes.clone()).unwrap()
+        text = String::from_utf8(bytes.clone()).unwrap();
     });
     text
 }
@@ -267,6 +267,9 @@ fn what_is_removed_by_the_node_is_signed_to_be_and_what_others_remove_is_found()
     assert_eq!(rows, (0, second.unwrap().next - 1));
 }
 
+/// What is done to a stream's files, and what it contradicts then.
+type Case<'a> = (&'a str, &'a dyn Fn(&MemoryDisk), fn(&Contradiction) -> bool);
+
 #[test]
 fn what_contradicts_what_was_signed_is_put_aside_and_found_ever_after() {
     let drop_last = |disk: &MemoryDisk| {
@@ -275,7 +278,7 @@ fn what_contradicts_what_was_signed_is_put_aside_and_found_ever_after() {
     };
     let cut_marks = |disk: &MemoryDisk| {
         disk.tamper(&Path::new(FOLDER).join("marks"), |bytes| {
-            bytes.truncate(bytes.len() - 120)
+            bytes.truncate(bytes.len() - 120);
         });
     };
     let drop_marks = |disk: &MemoryDisk| disk.remove(&Path::new(FOLDER).join("marks")).unwrap();
@@ -283,7 +286,7 @@ fn what_contradicts_what_was_signed_is_put_aside_and_found_ever_after() {
     let other_note = |disk: &MemoryDisk| {
         disk.tamper(&Path::new(FOLDER).join("checkpoint"), |bytes| bytes[3] ^= 1);
     };
-    let cases: [(&str, &dyn Fn(&MemoryDisk), fn(&Contradiction) -> bool); 5] = [
+    let cases: [Case; 5] = [
         ("the last segment", &drop_last, |it| {
             matches!(it, Contradiction::Rows { before: 60, .. })
         }),
