@@ -707,7 +707,7 @@ async fn a_requests_tags_are_all_under_the_key_that_its_stance_names() {
         }
         assert_eq!(node.node.tag_key_id(), key.id());
         // One connection, whose address is under each key in turn.
-        client.send(&get("/account", "Cookie: sid=x")).await;
+        client.send(&get("/account", "Cookie: sid=x\r\n")).await;
         assert_eq!(client.answer().await.status, 200);
     }
     let said = said(&node);
