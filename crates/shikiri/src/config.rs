@@ -93,13 +93,6 @@ pub(crate) struct AdminSection {
 /// `[archive]`: read by `shikiri archive` alone.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-#[cfg_attr(
-    not(feature = "archive"),
-    expect(
-        dead_code,
-        reason = "a build without the archive still reads its section"
-    )
-)]
 pub(crate) struct ArchiveSection {
     pub(crate) to: Option<String>,
     pub(crate) endpoint: Option<String>,
