@@ -502,7 +502,7 @@ mod tests {
         check(
             "version = 1\n[nod]\nname = \"a\"\n",
             &[
-                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `maintenance`, `hooks`, `log`, `otel`.",
+                "e.toml:2:2: `nod` is not known here\n  Did you mean `node`? Known here: `version`, `node`, `listen`, `tls`, `admin`, `evidence`, `archive`, `maintenance`, `hooks`, `log`, `otel`.",
             ],
         );
         check(
