@@ -40,7 +40,7 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::CookieInSharedFetch,
         Self::WaiterGetsUnadmitted,
         Self::PoolsMixed,
@@ -54,6 +54,7 @@ impl Fault {
         Self::RowLate,
         Self::GateOpens,
         Self::GateRemembered,
+        Self::SlicesJoined,
     ];
 }
 

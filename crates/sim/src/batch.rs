@@ -24,6 +24,10 @@ pub(crate) struct Totals {
     pub(crate) passes: u64,
     pub(crate) refused: u64,
     pub(crate) failures: u64,
+    /// Slices of large objects that origins gave.
+    pub(crate) slices: u64,
+    /// Sets of them that ended because one did not fit.
+    pub(crate) sets_ended: u64,
     /// Schedules in which somebody other than who caused a fill was served from it.
     pub(crate) with_hits: u64,
     pub(crate) origin_requests: u64,
@@ -43,6 +47,9 @@ impl Totals {
         self.passes += c.passes;
         self.refused += c.refused;
         self.failures += c.failures;
+        let slices = seen.asked.iter().filter(|a| a.is_slice && a.status == 206);
+        self.slices += u64::try_from(slices.count()).expect("few");
+        self.sets_ended += c.sets_ended;
         self.with_hits += u64::from(c.hits + c.collapsed > 0);
         self.origin_requests +=
             u64::try_from(seen.asked.iter().filter(|asked| asked.is_first).count()).expect("few");
@@ -60,6 +67,8 @@ impl Totals {
         self.passes += other.passes;
         self.refused += other.refused;
         self.failures += other.failures;
+        self.slices += other.slices;
+        self.sets_ended += other.sets_ended;
         self.with_hits += other.with_hits;
         self.origin_requests += other.origin_requests;
         self.origin_connections += other.origin_connections;
@@ -76,6 +85,15 @@ impl Totals {
                 ),
             });
         }
+        if self.schedules >= 300 && (self.slices == 0 || self.sets_ended == 0) {
+            return Err(Finding {
+                checker: "positive control",
+                what: format!(
+                    "{} slices were fetched, and {} sets ended",
+                    self.slices, self.sets_ended
+                ),
+            });
+        }
         Ok(())
     }
 }
@@ -85,7 +103,7 @@ impl std::fmt::Display for Totals {
         write!(
             f,
             "{} schedules ({} with hits): {} requests; {} hits, {} stale, {} collapsed, {} fills, {} relays, \
-             {} passes, {} refused, {} failures; origins: {} requests on {} connections",
+             {} passes, {} refused, {} failures; {} slices, {} sets of them ended; origins: {} requests on {} connections",
             self.schedules,
             self.with_hits,
             self.requests,
@@ -97,6 +115,8 @@ impl std::fmt::Display for Totals {
             self.passes,
             self.refused,
             self.failures,
+            self.slices,
+            self.sets_ended,
             self.origin_requests,
             self.origin_connections,
         )

@@ -8,7 +8,8 @@ use shikiri_record::{Mode, PurgeTarget};
 use crate::account;
 use crate::http2::{Came, Stream};
 use crate::origin::Asked;
-use crate::policy::{FILMS, GATE, Policy};
+use crate::policy::{FILMS, GATE, Policy, REELS};
+use crate::reel;
 use crate::schedule::{Action, Client, Protocol, Request, Schedule, Step, What};
 use crate::secret::{Who, stamps};
 use crate::wire::{self, Response};
@@ -107,6 +108,7 @@ pub(crate) fn exchanged(
     judge.nothing_outlives()?;
     judge.modes_hold()?;
     judge.gates_are_asked()?;
+    judge.reels_are_of_one_version()?;
     judge.what_is_forbidden_is_not_shared()?;
     judge.unsafe_methods_are_sent_once()
 }
@@ -444,6 +446,25 @@ impl<'a> Judge<'a> {
             if !fits || !is_film(asked) {
                 let what = format!("the edge's credential went with this: {asked:?}");
                 return Err(finding("gates", what));
+            }
+        }
+        Ok(())
+    }
+
+    /// (k) What is large is of one version from its first byte to its last, however it was fetched.
+    fn reels_are_of_one_version(&self) -> Result<(), Finding> {
+        for exchange in self.exchanges {
+            let request = exchange.request;
+            let Some(response) = &exchange.response else {
+                continue;
+            };
+            if !request.target.starts_with(REELS) {
+                continue;
+            }
+            let shown = reel::shown(response);
+            if shown.versions.len() > 1 || shown.has_gaps {
+                let what = format!("request {} was shown {shown:?}", request.id);
+                return Err(finding("versions", what));
             }
         }
         Ok(())

@@ -18,6 +18,7 @@ mod origin;
 mod pins;
 mod pipe;
 mod policy;
+mod reel;
 mod rng;
 mod rows;
 mod schedule;

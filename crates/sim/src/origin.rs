@@ -11,7 +11,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::declassified::{answered, decided_by};
-use crate::policy::{CREDENTIAL, GATE};
+use crate::policy::{CREDENTIAL, GATE, REELS};
+use crate::reel::{self, Reel};
 use crate::rng::{Rng, hash, mix};
 use crate::schedule::LABELS;
 use crate::secret::{Who, masked, owners, stamp};
@@ -38,6 +39,8 @@ pub(crate) struct Asked {
     pub(crate) status: u16,
     /// The request bore the edge's own credential.
     pub(crate) bears_credential: bool,
+    /// The request asked for a part of one version, and for no client.
+    pub(crate) is_slice: bool,
     /// The response forbids that it be shared, or sets a cookie, or speaks to one client.
     pub(crate) forbids: bool,
     /// The response says that it would be another for a request with a cookie.
@@ -150,6 +153,7 @@ impl Origins {
                         stamp: made.stamp,
                         status: made.status,
                         bears_credential: request.bears_credential,
+                        is_slice: request.id.is_none() && request.wants.is_slice(),
                         forbids: made.forbids,
                         only_without_cookie: made.only_without_cookie,
                         surplus: made.surplus,
@@ -236,6 +240,8 @@ struct Incoming {
     length: usize,
     if_none_match: bool,
     range: bool,
+    /// What it says of a part and of a version, for what is large.
+    wants: reel::Wants,
     bears_credential: bool,
 }
 
@@ -263,6 +269,7 @@ impl Incoming {
                 .unwrap_or(0),
             if_none_match: field(head, "if-none-match").is_some(),
             range: field(head, "range").is_some(),
+            wants: reel::Wants::of(head),
             bears_credential: field(head, CREDENTIAL).is_some(),
         }
     }
@@ -573,6 +580,9 @@ impl Making<'_> {
             all,
             false,
         ));
+        if path.starts_with(REELS) && self.request.is_safe() {
+            return self.reel(number, framing, surplus);
+        }
         let own = stamp(number);
         let noise = if self.origins.veto_percent == 0 { 0 } else { 8 };
         let mut forbids = false;
@@ -816,6 +826,42 @@ impl Making<'_> {
         for made in &mut self.made[since..] {
             made.status = status;
         }
+        self.framed(status, &fields, body, framing)
+    }
+
+    /// An answer of what is large: a version of it, or a part.
+    fn reel(&mut self, number: u64, framing: Framing, surplus: bool) -> Vec<u8> {
+        let reel = Reel::of(&self.request.wants, number, &mut self.outline);
+        let (status, mut fields, body) = reel.answer(self.request.method == "HEAD");
+        let mut say = |name: &str, value: &str| {
+            write!(fields, "{name}: {value}\r\n").expect("a string grows");
+        };
+        let forbids = self.outline.percent(self.origins.veto_percent / 2);
+        if forbids {
+            say("Set-Cookie", &format!("sid={}; Path=/", stamp(number)));
+        }
+        let lives = self
+            .route
+            .pick(&["max-age=60", "max-age=3600", "max-age=5", ""]);
+        if !lives.is_empty() {
+            say("Cache-Control", lives);
+        }
+        let labels: Vec<&str> = self
+            .origins
+            .labels(&self.request.target)
+            .into_iter()
+            .collect();
+        say("Cache-Tag", &labels.join(", "));
+        let groups: Vec<String> = labels.iter().map(|label| format!("\"{label}\"")).collect();
+        say("Cache-Groups", &groups.join(", "));
+        say("X-Stamp", &stamp(number));
+        self.made.push(Made {
+            stamp: number,
+            status,
+            forbids,
+            only_without_cookie: false,
+            surplus,
+        });
         self.framed(status, &fields, body, framing)
     }
 

@@ -90,6 +90,16 @@ impl Policy {
         self
     }
 
+    /// The same, with a class of large objects in slices, before all others.
+    pub(crate) fn sliced(mut self, rng: &mut Rng) -> Self {
+        if self.shares_nothing {
+            return self;
+        }
+        let before = self.text.find("[[class]]").unwrap_or(self.text.len());
+        self.text.insert_str(before, &reels(rng));
+        self
+    }
+
     /// Whether a path is personal, as far as this policy says so in plain words.
     pub(crate) fn is_personal(&self, path: &str) -> bool {
         self.shares_nothing || self.personal.is_some_and(|start| path.starts_with(start))
@@ -116,6 +126,21 @@ fn films(rng: &mut Rng) -> String {
          lifetime = {{ default = \"1h\", max = \"10h\", stale_while_revalidate = \"{swr}\", stale_if_error = \"1h\" }}\n\
          gate = {{ path = \"{GATE}{{path}}?{{query}}\", method = \"{method}\" }}\n\
          credential = {{ header = \"{CREDENTIAL}\", env = \"{SECRET}\" }}\n"
+    )
+}
+
+/// How a path begins of what is large and comes in slices, in schedules that have such.
+pub(crate) const REELS: &str = "/reels/";
+
+fn reels(rng: &mut Rng) -> String {
+    let slices = rng.pick(&["4 KiB", "4 KiB", "5 KiB", "8 KiB"]);
+    let default = rng.pick(&["1s", "20s", "1h"]);
+    let swr = rng.pick(&["0s", "0s", "1h"]);
+    let sie = rng.pick(&["0s", "1h"]);
+    format!(
+        "[[class]]\nname = \"reels\"\nmatch = {{ paths = [\"{REELS}**\"] }}\nto = \"everyone\"\n\
+         types = [\"*/*\"]\nslices = \"{slices}\"\n\
+         lifetime = {{ default = \"{default}\", max = \"10h\", stale_while_revalidate = \"{swr}\", stale_if_error = \"{sie}\" }}\n"
     )
 }
 
@@ -188,7 +213,9 @@ mod tests {
     fn every_policy_compiles() {
         for seed in 0..2000 {
             let policy = Policy::random(&mut Rng::new(seed), seed);
-            for policy in [policy.clone(), policy.gated(&mut Rng::new(seed))] {
+            let gated = policy.clone().gated(&mut Rng::new(seed));
+            let sliced = gated.clone().sliced(&mut Rng::new(seed));
+            for policy in [policy, gated, sliced] {
                 if let Err(why) = compile(&policy.text) {
                     panic!("{why}\n{}", policy.text);
                 }

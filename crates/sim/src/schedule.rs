@@ -7,7 +7,7 @@
 use shikiri_record::{Mode, PurgeTarget};
 
 use crate::declassified::instant;
-use crate::policy::Policy;
+use crate::policy::{Policy, REELS};
 use crate::rng::{Rng, mix};
 use crate::secret::{Kind, Secrets, Who};
 
@@ -209,6 +209,18 @@ const ODD: [&str; 8] = [
 ];
 /// What only some may see.
 const GATED: [&str; 4] = ["/films/1", "/films/1", "/films/2?page=2", "/films/a.css"];
+/// What is large, and wanted in parts.
+const LARGE: [&str; 3] = ["/reels/1", "/reels/2", "/reels/a.css"];
+const SEEKS: [&str; 8] = [
+    "bytes=0-99",
+    "bytes=5000-",
+    "bytes=-100",
+    "bytes=4000-4200",
+    "bytes=9000-9099",
+    "bytes=8192-8192",
+    "bytes=0-1,4-9",
+    "bytes=99999-",
+];
 const TOKENED: [&str; 6] = [
     "/u/@url@",
     "/reset?token=@url@",
@@ -225,11 +237,18 @@ impl Schedule {
         // From numbers of their own: the rest of a schedule is what it was before there were any.
         let mut gates = Rng::new(mix(seed ^ 0x6a7e));
         let has_gates = gates.percent(20);
+        let mut reels = Rng::new(mix(seed ^ 0x4ee1));
+        let has_reels = reels.percent(12);
         let policies = (0..1 + rng.below(3)).map(|n| {
             let mut rng = Rng::new(mix(seed ^ (n << 32)));
             let policy = Policy::random(&mut rng, n);
-            if has_gates {
+            let policy = if has_gates {
                 policy.gated(&mut gates)
+            } else {
+                policy
+            };
+            if has_reels {
+                policy.sliced(&mut reels)
             } else {
                 policy
             }
@@ -241,6 +260,10 @@ impl Schedule {
         maker.alike = tight || fails;
         if has_gates {
             maker.urls[0] = gates.pick(&GATED);
+        }
+        if has_reels {
+            maker.urls[0] = reels.pick(&LARGE);
+            maker.seeks = Some(reels);
         }
         let mut clients = Vec::new();
         let (of_a, of_b, of_c) = (1 + rng.below(3), 1 + rng.below(3), rng.below(3));
@@ -365,6 +388,8 @@ struct Maker {
     secure: u64,
     /// How often, in percent, a request is none for a page.
     acts: u64,
+    /// What is large is wanted in parts that come from these numbers.
+    seeks: Option<Rng>,
     next_id: u32,
 }
 
@@ -397,6 +422,7 @@ impl Maker {
             alike: false,
             secure: rng.pick(&[0, 0, 50, 100]),
             acts: rng.pick(&[0, 10, 30]),
+            seeks: None,
             next_id: 0,
         }
     }
@@ -645,6 +671,12 @@ impl Maker {
                 ]))
                 .to_owned(),
             ));
+        }
+        if let Some(seeks) = self.seeks.as_mut().filter(|_| target.starts_with(REELS))
+            && seeks.percent(60)
+        {
+            fields.retain(|(name, _)| *name != "Range");
+            fields.push(("Range", seeks.pick(&SEEKS).to_owned()));
         }
         if rng.percent(self.noise) {
             let value = rng.pick(&["*", "\"v0\"", "W/\"v0\"", "\"x\""]);

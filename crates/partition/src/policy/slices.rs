@@ -5,7 +5,7 @@ use super::text::ClassText;
 use super::units;
 
 /// Bytes of a slice, at least: each has a head of its own in memory, and costs the origin a request.
-const SLICE_BYTES_MIN: u64 = 16 << 10;
+const SLICE_BYTES_MIN: u64 = 4 << 10;
 
 /// Bytes of a slice, at most: whoever asks for a byte waits for the slice that holds it.
 const SLICE_BYTES_MAX: u64 = 64 << 20;

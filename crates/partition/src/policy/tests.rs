@@ -754,7 +754,7 @@ fn faults_of_a_class() {
     );
     check(
         &format!("{at}\nslices = \"1 KiB\""),
-        &[(9, 10, "at least \"16 KiB\"")],
+        &[(9, 10, "at least \"4 KiB\"")],
     );
     check(
         &format!("{at}\nslices = \"2 MiB\"\nobject_bytes_max = \"1 MiB\""),
