@@ -164,6 +164,16 @@ pub(crate) struct PagesArgs {
     /// Of the policy: where the edge reaches the delivery server.
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8082")]
     delivery: String,
+    /// Of the policy: the file with the secret of tickets, for the edge to read.
+    #[arg(
+        long,
+        value_name = "FILE",
+        default_value = "shikiri-site/tickets.secret"
+    )]
+    tickets: PathBuf,
+    /// Of the policy: the file with what the edge shows to the delivery server.
+    #[arg(long, value_name = "FILE", default_value = "shikiri-media/edge.secret")]
+    edge_key: PathBuf,
     /// As JSON: for checks that crawl, and for who must know what personal data is where.
     #[arg(long)]
     json: bool,
@@ -281,7 +291,14 @@ pub(crate) fn written_policy(
     media: &MediaBase,
     store: &str,
     delivery: &str,
+    [tickets, edge_key]: [&Path; 2],
 ) -> Result<String, String> {
+    let whole = |file: &Path| {
+        let whole =
+            std::path::absolute(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let text = whole.to_str().map(str::to_owned);
+        text.ok_or_else(|| format!("{} is no UTF-8", whole.display()))
+    };
     let places = Places {
         store: Place {
             hosts: hosts.to_vec(),
@@ -291,6 +308,8 @@ pub(crate) fn written_policy(
             hosts: vec![media.host().to_owned()],
             url: delivery.to_owned(),
         },
+        tickets: whole(tickets)?,
+        edge_key: whole(edge_key)?,
     };
     declared(|shop, films| policy(shop.pages(), films.pages(), Some(&places)))
 }
@@ -307,7 +326,14 @@ fn declared<T>(make: impl FnOnce(&Router<Shop>, &Delivery) -> T) -> Result<T, St
 
 fn pages(args: &PagesArgs) -> Result<(), String> {
     let text = if args.policy {
-        written_policy(&args.host, &args.media, &args.store, &args.delivery)?
+        let secrets = [&*args.tickets, &*args.edge_key];
+        written_policy(
+            &args.host,
+            &args.media,
+            &args.store,
+            &args.delivery,
+            secrets,
+        )?
     } else if args.json {
         let list = declared(|shop, films| pages_json(shop.pages(), films.pages()))?;
         format!("{list:#}\n")

@@ -100,6 +100,7 @@ async fn begin(folder: &Folder, edge: SocketAddr, parts: &mut Vec<Part>) -> Resu
     let port = edge.port();
     let media: MediaBase = format!("http://media.localhost:{port}").parse()?;
     let (site, delivery) = (folder.join("site"), folder.join("delivery"));
+    let edge_key = delivery.join("edge.secret");
     let tickets = folder.join("tickets.secret");
     // Before two processes could make two.
     shop_secrets::read_or_make(&tickets)?;
@@ -120,7 +121,8 @@ async fn begin(folder: &Folder, edge: SocketAddr, parts: &mut Vec<Part>) -> Resu
     let delivery = add(parts, folder, "delivery server", delivery).await?;
 
     let policy = folder.join("policy.toml");
-    let written = written_policy(&HOSTS.map(str::to_owned), &media, &store, &delivery)?;
+    let (hosts, secrets) = (HOSTS.map(str::to_owned), [&*tickets, &*edge_key]);
+    let written = written_policy(&hosts, &media, &store, &delivery, secrets)?;
     fs::write(&policy, written)
         .map_err(|error| format!("cannot write {}: {error}", policy.display()))?;
 

@@ -228,6 +228,7 @@ mod tests {
     use http::header::{CACHE_CONTROL, CONTENT_RANGE, ETAG};
 
     use super::*;
+    use crate::member::MemberId;
 
     const NOW: Millis = Millis(1_794_000_000_000);
     const KEY: &str = "the edge's own key";
@@ -250,8 +251,9 @@ mod tests {
         let delivery = delivery();
         let film = films::stream("night-trains").unwrap();
         let part = format!("{film}/part0.m4s");
-        let ticket = Tickets::of(b"a secret of both").path(&film, NOW.plus(1000));
-        let foreign = Tickets::of(b"of somebody else").path(&film, NOW.plus(1000));
+        let viewer = MemberId::stored("m17".to_owned());
+        let ticket = Tickets::of(b"a secret of both").path(&film, &viewer, NOW.plus(1000));
+        let foreign = Tickets::of(b"of somebody else").path(&film, &viewer, NOW.plus(1000));
         let (cover, key) = (&films::covers("night-trains")[0].1, ("x-edge-key", KEY));
         for (path, headers, status, control) in [
             (

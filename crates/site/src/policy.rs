@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 
 use crate::asked::SESSION_COOKIE;
 use crate::declare::{App, Class, Kind, Page};
+use crate::delivery::EDGE_HEADER;
+use crate::ticket::PREFIX;
 
 /// An origin, as an edge is told of it.
 #[derive(Clone, Debug)]
@@ -23,9 +25,14 @@ pub struct Place {
 pub struct Places {
     pub store: Place,
     pub delivery: Place,
+    /// Files with secrets, by their whole paths: what the edge shows to the delivery server.
+    pub edge_key: String,
+    /// With which tickets are made.
+    pub tickets: String,
 }
 
-/// The policy for an edge in front of this site, as TOML. Without places, the origins are to be added.
+/// The policy for an edge in front of this site, as TOML. Without places, the origins are to be added, and
+/// what is for holders is shared by nobody.
 #[must_use]
 pub fn policy<A: App, B: App>(
     store: &[Page<A>],
@@ -45,20 +52,22 @@ pub fn policy<A: App, B: App>(
         );
         text.push_str(&origin);
     }
-    personal(&mut text, store);
-    personal(&mut text, delivery);
-    classes(&mut text, store);
-    classes(&mut text, delivery);
+    personal(&mut text, store, places);
+    personal(&mut text, delivery, places);
+    classes(&mut text, store, places);
+    classes(&mut text, delivery, places);
     text
 }
 
 /// What is never shared, and why nobody needs to say so: it is for one person, or for who has a ticket.
-fn personal<A: App>(text: &mut String, pages: &[Page<A>]) {
+fn personal<A: App>(text: &mut String, pages: &[Page<A>], places: Option<&Places>) {
     let own = pages.iter().filter(|it| it.class() == Class::Personal);
     let mut personal: Vec<String> = own.flat_map(|it| it.pattern().in_policy()).collect();
-    let holders = pages.iter().filter(|it| it.is_for_holders());
+    let holders = pages
+        .iter()
+        .filter(|it| it.is_for_holders() && places.is_none());
     for pattern in holders.flat_map(|it| it.pattern().in_policy()) {
-        personal.push(format!("/t/*{pattern}"));
+        personal.push(format!("{PREFIX}*{pattern}"));
         personal.push(pattern);
     }
     personal.sort();
@@ -69,36 +78,52 @@ fn personal<A: App>(text: &mut String, pages: &[Page<A>]) {
     }
 }
 
-fn classes<A: App>(text: &mut String, pages: &[Page<A>]) {
+fn classes<A: App>(text: &mut String, pages: &[Page<A>], places: Option<&Places>) {
     let mut say = |line: fmt::Arguments<'_>| {
         text.write_fmt(line).expect("a text takes more text");
     };
     let shared = pages
         .iter()
-        .filter(|it| it.class() != Class::Personal && !it.is_for_holders());
+        .filter(|it| it.class() != Class::Personal && (places.is_some() || !it.is_for_holders()));
     for page in shared {
         let name = page.name().replace('/', ".");
         let fresh_s = page.fresh().as_secs();
+        // Where the edge's credential goes, hosts are named: a gated class is for one origin.
+        let gated = places.filter(|_| page.is_for_holders());
+        let hosts = gated.map_or_else(String::new, |places| {
+            format!("hosts = {}, ", list(&places.delivery.hosts))
+        });
+        let to = if gated.is_some() { "gated" } else { "everyone" };
         say(format_args!(
-            "\n[[class]]\nname = \"{name}\"\nmatch = {{ paths = {} }}\nto = \"everyone\"\ntypes = {}\n\
+            "\n[[class]]\nname = \"{name}\"\nmatch = {{ {hosts}paths = {} }}\nto = \"{to}\"\ntypes = {}\n\
              query = {}\nlifetime = {{ max = \"{fresh_s}s\" }}\n",
             list(&page.pattern().in_policy()),
             list(page.content_types()),
             list(page.query()),
         ));
+        if let Some(places) = gated {
+            say(format_args!(
+                "gate = {{ token = \"path\", prefix = \"{PREFIX}\", files = {} }}\n\
+                 credential = {{ header = \"{EDGE_HEADER}\", file = {} }}\n",
+                list(&[&places.tickets]),
+                quoted(&places.edge_key),
+            ));
+        }
         if page.class() == Class::Media {
             say(format_args!("static = true\n"));
         }
     }
 }
 
-/// A list of texts; paths, names and types need no escape.
+/// A list of texts.
 fn list(texts: &[impl AsRef<str>]) -> String {
-    let quoted: Vec<_> = texts
-        .iter()
-        .map(|it| format!("\"{}\"", it.as_ref()))
-        .collect();
+    let quoted: Vec<_> = texts.iter().map(|it| quoted(it.as_ref())).collect();
     format!("[{}]", quoted.join(", "))
+}
+
+/// A text of TOML. JSON's escapes are among its own.
+fn quoted(text: &str) -> String {
+    Value::from(text).to_string()
 }
 
 /// Every page with its server, its class, the kinds of personal data on it and addresses to crawl, as JSON.

@@ -53,7 +53,7 @@ pub(super) fn player(office: &Office, asked: &Asked) -> Answered {
         asked
             .public
             .media()
-            .address(&office.tickets.path(&folder, until))
+            .address(&office.tickets.path(&folder, &viewer, until))
     };
     let main = match (until, films::stream(id), films::download(id)) {
         (Some(until), Some(folder), _) => {
