@@ -9,9 +9,7 @@ use std::sync::LazyLock;
 use http::{HeaderMap, HeaderValue, Method, Uri, Version};
 use libfuzzer_sys::fuzz_target;
 use shikiri_fuzz::{NOW, UNDER};
-use shikiri_partition::{
-    Classified, RequestHead, Rules, Scheme, Secret, SecretSource, policy,
-};
+use shikiri_partition::{Classified, RequestHead, Rules, Scheme, Secret, SecretSource, policy};
 use shikiri_record::PolicyText;
 
 const POLICY: &str = r#"
@@ -56,15 +54,15 @@ static RULES: LazyLock<Rules> = LazyLock::new(|| {
 });
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some(uri) = std::str::from_utf8(bytes).ok().and_then(|t| t.parse::<Uri>().ok()) else {
+    let Some(uri) = std::str::from_utf8(bytes)
+        .ok()
+        .and_then(|t| t.parse::<Uri>().ok())
+    else {
         return;
     };
-    let headers = HeaderMap::from_iter([(
-        http::header::HOST,
-        HeaderValue::from_static("shop.test"),
-    )]);
-    let Ok(head) =
-        RequestHead::parse(Scheme::Http, Version::HTTP_11, &Method::GET, &uri, &headers)
+    let headers =
+        HeaderMap::from_iter([(http::header::HOST, HeaderValue::from_static("shop.test"))]);
+    let Ok(head) = RequestHead::parse(Scheme::Http, Version::HTTP_11, &Method::GET, &uri, &headers)
     else {
         return;
     };
@@ -79,7 +77,9 @@ fuzz_target!(|bytes: &[u8]| {
         }
         Classified::Shared(_) | Classified::Gated(_) => {
             // The built-in class of static files, elsewhere.
-            let is_behind = ["/t/", "/films/", "/clips/"].iter().any(|of| path.starts_with(of));
+            let is_behind = ["/t/", "/films/", "/clips/"]
+                .iter()
+                .any(|of| path.starts_with(of));
             assert!(!is_behind, "what is behind a token was shared without one");
             return;
         }
