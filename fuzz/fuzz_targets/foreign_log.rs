@@ -5,6 +5,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use shikiri_incident::Zone;
+use shikiri_incident::encoding::Encoding;
 use shikiri_incident::foreign::{Edges, Format, Read, Reader, SessionIn, Settings, sniff};
 use shikiri_record::TagKey;
 
@@ -18,8 +19,11 @@ fuzz_target!(|input: &[u8]| {
         drop(sniff(&lines));
         return;
     };
-    let (one, other) = (read(format.clone(), &lines), read(format, &lines));
-    assert_eq!(one, other, "one log, one reading");
+    let japanese = Encoding::named("shift_jis").expect("it has this name");
+    for encoding in [Encoding::UTF_8, japanese] {
+        let read = || read(format.clone(), encoding, &lines);
+        assert_eq!(read(), read(), "one log, one reading");
+    }
 });
 
 /// `nginx $status …`, `apache %h …`, `varnish %h …`, or a name.
@@ -34,9 +38,10 @@ fn format(form: &str) -> Option<Format> {
     }
 }
 
-fn read(format: Format, lines: &[&[u8]]) -> Vec<Read> {
+fn read(format: Format, encoding: Encoding, lines: &[&[u8]]) -> Vec<Read> {
     let settings = Settings {
         tag_key: TagKey::new([1; 32]),
+        encoding,
         session: SessionIn::Cookie("sid".into()),
         zone: Zone::JST,
         host: "shop.test".into(),
