@@ -387,6 +387,14 @@ impl Up {
     }
 }
 
+/// A test that fails leaves nothing running: what `up` started ends with it.
+impl Drop for Up {
+    fn drop(&mut self) {
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
 fn kill(id: &str, signal: &str) {
     let killed = Command::new("kill").args(["-s", signal, id]).status();
     assert!(killed.unwrap().success());
