@@ -36,11 +36,11 @@ struct Case {
     stores: usize,
     /// Of 100 times that it asks, what it holds has not changed so often.
     unchanged: u64,
-    /// Of 1,000 responses out of its store, so many are certain at least.
-    certain_min: usize,
+    /// Of 1,000 responses out of its store, so many are certain on a quiet machine.
+    certain_measured: usize,
 }
 
-/// The first five are those that were measured before there was a program: as many are to be certain as then.
+/// The first five are those that were measured before there was a program: as many are certain as then, on a quiet machine.
 const CASES: &[Case] = &[
     Case {
         name: "nginx",
@@ -50,7 +50,7 @@ const CASES: &[Case] = &[
         origin_log: false,
         stores: 2,
         unchanged: 0,
-        certain_min: 979,
+        certain_measured: 979,
     },
     Case {
         name: "nginx, one fetch at a time, stale while it lasts",
@@ -60,7 +60,7 @@ const CASES: &[Case] = &[
         origin_log: false,
         stores: 2,
         unchanged: 0,
-        certain_min: 994,
+        certain_measured: 994,
     },
     Case {
         name: "nginx, revalidating what never changes",
@@ -70,7 +70,7 @@ const CASES: &[Case] = &[
         origin_log: false,
         stores: 2,
         unchanged: 100,
-        certain_min: 999,
+        certain_measured: 999,
     },
     Case {
         name: "nginx, updating in the background",
@@ -80,7 +80,7 @@ const CASES: &[Case] = &[
         origin_log: true,
         stores: 2,
         unchanged: 0,
-        certain_min: 987,
+        certain_measured: 987,
     },
     Case {
         name: "varnish, with grace",
@@ -90,7 +90,7 @@ const CASES: &[Case] = &[
         origin_log: true,
         stores: 1,
         unchanged: 0,
-        certain_min: 1000,
+        certain_measured: 1000,
     },
     Case {
         name: "nginx, revalidating",
@@ -100,7 +100,7 @@ const CASES: &[Case] = &[
         origin_log: false,
         stores: 2,
         unchanged: 60,
-        certain_min: 950,
+        certain_measured: 950,
     },
     Case {
         name: "varnish, with grace, revalidating",
@@ -110,7 +110,7 @@ const CASES: &[Case] = &[
         origin_log: true,
         stores: 1,
         unchanged: 60,
-        certain_min: 600,
+        certain_measured: 600,
     },
 ];
 
@@ -164,6 +164,9 @@ const PER_SECOND: u64 = 250;
 
 /// Fewer responses out of a store prove nothing.
 const SHARED_MIN: usize = 2000;
+
+/// A machine with other things to do has fewer instants that tell two requests apart: so many of 1,000 may be lacking.
+const CERTAIN_LACKING_MAX: usize = 20;
 
 /// Of 100 lines, so many are taken away.
 const LOST: u64 = 20;
@@ -257,10 +260,10 @@ fn judge(case: &Case, folder: &Path) -> Result<String, Failure> {
     }
     let by_times = logs.infer("times", Known::Times)?.judged(&seen)?;
     let certain = judged.certain * 1000 / judged.shared;
-    if certain < case.certain_min {
+    if certain + CERTAIN_LACKING_MAX < case.certain_measured {
         return Err(Failure::new(format!(
-            "of 1,000 responses out of its store only {certain} are certain, {} were to be",
-            case.certain_min
+            "of 1,000 responses out of its store only {certain} are certain: {} were, on a quiet machine",
+            case.certain_measured
         )));
     }
     if let Some(own) = &own {
