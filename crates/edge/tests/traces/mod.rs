@@ -72,10 +72,11 @@ impl Collector {
                 let Some(request) = whole(&mut stream) else {
                     continue;
                 };
-                drop(stream.write_all(answer.as_bytes()));
+                // First: who is answered may go on to ask what came.
                 if came.send(request).is_err() {
                     return;
                 }
+                drop(stream.write_all(answer.as_bytes()));
             }
         });
         Self { address, sent }
