@@ -3,7 +3,7 @@
 //! Never reads or writes a file. Every tag and text is held once and then by its number, so that a
 //! response takes about a hundred bytes; who fills a batch bounds it by [`Batch::rows`].
 //!
-//! Invariant: [`Batch::day`] gives every row of its day exactly once.
+//! Invariant: [`Batch::groups`] gives every response of its day exactly once.
 
 use std::collections::{BTreeSet, HashMap};
 
