@@ -285,6 +285,16 @@ pub(super) fn members_page(asked: &Asked, title: &str, main: &Markup) -> AnyBody
     Html::new(page(&asked.public, title, Frame::Members, main)).into()
 }
 
+/// A page with a form, which is answered as a mistake when it says what was wrong.
+pub(super) fn form_page(asked: &Asked, title: &str, main: &Markup, why: Option<&str>) -> AnyBody {
+    let main = page(&asked.public, title, Frame::Members, main);
+    if why.is_some() {
+        Html::again(main).into()
+    } else {
+        Html::new(main).into()
+    }
+}
+
 pub(super) fn or_nothing(lang: Lang, nothing: bool) -> Markup {
     html! { @if nothing { p.quiet { (lang.of("まだありません。", "Nothing yet.")) } } }
 }

@@ -6,7 +6,7 @@
 use maud::{Markup, html};
 
 use super::Office;
-use super::account::{Answered, members_page, or_nothing};
+use super::account::{Answered, form_page, members_page, or_nothing};
 use crate::answer::{Html, Personal, SeeOther};
 use crate::asked::{Asked, Lang, Local};
 use crate::html::{Frame, page, wrong, yen};
@@ -169,18 +169,8 @@ fn checkout_page(
             }
         }
     };
-    let main = page(
-        &asked.public,
-        lang.of("ご購入手続き", "Checkout"),
-        Frame::Members,
-        &main,
-    );
-    let html = if why.is_some() {
-        Html::again(main)
-    } else {
-        Html::new(main)
-    };
-    Ok(Personal::to(viewer, html.into())
+    let body = form_page(asked, lang.of("ご購入手続き", "Checkout"), &main, why);
+    Ok(Personal::to(viewer, body)
         .showing(&cart)
         .showing(&points)
         .showing(&delivery))
@@ -312,18 +302,8 @@ fn cancel_page(
         }
         p { a href={ "/" (lang.code()) "/account/orders/" (id) } { (lang.of("ご注文へ戻る", "Back to the order")) } }
     };
-    let main = page(
-        &asked.public,
-        lang.of("ご注文の取消し", "Cancel"),
-        Frame::Members,
-        &main,
-    );
-    let html = if why.is_some() {
-        Html::again(main)
-    } else {
-        Html::new(main)
-    };
-    Ok(Personal::to(viewer, html.into()).showing(&order))
+    let body = form_page(asked, lang.of("ご注文の取消し", "Cancel"), &main, why);
+    Ok(Personal::to(viewer, body).showing(&order))
 }
 
 pub(super) fn cancel(office: &Office, asked: &Asked) -> Answered {

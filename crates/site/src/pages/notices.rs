@@ -6,7 +6,7 @@
 use maud::{Markup, html};
 
 use super::Office;
-use super::account::{Answered, members_page};
+use super::account::{Answered, form_page, members_page};
 use super::door::is_line;
 use crate::answer::{Html, Personal, SeeOther};
 use crate::asked::{Asked, Lang, Local};
@@ -84,18 +84,8 @@ fn choice_page(office: &Office, asked: &Asked, viewer: &MemberId, why: Option<&s
         }
         p { a href={ "/" (lang.code()) "/account/notices" } { (lang.of("お知らせへ戻る", "Back to your notices")) } }
     };
-    let main = page(
-        &asked.public,
-        title(lang, choice.question),
-        Frame::Members,
-        &main,
-    );
-    let body = if why.is_some() {
-        Html::again(main)
-    } else {
-        Html::new(main)
-    };
-    Ok(Personal::to(viewer, body.into())
+    let body = form_page(asked, title(lang, choice.question), &main, why);
+    Ok(Personal::to(viewer, body)
         .showing(&choice)
         .showing(&account))
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use maud::{Markup, html};
 
 use super::Office;
-use super::account::{Answered, or_nothing};
+use super::account::{Answered, form_page, or_nothing};
 use super::door::is_line;
 use crate::answer::{Html, Media, Mp4, Personal, SeeOther, Shared, Webm};
 use crate::asked::{Asked, Local, Public};
@@ -64,18 +64,8 @@ fn own_page(office: &Office, asked: &Asked, viewer: &MemberId, why: Option<&str>
             div { button { (lang.of("投稿する", "Post")) } }
         }
     };
-    let main = page(
-        &asked.public,
-        lang.of("投稿した動画", "Your videos"),
-        Frame::Members,
-        &main,
-    );
-    let body = if why.is_some() {
-        Html::again(main)
-    } else {
-        Html::new(main)
-    };
-    Ok(Personal::to(viewer, body.into()).showing(&posts))
+    let body = form_page(asked, lang.of("投稿した動画", "Your videos"), &main, why);
+    Ok(Personal::to(viewer, body).showing(&posts))
 }
 
 pub(super) fn post(office: &Office, asked: &Asked) -> Answered {

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::Office;
-use super::account::{Answered, members_page, or_nothing};
+use super::account::{Answered, form_page, members_page, or_nothing};
 use super::door::is_line;
-use crate::answer::{Html, Personal, SeeOther};
+use crate::answer::{Personal, SeeOther};
 use crate::asked::{Asked, Lang, Local};
-use crate::html::{Frame, day, page, wrong};
+use crate::html::{day, wrong};
 use crate::member::{MemberId, fresh_id};
 use crate::refusal::Refusal;
 use crate::support::Topic;
@@ -48,18 +48,8 @@ fn all_page(office: &Office, asked: &Asked, viewer: &MemberId, why: Option<&str>
             div { button { (lang.of("送信する", "Send")) } }
         }
     };
-    let main = page(
-        &asked.public,
-        lang.of("サポート", "Support"),
-        Frame::Members,
-        &main,
-    );
-    let body = if why.is_some() {
-        Html::again(main)
-    } else {
-        Html::new(main)
-    };
-    Ok(Personal::to(viewer, body.into()).showing(&enquiries))
+    let body = form_page(asked, lang.of("サポート", "Support"), &main, why);
+    Ok(Personal::to(viewer, body).showing(&enquiries))
 }
 
 pub(super) fn ask(office: &Office, asked: &Asked) -> Answered {

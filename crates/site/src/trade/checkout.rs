@@ -207,23 +207,21 @@ pub(super) fn frozen(sql: &mut dyn Sql, checkout: &str) -> Result<Vec<Frozen>, S
         .collect()
 }
 
+/// Whose a checkout is.
+fn buyer(sql: &mut dyn Sql, checkout: &str) -> Result<MemberId, StoreFault> {
+    let text = "SELECT member FROM checkouts WHERE id = $1";
+    let row = sql.rows(text, &[checkout.into()])?.into_iter().next();
+    let mut row = row.ok_or(StoreFault::OurRow("a checkout of nobody"))?;
+    Ok(MemberId::stored(row.text()?))
+}
+
 /// A checkout becomes an order, once: what can be watched can be watched, what is to be sent is prepared.
 pub(super) fn ordered(sql: &mut dyn Sql, checkout: &str, now: Millis) -> Result<(), StoreFault> {
     let text = "UPDATE checkouts SET state = 'ordered' WHERE id = $1 AND state = 'open'";
     if sql.run(text, &[checkout.into()])? == 0 {
         return Ok(());
     }
-    let Some(mut row) = sql
-        .rows(
-            "SELECT member FROM checkouts WHERE id = $1",
-            &[checkout.into()],
-        )?
-        .into_iter()
-        .next()
-    else {
-        return Err(StoreFault::OurRow("a checkout of nobody"));
-    };
-    let member = MemberId::stored(row.text()?);
+    let member = buyer(sql, checkout)?;
     let text = "INSERT INTO orders (id, member, placed_ms) VALUES ($1, $2, $3)";
     sql.run(text, &[checkout.into(), member.text().into(), now.0.into()])?;
     for it in frozen(sql, checkout)? {
@@ -270,17 +268,7 @@ pub(super) fn failed(sql: &mut dyn Sql, checkout: &str, now: Millis) -> Result<(
     if sql.run(text, &[checkout.into()])? == 0 {
         return Ok(());
     }
-    let Some(mut row) = sql
-        .rows(
-            "SELECT member FROM checkouts WHERE id = $1",
-            &[checkout.into()],
-        )?
-        .into_iter()
-        .next()
-    else {
-        return Err(StoreFault::OurRow("a checkout of nobody"));
-    };
-    let member = row.text()?;
+    let member = buyer(sql, checkout)?;
     for it in frozen(sql, checkout)? {
         points::give_back(
             sql,
@@ -293,7 +281,7 @@ pub(super) fn failed(sql: &mut dyn Sql, checkout: &str, now: Millis) -> Result<(
         let text = "INSERT INTO carts (member, product, added_ms) VALUES ($1, $2, $3) ON CONFLICT (member, product) DO NOTHING";
         sql.run(
             text,
-            &[Value::from(&member), Value::from(&it.product), now.0.into()],
+            &[member.text().into(), Value::from(&it.product), now.0.into()],
         )?;
     }
     Ok(())

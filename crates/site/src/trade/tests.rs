@@ -154,6 +154,12 @@ impl World {
             Some(Trade::new(store.desk.database(), processor, "http://shop.example.test").unwrap());
     }
 
+    /// Where a member pays for this.
+    fn page_of(&self, member: &MemberId, id: &str) -> String {
+        let payment = self.trade().payment(member, id).unwrap().unwrap();
+        payment.page.clone()
+    }
+
     fn place(&self, member: &MemberId, form: &str, points: i64) -> Result<Placed, NotPlaced> {
         let seen = self.trade().cart(member).unwrap().digest();
         let placing = Placing {
@@ -173,13 +179,7 @@ impl World {
         let placed = self.place(member, form, points).unwrap();
         if placed.by_card {
             self.trade().settle(&placed.id, self.now).unwrap();
-            let page = self
-                .trade()
-                .payment(member, &placed.id)
-                .unwrap()
-                .unwrap()
-                .page
-                .clone();
+            let page = self.page_of(member, &placed.id);
             self.processor
                 .pay(reference(&page), GOOD, self.now)
                 .unwrap()
@@ -316,13 +316,7 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
     assert_eq!(world.points(), before - 100, "points are spent once");
 
     world.trade().settle(&first.id, NOW).unwrap();
-    let page = world
-        .trade()
-        .payment(&hanako, &first.id)
-        .unwrap()
-        .unwrap()
-        .page
-        .clone();
+    let page = world.page_of(&hanako, &first.id);
     world
         .processor
         .pay(reference(&page), GOOD, NOW)
@@ -445,13 +439,7 @@ fn a_payment_ends_as_the_processor_has_it() {
         world.trade().settle(&placed.id, NOW).unwrap();
         world.now = NOW.plus(20_000);
         world.trade().settle_all(world.now, 100).unwrap();
-        let page = world
-            .trade()
-            .payment(&hanako, &placed.id)
-            .unwrap()
-            .unwrap()
-            .page
-            .clone();
+        let page = world.page_of(&hanako, &placed.id);
         match what {
             "given up" => drop(
                 world
@@ -613,13 +601,7 @@ fn joined(number: &str) -> (World, MemberId, String) {
     world.trade().put(&taro, "plan-monthly", NOW).unwrap();
     let placed = world.place(&taro, &form(1), 0).unwrap();
     world.trade().settle(&placed.id, NOW).unwrap();
-    let page = world
-        .trade()
-        .payment(&taro, &placed.id)
-        .unwrap()
-        .unwrap()
-        .page
-        .clone();
+    let page = world.page_of(&taro, &placed.id);
     world
         .processor
         .pay(reference(&page), number, NOW)
