@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Command, Stdio};
 
+use super::said_by;
 use crate::edge::Edge;
 use crate::origin::{head, listen};
 use crate::process::{Doing, Failure};
@@ -47,28 +47,12 @@ pub(super) fn ask(edge: SocketAddr, path: &str, fields: &str) -> Result<(), Fail
 
 /// What the parser says of a page.
 fn read(page: &str) -> Result<String, Failure> {
-    let mut python = Command::new("python3");
-    python
-        .args(["-c", READER])
-        .env("PYTHONPATH", setup::prometheus_path()?)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = python.spawn().doing("starting python3")?;
-    let mut input = child
-        .stdin
-        .take()
-        .expect("its standard input was asked for");
-    input.write_all(page.as_bytes()).doing("giving it a page")?;
-    drop(input);
-    let output = child.wait_with_output().doing("waiting for python3")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(said)
-    } else {
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("the metrics are wrong: {said}{why}")))
-    }
+    said_by(
+        READER,
+        &setup::prometheus_path()?,
+        page,
+        "the metrics are wrong",
+    )
 }
 
 /// Style sheets for all, and a page for one.

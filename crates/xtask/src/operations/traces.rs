@@ -3,11 +3,11 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use super::metrics::{ask, serve};
+use super::said_by;
 use crate::edge::{Build, Edge};
 use crate::origin::listen;
 use crate::process::{Doing, Failure};
@@ -118,29 +118,7 @@ fn collect(mut stream: TcpStream) -> std::io::Result<()> {
 
 /// What the schema's own reader says of what was sent, a request a line.
 fn read(sent: &str) -> Result<String, Failure> {
-    let mut python = Command::new("python3");
-    python
-        .args(["-c", READER])
-        .env("PYTHONPATH", setup::otlp_path()?)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    let mut child = python.spawn().doing("starting python3")?;
-    let mut input = child
-        .stdin
-        .take()
-        .expect("its standard input was asked for");
-    // One that has found a fault already reads no further.
-    drop(input.write_all(sent.as_bytes()));
-    drop(input);
-    let output = child.wait_with_output().doing("waiting for python3")?;
-    let said = String::from_utf8_lossy(&output.stdout).into_owned();
-    if output.status.success() {
-        Ok(said)
-    } else {
-        let why = String::from_utf8_lossy(&output.stderr);
-        Err(Failure::new(format!("the traces are wrong: {said}{why}")))
-    }
+    said_by(READER, &setup::otlp_path()?, sent, "the traces are wrong")
 }
 
 #[cfg(test)]
