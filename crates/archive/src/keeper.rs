@@ -326,7 +326,7 @@ impl<'a> Keeper<'a> {
         staging: &Path,
         tell: &mut dyn FnMut(&Progress<'_>),
     ) -> Result<Manifest, KeeperFault> {
-        let before = self.waiting(plan.number - 1)?;
+        let before = waiting_of(&self.state, self.last.as_ref())?;
         let mut waited = Tally::default();
         for one in &before {
             waited.row(&one.place, &one.body);
@@ -534,31 +534,7 @@ impl<'a> Keeper<'a> {
     }
 
     fn waiting_path(&self, number: u64) -> PathBuf {
-        self.state
-            .join("waiting")
-            .join(format!("{number:010}.rows"))
-    }
-
-    /// The begin rows that waited when a batch was done.
-    fn waiting(&self, number: u64) -> Result<Vec<Waiting>, KeeperFault> {
-        let Some(last) = &self.last else {
-            return Ok(Vec::new());
-        };
-        let path = self.waiting_path(number);
-        let bytes = fs::read(&path).map_err(|error| disk("read", &path, error))?;
-        let damaged = |why: &str| KeeperFault::State {
-            path: path.clone(),
-            why: why.to_owned(),
-        };
-        let all = waiting::decode(&bytes).ok_or_else(|| damaged("its digest does not fit"))?;
-        let mut tally = Tally::default();
-        for one in &all {
-            tally.row(&one.place, &one.body);
-        }
-        if Counted::from(tally) != last.waits {
-            return Err(damaged("its rows are not those that the manifest names"));
-        }
-        Ok(all)
+        waiting_path(&self.state, number)
     }
 }
 
@@ -693,6 +669,35 @@ pub fn unfinished(state: &Path, last: Option<&Manifest>) -> Result<Option<Plan>,
     Ok((plan.number > last.map_or(0, |last| last.number)).then_some(plan))
 }
 
+fn waiting_path(state: &Path, number: u64) -> PathBuf {
+    state.join("waiting").join(format!("{number:010}.rows"))
+}
+
+/// The begin rows that waited when the last batch was done.
+pub(crate) fn waiting_of(
+    state: &Path,
+    last: Option<&Manifest>,
+) -> Result<Vec<Waiting>, KeeperFault> {
+    let Some(last) = last else {
+        return Ok(Vec::new());
+    };
+    let path = waiting_path(state, last.number);
+    let bytes = fs::read(&path).map_err(|error| disk("read", &path, error))?;
+    let damaged = |why: &str| KeeperFault::State {
+        path: path.clone(),
+        why: why.to_owned(),
+    };
+    let all = waiting::decode(&bytes).ok_or_else(|| damaged("its digest does not fit"))?;
+    let mut tally = Tally::default();
+    for one in &all {
+        tally.row(&one.place, &one.body);
+    }
+    if Counted::from(tally) != last.waits {
+        return Err(damaged("its rows are not those that the manifest names"));
+    }
+    Ok(all)
+}
+
 /// What is sealed in the lanes of a folder, and not in the archive.
 ///
 /// # Errors
@@ -713,7 +718,7 @@ pub fn outstanding(folder: &Path, last: Option<&Manifest>) -> Result<Outstanding
 }
 
 /// The lanes in a folder; none where there is no folder.
-fn lanes(folder: &Path) -> Result<Vec<(u32, PathBuf)>, KeeperFault> {
+pub(crate) fn lanes(folder: &Path) -> Result<Vec<(u32, PathBuf)>, KeeperFault> {
     let names = match RealDisk.names(folder) {
         Ok(names) => names,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),

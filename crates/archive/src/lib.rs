@@ -18,6 +18,7 @@ mod rows;
 pub mod sample;
 pub mod schema;
 mod waiting;
+pub mod who;
 mod write;
 
 pub use batch::{Batch, Day};

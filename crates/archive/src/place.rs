@@ -29,6 +29,11 @@ pub trait ArchivePlace: fmt::Debug {
 
     /// What it is, for messages.
     fn shown(&self) -> String;
+
+    /// Where its files can be opened here, if they can.
+    fn folder(&self) -> Option<&Path> {
+        None
+    }
 }
 
 /// A folder.
@@ -76,6 +81,10 @@ impl ArchivePlace for Folder {
 
     fn shown(&self) -> String {
         self.0.display().to_string()
+    }
+
+    fn folder(&self) -> Option<&Path> {
+        Some(&self.0)
     }
 }
 

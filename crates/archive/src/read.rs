@@ -141,26 +141,49 @@ impl<R: ChunkReader + 'static> ArchiveFile<R> {
     /// # Errors
     /// It is damaged, or holds what no row can have.
     pub fn each(&self, tell: &mut dyn FnMut(Archived<'_>)) -> Result<(), ReadFault> {
-        let mut before = 0;
-        for n in 0..self.file.num_row_groups() {
-            let group = self.file.get_row_group(n)?;
-            let rows = u64::try_from(group.metadata().num_rows()).unwrap_or(0);
-            let mut strips = Strips {
-                table: self.table,
-                group: &*group,
-                row: before,
-                until: before + rows,
-            };
-            match self.table {
-                Table::Serves => strips.serves(tell)?,
-                Table::Links => strips.links(tell)?,
-                Table::Gaps => strips.gaps(tell)?,
-                Table::Stances => strips.stances(tell)?,
-                Table::Others => strips.others(tell)?,
-            }
-            before += rows;
+        (0..self.groups()).try_for_each(|n| self.each_of(n, tell))
+    }
+
+    /// How many row groups it has.
+    #[must_use]
+    pub fn groups(&self) -> usize {
+        self.file.num_row_groups()
+    }
+
+    /// How many rows one of them has.
+    ///
+    /// # Panics
+    /// There is no such row group.
+    #[must_use]
+    pub fn rows_of(&self, group: usize) -> u64 {
+        let rows = self.file.metadata().row_group(group).num_rows();
+        u64::try_from(rows).unwrap_or(0)
+    }
+
+    /// Tells the rows of one row group.
+    ///
+    /// # Errors
+    /// It is damaged, or holds what no row can have.
+    pub fn each_of(
+        &self,
+        group: usize,
+        tell: &mut dyn FnMut(Archived<'_>),
+    ) -> Result<(), ReadFault> {
+        let before: u64 = (0..group).map(|n| self.rows_of(n)).sum();
+        let of = self.file.get_row_group(group)?;
+        let mut strips = Strips {
+            table: self.table,
+            group: &*of,
+            row: before,
+            until: before + self.rows_of(group),
+        };
+        match self.table {
+            Table::Serves => strips.serves(tell),
+            Table::Links => strips.links(tell),
+            Table::Gaps => strips.gaps(tell),
+            Table::Stances => strips.stances(tell),
+            Table::Others => strips.others(tell),
         }
-        Ok(())
     }
 }
 

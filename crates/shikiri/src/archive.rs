@@ -34,7 +34,7 @@ pub(crate) enum Command {
 
 /// Which node's.
 #[derive(clap::Args)]
-struct At {
+pub(crate) struct At {
     /// The data folder of the edge, running or not.
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -129,15 +129,24 @@ pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
 }
 
 /// Where everything is, by flags and file.
-struct Places {
-    lanes: PathBuf,
-    state: PathBuf,
-    to: Box<dyn ArchivePlace>,
+pub(crate) struct Places {
+    pub(crate) data: PathBuf,
+    pub(crate) lanes: PathBuf,
+    pub(crate) state: PathBuf,
+    pub(crate) to: Box<dyn ArchivePlace>,
     section: ArchiveSection,
 }
 
 impl At {
-    fn places(&self) -> Result<Places, String> {
+    pub(crate) const fn new(
+        data: Option<PathBuf>,
+        config: Option<PathBuf>,
+        to: Option<String>,
+    ) -> Self {
+        Self { data, config, to }
+    }
+
+    pub(crate) fn places(&self) -> Result<Places, String> {
         let (data, _) = settings::places_of(self.data.as_deref(), self.config.as_deref())?;
         let config = self.config.as_deref().map(ConfigFile::read).transpose()?;
         let named = |path: &Path| match &config {
@@ -161,6 +170,7 @@ impl At {
         Ok(Places {
             lanes: data.join("evidence"),
             state: data.join("archive-state"),
+            data,
             to,
             section,
         })
@@ -455,7 +465,7 @@ impl Drop for Temporary {
 }
 
 /// The manifests of a copy, in their order.
-fn copied(folder: &Path) -> Result<Vec<Manifest>, String> {
+pub(crate) fn copied(folder: &Path) -> Result<Vec<Manifest>, String> {
     let folder = folder.join("manifests");
     let fault =
         |path: &Path, why: &dyn std::fmt::Display| format!("cannot read {}: {why}", path.display());
@@ -474,7 +484,7 @@ fn copied(folder: &Path) -> Result<Vec<Manifest>, String> {
     Ok(found)
 }
 
-fn instant(at: UnixMillis) -> String {
+pub(crate) fn instant(at: UnixMillis) -> String {
     let at = i64::try_from(at.0).ok();
     match at.and_then(|at| Timestamp::from_millisecond(at).ok()) {
         Some(at) => format!("{at:.0}"),

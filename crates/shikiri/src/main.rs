@@ -44,6 +44,8 @@ mod timeline;
 mod token;
 mod up;
 mod verify;
+#[cfg(feature = "archive")]
+mod who;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -123,12 +125,19 @@ enum Command {
     /// Archive sealed evidence as Parquet: not in this build.
     #[cfg(not(feature = "archive"))]
     Archive(NoArchive),
+    /// Say who was served what, and whose it was, from the archive and from what is not archived yet.
+    #[cfg(feature = "archive")]
+    #[command(subcommand)]
+    Who(who::Command),
+    /// Say who was served what, from the archive: not in this build.
+    #[cfg(not(feature = "archive"))]
+    Who(NoArchive),
     /// Make, list and revoke tokens for programs elsewhere.
     #[command(subcommand)]
     Token(token::Command),
 }
 
-/// Whatever `shikiri archive` is given.
+/// Whatever `shikiri archive` or `shikiri who` is given.
 #[cfg(not(feature = "archive"))]
 #[derive(clap::Args)]
 struct NoArchive {
@@ -174,8 +183,13 @@ fn main() -> ExitCode {
             Ok(code) => return code,
             Err(why) => Err(why),
         },
+        #[cfg(feature = "archive")]
+        Command::Who(command) => match who::run(&command) {
+            Ok(code) => return code,
+            Err(why) => Err(why),
+        },
         #[cfg(not(feature = "archive"))]
-        Command::Archive(NoArchive { rest: _ }) => Err(
+        Command::Archive(NoArchive { rest: _ }) | Command::Who(NoArchive { rest: _ }) => Err(
             "this build has no archive: make one with `cargo build --release --features archive`"
                 .into(),
         ),

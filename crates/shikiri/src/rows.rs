@@ -453,6 +453,17 @@ fn target_of(at: &At, url: &str) -> Result<BTreeMap<u64, TargetTag>, String> {
     if periods.is_empty() {
         return Err(format!("there are no keys of tags in {}", data.display()));
     }
+    target_tags(&periods, url)
+}
+
+/// The tags of a URL, as the edge makes them, by the ids of the periods' keys.
+///
+/// # Errors
+/// It is no URL.
+pub(crate) fn target_tags(
+    periods: &[Period],
+    url: &str,
+) -> Result<BTreeMap<u64, TargetTag>, String> {
     let wrong = || format!("`{url}` is no URL: write http://host/path or https://host/path");
     let uri: Uri = url.parse().map_err(|_| wrong())?;
     let scheme = match uri.scheme_str() {
@@ -624,7 +635,7 @@ impl Counted {
     }
 }
 
-fn instant(at: UnixMillis) -> String {
+pub(crate) fn instant(at: UnixMillis) -> String {
     let at = i64::try_from(at.0).ok();
     match at.and_then(|at| Timestamp::from_millisecond(at).ok()) {
         Some(at) => format!("{at:.3}"),
