@@ -155,6 +155,7 @@ pub struct Page<A: App> {
     examples: Vec<String>,
     types: &'static [&'static str],
     holders: bool,
+    slice_bytes: u32,
     upload_bytes_max: usize,
 }
 
@@ -214,6 +215,13 @@ impl<A: App> Page<A> {
         self
     }
 
+    /// It is large, or may be: an edge fetches and stores it in slices of so many bytes, so that whoever
+    /// seeks in it neither waits for nor stores the whole of it. Of media alone.
+    pub fn in_slices(mut self, slice_bytes: u32) -> Self {
+        self.slice_bytes = slice_bytes;
+        self
+    }
+
     /// An address at which the page can be seen in the sample store: for crawlers and checks.
     pub fn example(mut self, path: impl Into<String>) -> Self {
         self.examples.push(path.into());
@@ -238,6 +246,7 @@ impl<A: App> Page<A> {
             examples: Vec::new(),
             types: &["text/html"],
             holders: false,
+            slice_bytes: 0,
             upload_bytes_max: 0,
         }
     }
@@ -306,6 +315,12 @@ impl<A: App> Page<A> {
     #[must_use]
     pub fn is_for_holders(&self) -> bool {
         self.holders
+    }
+
+    /// How many bytes a slice of it has; 0 where it is not to be sliced.
+    #[must_use]
+    pub fn slice_bytes(&self) -> u32 {
+        self.slice_bytes
     }
 
     /// Makes the page. What it is shared as was decided when it was declared.

@@ -165,13 +165,18 @@ impl fmt::Debug for Delivery {
     }
 }
 
+/// So that a sample film of forty thousand bytes has more than one. Where films have hours, a slice has a mebibyte.
+const SLICE_BYTES: u32 = 16 << 10;
+
 fn table() -> Vec<Page<Films>> {
     let cover = films::covers("last-lighthouse");
     let film = films::stream("last-lighthouse").unwrap_or_default();
     let course = films::download("course-sashiko").unwrap_or_default();
     let files = ["index.m3u8", "init.mp4", "part0.m4s", "film.webm"];
     let film_page = files.iter().fold(
-        Page::media("film", "/films/{film}/{file}", film_file).for_holders(),
+        Page::media("film", "/films/{film}/{file}", film_file)
+            .for_holders()
+            .in_slices(SLICE_BYTES),
         |page, file| page.example(format!("{film}/{file}")),
     );
     let cover_page = cover.into_iter().fold(
@@ -185,6 +190,7 @@ fn table() -> Vec<Page<Films>> {
         film_page,
         Page::media("download", "/downloads/{film}/{file}", download_file)
             .for_holders()
+            .in_slices(SLICE_BYTES)
             .example(format!("{course}/film.mp4")),
     ]
 }

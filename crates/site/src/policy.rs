@@ -112,6 +112,9 @@ fn classes<A: App>(text: &mut String, pages: &[Page<A>], places: Option<&Places>
         if page.class() == Class::Media {
             say(format_args!("static = true\n"));
         }
+        if page.slice_bytes() > 0 {
+            say(format_args!("slices = {}\n", page.slice_bytes()));
+        }
     }
 }
 
@@ -147,6 +150,7 @@ fn listed<A: App>(to: &mut Vec<Value>, server: &str, pages: &[Page<A>]) {
             "query": page.query(),
             "fresh_s": page.fresh().as_secs(),
             "holders": page.is_for_holders(),
+            "slice_bytes": page.slice_bytes(),
             "crawl": page.examples(),
         })
     }));

@@ -221,6 +221,9 @@ fn contradictions<A: App>(pages: &[Page<A>]) -> Vec<String> {
         if page.is_for_holders() && page.class() != Class::Media {
             found.push(format!("{name}: for holders, and no media"));
         }
+        if page.slice_bytes() > 0 && page.class() != Class::Media {
+            found.push(format!("{name}: in slices, and no media"));
+        }
         for example in page.examples() {
             let path = example.split('?').next().unwrap_or_default();
             if page.pattern().parameters(path).is_none() {

@@ -13,6 +13,7 @@
 mod apps;
 mod archive;
 mod bench;
+mod browser;
 mod edge;
 mod framing;
 mod fuzz;
@@ -73,6 +74,12 @@ const TASKS: &[Task] = &[
         operands: "",
         about: "evidence as Parquet: killed, on a full disk, in object storage, asked by DuckDB",
         run: archive::run,
+    },
+    Task {
+        name: "browser",
+        operands: "[WALK...]",
+        about: "people in real browsers use the store of `shikiri up`; pictures in target/browser",
+        run: browser::run,
     },
     Task {
         name: "bench",

@@ -84,14 +84,28 @@ const TOOLS: &[Tool] = &[
         used_by: "framing",
         bring: request_corpus,
     },
-    // The one tool that is not pinned: people run these caches as their distribution gives them,
-    // mended for security and all. `cargo xtask peers` prints the versions.
+    Tool {
+        folder: "playwright",
+        pinned: "playwright==1.65.2 pyee==13.0.1 greenlet==3.5.6 typing-extensions==4.16.0 \
+                 axe-playwright-python==0.1.8",
+        used_by: "browser",
+        bring: python_packages,
+    },
+    // What the distribution gives is not pinned. A browser: members' browsers are mended as well, and an old
+    // one is no longer there to be had.
+    Tool {
+        folder: "chromium",
+        pinned: "chromium-headless-shell chromium-common fonts-ipaexfont-gothic fonts-dejavu-core",
+        used_by: "browser",
+        bring: packages::bring_browser,
+    },
+    // Caches: people run them as their distribution gives them. `cargo xtask peers` prints the versions.
     Tool {
         folder: "debian",
         pinned: "nginx nginx-common varnish squid squid-common squid-langpack trafficserver \
                  apache2 apache2-bin haproxy",
         used_by: "peers",
-        bring: packages::bring,
+        bring: packages::bring_peers,
     },
 ];
 
@@ -158,6 +172,18 @@ pub(crate) fn request_corpus_is_there() -> Result<(), Failure> {
 /// has all of them installed and no packages of its own: then they run from `/`.
 pub(crate) fn packages_folder() -> Result<PathBuf, Failure> {
     there("debian")
+}
+
+/// Where the browser's driver and the accessibility checker are: a value for `PYTHONPATH`.
+pub(crate) fn playwright_path() -> Result<PathBuf, Failure> {
+    there("playwright")
+}
+
+/// The folder into which the browser was unpacked, and its program.
+pub(crate) fn chromium() -> Result<(PathBuf, PathBuf), Failure> {
+    let folder = there("chromium")?;
+    let program = folder.join(packages::BROWSER);
+    Ok((folder, program))
 }
 
 fn there(folder: &str) -> Result<PathBuf, Failure> {
@@ -330,7 +356,8 @@ mod tests {
 
     #[test]
     fn every_pin_has_a_version() {
-        let pinned = TOOLS.iter().filter(|tool| tool.folder != "debian");
+        let of_debian = |tool: &&Tool| ["chromium", "debian"].contains(&tool.folder);
+        let pinned = TOOLS.iter().filter(|tool| !of_debian(tool));
         for pin in pinned.flat_map(|tool| tool.pinned.split(' ')) {
             let version = pin
                 .split_once("==")

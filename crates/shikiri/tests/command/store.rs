@@ -433,6 +433,21 @@ fn up_shows_a_film_to_who_may_watch_and_stops_cleanly() {
         range,
     );
     assert_eq!(part.status, 206, "{}", part.head);
+    // In slices: what is around the place that was sought is a hit from then on, and the rest was not fetched.
+    let film = list.replace("index.m3u8", "film.webm");
+    for (range, is_hit) in [
+        ("20000-20099", false),
+        ("20000-20099", true),
+        ("17000-17001", true),
+        ("100-199", true),
+        ("34000-34099", false),
+        ("34000-34099", true),
+    ] {
+        let range = format!("Range: bytes={range}\r\n");
+        let part = visitor.get("media.localhost", &film, &range);
+        let is_part = part.status == 206 && part.header("content-range").is_some();
+        assert!(is_part && part.is_hit() == is_hit, "{range}{}", part.head);
+    }
     let bare = format!("/films/{}", list.split("/films/").nth(1).unwrap());
     assert_eq!(visitor.get("media.localhost", &bare, "").status, 403);
     let forged = "X-Edge-Key: 00\r\n";

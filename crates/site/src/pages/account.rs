@@ -48,7 +48,7 @@ pub(super) fn home(office: &Office, asked: &Asked) -> Answered {
                 dt { (lang.of("使えるポイント", "Points")) } dd { (*points) }
             }
         }
-        nav aria-label=(lang.of("マイページ", "Your account")) {
+        nav.cards aria-label=(lang.of("マイページ", "Your account")) {
             @for (to, name) in links { a href={ "/" (lang.code()) "/account/" (to) } { (name) } }
         }
     };

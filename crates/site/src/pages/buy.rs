@@ -98,7 +98,7 @@ fn lines(lang: Lang, cart: &Cart, to_change: bool) -> Markup {
                                         form method="post" action={ "/" (lang.code()) "/cart" } {
                                             input type="hidden" name="product" value=(line.product);
                                             input type="hidden" name="out" value="1";
-                                            button aria-label=(lang.of(format!("{}を取り出す", line.title(lang)), format!("Take out {}", line.title(lang)))) {
+                                            button.less aria-label=(lang.of(format!("{}を取り出す", line.title(lang)), format!("Take out {}", line.title(lang)))) {
                                                 (lang.of("取り出す", "Take out"))
                                             }
                                         }

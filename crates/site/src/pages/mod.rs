@@ -276,6 +276,9 @@ impl Shop {
     }
 }
 
+/// A posted video has up to four mebibytes.
+const VIDEO_SLICE_BYTES: u32 = 64 << 10;
+
 /// How often what is due without anybody asking is done.
 const JOBS_EVERY: Duration = Duration::from_secs(5);
 
@@ -554,8 +557,10 @@ fn table() -> Vec<Page<Shop>> {
         Page::shared("video", "/{lang}/videos/{post}", &[], minute, posts::one)
             .example("/en/videos/sampleposthanako"),
         Page::media("video/webm", "/media/posts/webm/{video}", posts::webm)
+            .in_slices(VIDEO_SLICE_BYTES)
             .example(sample_video("hanako", "webm")),
         Page::media("video/mp4", "/media/posts/mp4/{video}", posts::mp4)
+            .in_slices(VIDEO_SLICE_BYTES)
             .example(sample_video("taro", "mp4")),
         Page::personal(
             "posts",

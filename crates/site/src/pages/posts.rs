@@ -43,7 +43,7 @@ fn own_page(office: &Office, asked: &Asked, viewer: &MemberId, why: Option<&str>
                 }
                 @if !post.why.is_empty() { p { (post.why) } }
                 form method="post" action={ (to) "/" (post.id) "/take-back" } {
-                    button aria-label=(lang.of(format!("「{}」を取り下げる", post.title), format!("Take back {}", post.title))) {
+                    button.less aria-label=(lang.of(format!("「{}」を取り下げる", post.title), format!("Take back {}", post.title))) {
                         (lang.of("取り下げる", "Take back"))
                     }
                 }

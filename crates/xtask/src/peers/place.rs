@@ -223,8 +223,8 @@ pub(crate) fn library_path(packages: &Path) -> OsString {
             let name = name.to_string_lossy();
             if name.contains("-linux-") {
                 folders.push(entry.path());
-                folders.push(entry.path().join("varnish"));
-                folders.push(entry.path().join("trafficserver"));
+                let private = ["pulseaudio", "trafficserver", "varnish"];
+                folders.extend(private.map(|it| entry.path().join(it)));
             } else if name == "trafficserver" || name == "varnish" {
                 folders.push(entry.path());
             }

@@ -14,17 +14,47 @@ use super::{Tool, network_advice, tools};
 use crate::peers;
 use crate::process::{Doing, Failure, output, run as run_command};
 
-/// Downloads the named packages, whether or not the machine has them, and those that they depend on
-/// and the machine has not; unpacks the named ones and the libraries.
+/// The caches that we are compared with.
 ///
 /// # Errors
 /// This is no Debian-like machine and something is not installed; a download failed; a library is
 /// missing.
-pub(super) fn bring(tool: &Tool, into: &Path) -> Result<(), Failure> {
-    let has = |program: &str| output(Command::new(program).arg("--version")).is_ok();
-    if !has("apt-get") || !has("dpkg") {
+pub(super) fn bring_peers(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    if !is_debian() {
         return installed_ones(tool);
     }
+    unpack(tool, into)?;
+    let files = peers::PEERS.iter().flat_map(|peer| {
+        std::iter::once(&peer.program)
+            .chain(peer.loads)
+            .map(|file| (peer.name, *file))
+    });
+    complete(into, files)
+}
+
+/// The browser, with fonts.
+///
+/// # Errors
+/// This is no Debian-like machine; a download failed; a library is missing.
+pub(super) fn bring_browser(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    if !is_debian() {
+        return Err(Failure::new(format!(
+            "this machine has no apt-get and dpkg to bring {}: work on Debian or Ubuntu (a container will do)",
+            tool.pinned
+        )));
+    }
+    unpack(tool, into)?;
+    complete(into, std::iter::once(("chromium", BROWSER)))
+}
+
+fn is_debian() -> bool {
+    let has = |program: &str| output(Command::new(program).arg("--version")).is_ok();
+    has("apt-get") && has("dpkg")
+}
+
+/// Downloads the named packages, whether or not the machine has them, and those that they depend on
+/// and the machine has not; unpacks the named ones and the libraries.
+fn unpack(tool: &Tool, into: &Path) -> Result<(), Failure> {
     let state = tools().join("apt");
     let settings = private_state(&state)?;
     let apt = || {
@@ -53,7 +83,7 @@ pub(super) fn bring(tool: &Tool, into: &Path) -> Result<(), Failure> {
     // The lists and archives are of no further use.
     fs::remove_dir_all(&state).doing(format_args!("removing {}", state.display()))?;
     println!("setup: {unpacked} packages unpacked");
-    complete(into)
+    Ok(())
 }
 
 /// Without packages of a known kind, the machine's own installations must do, and all of them.
@@ -122,23 +152,24 @@ fn is_wanted(archive: &Path, tool: &Tool) -> bool {
 }
 
 /// Every program, and every module that a configuration of ours loads, finds its libraries.
-fn complete(folder: &Path) -> Result<(), Failure> {
+fn complete<'a>(
+    folder: &Path,
+    files: impl Iterator<Item = (&'a str, &'a str)>,
+) -> Result<(), Failure> {
     let mut missing = Vec::new();
-    for peer in peers::PEERS {
-        for file in std::iter::once(&peer.program).chain(peer.loads) {
-            let path = folder.join(file);
-            if !path.exists() {
-                missing.push(format!("{}: no {file}", peer.name));
-                continue;
-            }
-            let mut ldd = Command::new("ldd");
-            ldd.arg(&path)
-                .env("LD_LIBRARY_PATH", peers::library_path(folder));
-            let libraries = output(&mut ldd)?;
-            let libraries = String::from_utf8_lossy(&libraries);
-            let lost = libraries.lines().filter(|line| line.contains("not found"));
-            missing.extend(lost.map(|line| format!("{}: {file}: {}", peer.name, line.trim())));
+    for (name, file) in files {
+        let path = folder.join(file);
+        if !path.exists() {
+            missing.push(format!("{name}: no {file}"));
+            continue;
         }
+        let mut ldd = Command::new("ldd");
+        ldd.arg(&path)
+            .env("LD_LIBRARY_PATH", peers::library_path(folder));
+        let libraries = output(&mut ldd)?;
+        let libraries = String::from_utf8_lossy(&libraries);
+        let lost = libraries.lines().filter(|line| line.contains("not found"));
+        missing.extend(lost.map(|line| format!("{name}: {file}: {}", line.trim())));
     }
     if missing.is_empty() {
         return Ok(());
@@ -150,6 +181,9 @@ fn complete(folder: &Path) -> Result<(), Failure> {
     )))
 }
 
+/// The browser's program, below the folder.
+pub(super) const BROWSER: &str = "usr/lib/chromium/chromium-headless-shell";
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -160,7 +194,7 @@ mod tests {
             folder: "debian",
             pinned: "nginx nginx-common",
             used_by: "peers",
-            bring,
+            bring: bring_peers,
         };
         for (archive, wanted) in [
             ("nginx_1.22.1-9_amd64.deb", true),
