@@ -31,7 +31,7 @@ use Step::{Fails, Passes};
 const PARTS: &[Part] = &[
     Part {
         name: "setup",
-        budget_s: 210,
+        budget_s: 240,
         steps: &[Passes("cargo xtask setup")],
     },
     Part {
@@ -127,6 +127,11 @@ const PARTS: &[Part] = &[
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],
+    },
+    Part {
+        name: "browser",
+        budget_s: 90,
+        steps: &[Passes("cargo xtask browser")],
     },
     Part {
         name: "tls",

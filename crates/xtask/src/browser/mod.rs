@@ -148,7 +148,8 @@ mod tests {
 
     #[test]
     fn the_port_is_read_from_what_up_says() {
-        let line = "The store is open:  http://localhost:4711/en/  (日本語: http://localhost:4711/ja/)";
+        let line =
+            "The store is open:  http://localhost:4711/en/  (日本語: http://localhost:4711/ja/)";
         assert_eq!(port(line), Some("4711"));
         assert_eq!(port("Ctrl-C stops it."), None);
     }
