@@ -5,10 +5,13 @@
 //! Invariant: a child that this module started is ended by [`end`] with all its descendants, or has
 //! ended by itself.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// Why a command stopped, in words for the person who ran it: what went wrong, and what to do.
@@ -119,11 +122,72 @@ pub(crate) fn output(command: &mut Command) -> Result<Vec<u8>, Failure> {
 /// As [`run`], or the limit passed.
 pub(crate) fn run_within(command: &mut Command, limit: Duration) -> Result<(), Failure> {
     println!("$ {}", shown(command));
-    let begun = Instant::now();
-    let mut child = command
+    let child = command
         .stdin(Stdio::null())
         .spawn()
         .doing(start_failed(command))?;
+    wait_within(child, command, limit)
+}
+
+/// As [`run_within`]; a failure ends with the last lines that the command printed, at most `kept`.
+///
+/// # Errors
+/// As [`run_within`], or the pipe that carries its output could not be made.
+pub(crate) fn run_within_keeping(
+    command: &mut Command,
+    limit: Duration,
+    kept: usize,
+) -> Result<(), Failure> {
+    println!("$ {}", shown(command));
+    let (ours, theirs) = std::io::pipe().doing("making a pipe")?;
+    let child = command
+        .stdin(Stdio::null())
+        .stdout(theirs.try_clone().doing("sharing a pipe")?)
+        .stderr(theirs)
+        .spawn()
+        .doing(start_failed(command))?;
+    // The command holds the pipe's other end: it must not, or the pipe would never end.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let lines = Arc::new(Mutex::new(VecDeque::new()));
+    let (at_end, ended) = mpsc::channel();
+    let noted = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        pass_on(BufReader::new(ours), kept, &noted);
+        at_end.send(()).ok();
+    });
+    let result = wait_within(child, command, limit);
+    // What it started may have outlived it, and holds the pipe open.
+    ended.recv_timeout(REST_OF_OUTPUT_MAX).ok();
+    result.map_err(|failure| {
+        let lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let said: String = lines.iter().map(|line| format!("\n    {line}")).collect();
+        Failure::new(format!("{failure}{said}"))
+    })
+}
+
+const REST_OF_OUTPUT_MAX: Duration = Duration::from_secs(2);
+
+/// Prints what comes, and notes its last lines.
+fn pass_on(mut from: impl BufRead, kept: usize, noted: &Mutex<VecDeque<String>>) {
+    let mut line = Vec::new();
+    while from
+        .read_until(b'\n', &mut line)
+        .is_ok_and(|length| length > 0)
+    {
+        let mut out = std::io::stdout().lock();
+        out.write_all(&line).and_then(|()| out.flush()).ok();
+        let text = String::from_utf8_lossy(&line).trim_end().to_owned();
+        let mut noted = noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.push_back(text);
+        if noted.len() > kept {
+            noted.pop_front();
+        }
+        line.clear();
+    }
+}
+
+fn wait_within(mut child: Child, command: &Command, limit: Duration) -> Result<(), Failure> {
+    let begun = Instant::now();
     loop {
         if let Some(status) = child.try_wait().doing("waiting for a child")? {
             if status.success() {
@@ -239,6 +303,28 @@ fn start_failed(command: &Command) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_ends_with_the_last_lines_of_both_outputs_and_no_more() {
+        let script = "for i in 1 2 3 4; do echo line$i; done; echo wrong >&2; exit 7";
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let failure = run_within_keeping(&mut command, Duration::from_secs(60), 2)
+            .expect_err("it exits with 7")
+            .to_string();
+        assert!(failure.contains("exit status: 7"), "{failure}");
+        assert!(failure.ends_with("\n    line4\n    wrong"), "{failure}");
+        assert!(!failure.contains("\n    line3"), "{failure}");
+    }
+
+    #[test]
+    fn who_holds_the_output_open_is_not_waited_for() {
+        let begun = Instant::now();
+        let mut command = Command::new("sh");
+        command.args(["-c", "sleep 60 & echo $!"]);
+        run_within_keeping(&mut command, Duration::from_secs(60), 2).expect("it succeeds");
+        assert!(begun.elapsed() < Duration::from_secs(30));
+    }
 
     #[test]
     fn a_line_is_split_into_settings_program_and_arguments() {

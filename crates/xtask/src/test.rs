@@ -4,10 +4,11 @@
 //!
 //! Invariant: a part is exactly the lines that `--list` shows, so that each can be run by hand; the
 //! last line says how many parts passed and how many failed, and the exit status agrees with it.
+//! Why a part failed is said again at the end, where a reader of a long log looks.
 
 use std::time::{Duration, Instant};
 
-use crate::process::{Failure, line, output, run_within};
+use crate::process::{Failure, line, output, run_within_keeping};
 
 struct Part {
     name: &'static str,
@@ -184,6 +185,8 @@ const PARTS: &[Part] = &[
 const BUDGET_ALL_S: u64 = 65 * 60;
 /// A machine with other things to do is slower; one that takes this many budgets hangs.
 const BUDGETS_MAX: u32 = 3;
+/// So many of a failed step's last lines are shown again at the end.
+const LINES_OF_FAILURE: usize = 60;
 
 /// # Errors
 /// A part failed, or no part has a name that was given.
@@ -194,7 +197,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     }
     let parts = named(arguments)?;
     let results: Vec<Done> = parts.into_iter().map(run_part).collect();
-    print!("{}", table(&results));
+    print!("{}{}", failures(&results), table(&results));
     let failed = results.iter().filter(|done| done.failure.is_some()).count();
     println!("{} passed, {failed} failed", results.len() - failed);
     if failed == 0 {
@@ -236,7 +239,12 @@ fn run_part(part: &'static Part) -> Done {
         .iter()
         .find_map(|step| step.run(limit.saturating_sub(begun.elapsed())).err());
     if let Some(failure) = &failure {
-        println!("{}: {failure}", part.name);
+        let failure = failure.to_string();
+        println!(
+            "{}: {}",
+            part.name,
+            failure.lines().next().unwrap_or_default()
+        );
     }
     Done {
         part,
@@ -248,7 +256,7 @@ fn run_part(part: &'static Part) -> Done {
 impl Step {
     fn run(&self, within: Duration) -> Result<(), Failure> {
         match self {
-            Passes(command) => run_within(&mut line(command), within),
+            Passes(command) => run_within_keeping(&mut line(command), within, LINES_OF_FAILURE),
             Fails { command, saying } => match output(&mut line(command)) {
                 Ok(_) => Err(Failure::new(format!("`{command}` must fail, and did not"))),
                 Err(failure) if failure.to_string().contains(saying) => {
@@ -274,6 +282,14 @@ fn list() -> String {
         }
     }
     text
+}
+
+fn failures(results: &[Done]) -> String {
+    let failure = |done: &Done| {
+        let failure = done.failure.as_ref()?;
+        Some(format!("\n== {} failed: {failure}\n", done.part.name))
+    };
+    results.iter().filter_map(failure).collect()
 }
 
 fn table(results: &[Done]) -> String {
