@@ -124,6 +124,15 @@ pub struct Outstanding {
     pub oldest: Option<UnixMillis>,
 }
 
+/// What the node may do with segments.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segments {
+    /// Remove those that are archived, however young they are.
+    pub go: bool,
+    /// Keep those that are not, however old or many they are.
+    pub hold: bool,
+}
+
 /// Makes the archive of one data folder.
 #[derive(Debug)]
 pub struct Keeper<'a> {
@@ -229,26 +238,22 @@ impl<'a> Keeper<'a> {
         Ok(Some(self.last.insert(manifest)))
     }
 
-    /// Tells the node how far each lane is archived, and whether it may remove that: the node alone removes
-    /// segments, since it says so in its marks. A lane whose damage a batch has found is told no further
-    /// than before it.
+    /// Tells the node how far each lane is archived, and what it may do: the node alone removes
+    /// segments, since it says so in its marks. Of a lane whose damage a batch has found nothing may go from
+    /// that batch on.
     ///
     /// # Errors
     /// It cannot be written beside the segments.
-    pub fn tell_node(&self, may_go: bool) -> Result<(), KeeperFault> {
-        let Some(last) = &self.last else {
-            return Ok(());
-        };
+    pub fn tell_node(&self, segments: Segments) -> Result<(), KeeperFault> {
         let damaged = damaged_lanes(&self.state)?;
         for (number, folder) in lanes(&self.lanes)? {
-            let Some(reached) = last.reached.get(&number) else {
-                continue;
-            };
+            let reached = self.reached(number).map_or(0, |reached| reached.segment);
             let sound = damaged.iter().filter(|it| it.lane == number);
-            let sound = sound.map(|it| it.from - 1).min();
+            let sound = sound.map(|it| it.from - 1).min().unwrap_or(u64::MAX);
             let archived = ArchivedTo {
-                segment: reached.segment.min(sound.unwrap_or(u64::MAX)),
-                may_go,
+                segment: reached,
+                may_go: if segments.go { reached.min(sound) } else { 0 },
+                holds: segments.hold,
             };
             let path = folder.join(ARCHIVED);
             if ArchivedTo::read(&RealDisk, &folder) != Some(archived) {

@@ -6,12 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use shikiri_archive::keeper::{self, Keeper, KeeperFault, KeeperSettings, Progress};
+use shikiri_archive::keeper::{self, Keeper, KeeperFault, KeeperSettings, Progress, Segments};
 use shikiri_archive::sample::{Sample, SampleLanes, Site};
 use shikiri_archive::{
     ArchiveFile, ArchivePlace, Archived, Folder, Manifest, Packed, Place, Tally,
 };
-use shikiri_evidence::{ArchivedTo, Event, Item, Reader, RealDisk};
+use shikiri_evidence::{ARCHIVED, ArchivedTo, Event, Item, Reader, RealDisk};
 
 const SITE: Site = Site {
     members: 50,
@@ -29,6 +29,16 @@ const SETTINGS: KeeperSettings = KeeperSettings {
         ..Packed::STANDARD
     },
     ..KeeperSettings::STANDARD
+};
+
+const STAY: Segments = Segments {
+    go: false,
+    hold: true,
+};
+
+const GO: Segments = Segments {
+    go: true,
+    hold: true,
 };
 
 /// Several segments of each lane.
@@ -293,9 +303,15 @@ fn what_is_read_back_otherwise_is_not_recorded_and_no_segment_goes() {
         assert!(matches!(fault, KeeperFault::NotTheSame { .. }), "{fault}");
         assert!(keeper::last(&state).unwrap().is_none());
         let keeper = Keeper::open(&lanes, &state, &lying, SETTINGS).unwrap();
-        keeper.tell_node(true).unwrap();
+        keeper.tell_node(GO).unwrap();
     }
-    assert_eq!(files(&lanes), before);
+    let mut after = files(&lanes);
+    let told = (0..SITE.lanes).map(|lane| {
+        after.remove(&format!("lane-{lane}/{ARCHIVED}")).unwrap();
+        ArchivedTo::read(&RealDisk, &lanes.join(format!("lane-{lane}"))).unwrap()
+    });
+    assert!(told.into_iter().all(|it| (it.segment, it.may_go) == (0, 0)));
+    assert_eq!(after, before);
     all(&lanes, &state, &Folder(here.path("archive"))).unwrap();
     assert_eq!(archived(&here.path("archive")), standing(&lanes));
 }
@@ -323,16 +339,24 @@ fn segments_go_only_once_they_are_archived_and_lanes_go_on_after_that() {
         removed.collect::<Vec<_>>()
     };
     let mut keeper = Keeper::open(&lanes, &state, &place, LARGER).unwrap();
+    keeper.tell_node(GO).unwrap();
+    let none = ArchivedTo {
+        segment: 0,
+        may_go: 0,
+        holds: true,
+    };
+    let told = ArchivedTo::read(&RealDisk, &lanes.join("lane-0"));
+    assert_eq!(told, Some(none), "it holds before anything is archived");
     keeper.batch(&mut |_| {}).unwrap().unwrap();
     let left = keeper.outstanding().unwrap();
     assert!(left.segments > 0);
-    keeper.tell_node(false).unwrap();
+    keeper.tell_node(STAY).unwrap();
     assert_eq!(
         node(),
         [0; 0],
         "they stay unless somebody says that they may go"
     );
-    keeper.tell_node(true).unwrap();
+    keeper.tell_node(GO).unwrap();
     let removed = node();
     let reached = keeper.last().unwrap().reached.values().map(|it| it.segment);
     let reached = reached.max().unwrap();
@@ -343,7 +367,7 @@ fn segments_go_only_once_they_are_archived_and_lanes_go_on_after_that() {
     let now = keeper.outstanding().unwrap();
     assert_eq!(now.rows, left.rows, "what is not archived stays");
     while keeper.batch(&mut |_| {}).unwrap().is_some() {}
-    keeper.tell_node(true).unwrap();
+    keeper.tell_node(GO).unwrap();
     drop(node());
     drop(keeper);
     assert_eq!(archived(&archive), stands);
@@ -384,12 +408,14 @@ fn damage_and_rows_that_were_removed_too_early_are_told_and_their_segments_stay(
     let said = |part: &str| faults.iter().any(|fault| fault.contains(part));
     assert!(said("were removed before they were archived"), "{faults:?}");
     assert!(said("its chain does not fit"), "{faults:?}");
-    keeper.tell_node(true).unwrap();
+    keeper.tell_node(GO).unwrap();
     let told = |lane: u32| ArchivedTo::read(&RealDisk, &lanes.join(format!("lane-{lane}")));
     assert!(
-        told(1).unwrap().segment <= reached[&1].segment,
+        told(1).unwrap().may_go <= reached[&1].segment,
         "what is damaged stays for whoever looks into it"
     );
+    let last = keeper.last().unwrap().reached[&1].segment;
+    assert_eq!(told(1).unwrap().segment, last, "and holds up nothing else");
 }
 
 #[test]

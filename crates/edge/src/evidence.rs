@@ -370,8 +370,17 @@ impl Node {
             != without_space;
         let low = || {
             let mib = |bytes: u64| bytes >> 20;
+            let keep = evidence.lanes.keep();
+            if evidence.lanes.is_held_up() {
+                return format!(
+                    "segments stay that `keep_size` or `keep_time` would remove, since they are not archived yet: all \
+                     take {} MiB, and {} should do; look whether `shikiri archive run` runs",
+                    mib(evidence.lanes.bytes()),
+                    mib(keep.bytes_max)
+                );
+            }
             let free = evidence.lanes.free_bytes().unwrap_or_default();
-            let least = evidence.lanes.keep().free_bytes_min;
+            let least = keep.free_bytes_min;
             format!("{} MiB are free, and {} should be", mib(free), mib(least))
         };
         let cannot_write = || {
@@ -390,7 +399,12 @@ impl Node {
         let without_rows =
             || "they are counted, and a gap row says so when there is space".to_owned();
         let looks: [(Alarm, bool, &dyn Fn() -> String, u64); 4] = [
-            (Alarm::LowWater, evidence.lanes.is_low(), &low, 0),
+            (
+                Alarm::LowWater,
+                evidence.lanes.is_low() || evidence.lanes.is_held_up(),
+                &low,
+                0,
+            ),
             (
                 Alarm::CannotWrite,
                 has_failed || trouble.is_some(),

@@ -3,8 +3,9 @@
 //! Never decides what a row says. What is removed when it is old enough, or too much, is told, so that
 //! it can be written where it is not forgotten.
 //!
-//! Invariant: only sealed segments are removed, the oldest of all lanes first; a disk that is full does
-//! not make anything be removed sooner.
+//! Invariants: only sealed segments are removed, the oldest of all lanes first; a disk that is full does
+//! not make anything be removed sooner. Where whoever archives the lanes says so, nothing is removed that is not
+//! archived yet.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -67,6 +68,7 @@ struct Inner {
     /// Those of earlier runs that are not.
     left: Vec<Arc<Stream>>,
     is_low: bool,
+    is_held_up: bool,
 }
 
 impl Lanes {
@@ -97,6 +99,7 @@ impl Lanes {
                 taken: Vec::new(),
                 left: Vec::new(),
                 is_low: false,
+                is_held_up: false,
             }),
         };
         let mut all_mended = Vec::new();
@@ -201,6 +204,13 @@ impl Lanes {
         self.lock().is_low
     }
 
+    /// Whether segments that are too old or too many stayed when that was last looked at, since they are not
+    /// archived yet.
+    #[must_use]
+    pub fn is_held_up(&self) -> bool {
+        self.lock().is_held_up
+    }
+
     /// How much is to be kept.
     #[must_use]
     pub const fn keep(&self) -> &Keep {
@@ -239,7 +249,7 @@ impl Lanes {
             let Some(archived) = ArchivedTo::read(&*self.disk, stream.folder()) else {
                 continue;
             };
-            let goes = |sealed: &Sealed| archived.may_go && sealed.number <= archived.segment;
+            let goes = |sealed: &Sealed| sealed.number <= archived.may_go;
             while stream.sealed() > 1
                 && let Some(oldest) = stream.oldest().filter(goes)
             {
@@ -255,35 +265,63 @@ impl Lanes {
         }
     }
 
+    /// Removes what is too old or too much. What stays for the archive's sake may fill the disk: then nothing
+    /// is served without a row, rather than rows be lost to serve more.
     fn remove_old(&self, streams: &[Arc<Stream>], now: UnixMillis, events: &mut Vec<Event>) {
         let mut bytes: u64 = streams.iter().map(|stream| stream.bytes()).sum();
-        loop {
+        let mut held_from = None;
+        let is_held_up = loop {
             let oldest = streams
                 .iter()
                 .filter_map(|stream| Some((stream, stream.oldest()?)))
-                .min_by_key(|(_, oldest)| oldest.ended);
-            let Some((stream, oldest)) = oldest else {
-                return;
-            };
-            let is_old = self
-                .keep
-                .age_max
-                .is_some_and(|age_max| now.since(oldest.ended) >= age_max);
-            if !is_old && bytes <= self.keep.bytes_max {
-                return;
+                .filter(|(_, oldest)| self.is_too_old(oldest, now) || bytes > self.keep.bytes_max);
+            let mut oldest: Vec<_> = oldest.collect();
+            if oldest.is_empty() {
+                break false;
             }
+            // Read only when something is to be removed: most of the time nothing is.
+            let held_from: &Vec<u64> = held_from.get_or_insert_with(|| self.held_from(streams));
+            let held_from = |stream: &Arc<Stream>| {
+                let place = streams.iter().position(|it| Arc::ptr_eq(it, stream));
+                place.map_or(0, |place| held_from[place])
+            };
+            oldest.retain(|(stream, oldest)| oldest.number < held_from(stream));
+            let oldest = oldest.into_iter().min_by_key(|(_, oldest)| oldest.ended);
+            let Some((stream, oldest)) = oldest else {
+                break true;
+            };
             match stream.remove_oldest(now) {
                 Ok(Some(removed)) => {
                     bytes = bytes.saturating_sub(removed.bytes);
                     events.push(Event::Removed(removed));
                 }
-                Ok(None) => return,
+                Ok(None) => break false,
                 Err(error) => {
                     events.push(Event::Trouble(Trouble::Remove(oldest.path, error)));
-                    return;
+                    break false;
                 }
             }
+        };
+        self.lock().is_held_up = is_held_up;
+    }
+
+    fn is_too_old(&self, sealed: &Sealed, now: UnixMillis) -> bool {
+        let age_max = self.keep.age_max;
+        age_max.is_some_and(|age_max| now.since(sealed.ended) >= age_max)
+    }
+
+    /// For each stream the number of the first segment that stays, however old or many they are.
+    fn held_from(&self, streams: &[Arc<Stream>]) -> Vec<u64> {
+        let marks = streams
+            .iter()
+            .map(|it| ArchivedTo::read(&*self.disk, it.folder()));
+        let marks: Vec<Option<ArchivedTo>> = marks.collect();
+        if !marks.iter().flatten().any(|mark| mark.holds) {
+            return vec![u64::MAX; streams.len()];
         }
+        // A lane that is new has not been archived at all.
+        let first = |mark: Option<ArchivedTo>| mark.map_or(0, |mark| mark.segment) + 1;
+        marks.into_iter().map(first).collect()
     }
 
     fn look_at_free(&self, events: &mut Vec<Event>) {

@@ -77,40 +77,48 @@ pub const ARCHIVED: &str = "archived";
 /// How far a lane was archived. Who archives it writes this, and the node reads it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ArchivedTo {
-    /// The number of the last segment that is archived, with all before it.
+    /// The number of the last segment that is archived, with all before it; 0 when none is.
     pub segment: u64,
-    /// Whether the node may remove what is archived, however young it is.
-    pub may_go: bool,
+    /// The number of the last segment that the node may remove, with all before it, however young they
+    /// are; 0 when none may go.
+    pub may_go: u64,
+    /// Whether segments that are not archived stay, however old or many they are. They do so of all lanes when
+    /// it is said of one.
+    pub holds: bool,
 }
 
 impl ArchivedTo {
     /// What the file says.
     #[must_use]
     pub fn line(&self) -> String {
-        let then = if self.may_go { "go" } else { "stay" };
-        format!("archived 1 {:010} {then}\n", self.segment)
+        let holds = if self.holds { "hold" } else { "free" };
+        format!(
+            "archived 2 {:010} {:010} {holds}\n",
+            self.segment, self.may_go
+        )
     }
 
     /// Reads the file in a lane's folder. `None` where there is none, or none that this program reads: then
-    /// nothing is removed for its sake.
+    /// nothing is removed for its sake, and nothing stays.
     #[must_use]
     pub fn read(disk: &dyn Disk, folder: &Path) -> Option<Self> {
         let file = disk.open_to_read(&folder.join(ARCHIVED)).ok()?;
         let mut bytes = [0; 64];
         let count = file.read_at(&mut bytes, 0).ok()?;
         let line = std::str::from_utf8(bytes.get(..count)?).ok()?;
-        let mut words = line.strip_suffix('\n')?.split(' ');
-        if (words.next(), words.next()) != (Some("archived"), Some("1")) {
-            return None;
-        }
-        let found = Self {
-            segment: words.next()?.parse().ok()?,
-            may_go: match words.next()? {
-                "go" => true,
-                "stay" => false,
-                _ => return None,
-            },
+        let words: Vec<&str> = line.strip_suffix('\n')?.split(' ').collect();
+        let (segment, may_go, holds) = match words[..] {
+            // As versions before 2 wrote it: nothing stayed for its sake.
+            ["archived", "1", segment, "go"] => (segment, segment, false),
+            ["archived", "1", segment, "stay"] => (segment, "0", false),
+            ["archived", "2", segment, may_go, "hold"] => (segment, may_go, true),
+            ["archived", "2", segment, may_go, "free"] => (segment, may_go, false),
+            _ => return None,
         };
-        words.next().is_none().then_some(found)
+        Some(Self {
+            segment: segment.parse().ok()?,
+            may_go: may_go.parse().ok()?,
+            holds,
+        })
     }
 }

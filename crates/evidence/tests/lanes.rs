@@ -157,28 +157,105 @@ fn what_is_archived_goes_when_it_may_but_for_the_last_of_a_lane() {
     for now in 1..=4 {
         assert!(fill(&lanes, &stream, now).is_empty());
     }
-    let path = stream.folder().join(ARCHIVED);
-    let told = |line: &str| {
-        drop(disk.remove(&path));
-        let length = u64::try_from(line.len()).unwrap();
-        let file = disk.create(&path, length).unwrap();
-        file.write_at(line.as_bytes(), 0).unwrap();
+    let stays = |may_go| ArchivedTo {
+        segment: 9,
+        may_go,
+        holds: false,
     };
-    let line = |segment, may_go| ArchivedTo { segment, may_go }.line();
     for (said, left) in [
-        (line(3, false), 4),
-        ("archived 2 0000000003 go\n".to_owned(), 4),
+        (stays(0).line(), 4),
+        ("archived 3 0000000003 0000000003 free\n".to_owned(), 4),
         ("archived 1 0000000003 go".to_owned(), 4),
         ("archived 1 0000000003 go on\n".to_owned(), 4),
-        (line(0, true), 4),
-        (line(2, true), 2),
-        (line(9, true), 1),
+        ("archived 1 0000000003 stay\n".to_owned(), 4),
+        ("archived 1 0000000001 go\n".to_owned(), 3),
+        (stays(2).line(), 2),
+        (stays(9).line(), 1),
     ] {
-        told(&said);
+        told(&disk, &stream, &said);
         let before = stream.sealed();
         let events = lanes.maintain(at(10));
         let removed = events.iter().filter(|it| matches!(it, Event::Removed(_)));
         assert_eq!(removed.count(), before - left, "{said}");
         assert_eq!(stream.sealed(), left, "{said}");
     }
+}
+
+/// What whoever archives a lane has written beside its segments.
+fn told(disk: &MemoryDisk, stream: &Stream, line: &str) {
+    let path = stream.folder().join(ARCHIVED);
+    drop(disk.remove(&path));
+    let length = u64::try_from(line.len()).unwrap();
+    let file = disk.create(&path, length).unwrap();
+    file.write_at(line.as_bytes(), 0).unwrap();
+}
+
+/// Too old and too many: what is not archived stays all the same, of a lane that was never archived, too, until
+/// nothing can be served any more without a row that there is no space for.
+#[test]
+fn what_is_not_archived_stays_where_it_is_held_and_the_disk_fills() {
+    let disk = MemoryDisk::new(30 * SEGMENT_BYTES);
+    let (lanes, _) = open(&disk, keep(5 * SEGMENT_BYTES, Some(100)));
+    let (first, second) = (lanes.take(at(0)).unwrap(), lanes.take(at(0)).unwrap());
+    let line = |segment, holds| {
+        let may_go = 0;
+        let to = ArchivedTo {
+            segment,
+            may_go,
+            holds,
+        };
+        to.line()
+    };
+    let numbers = |events: &[Event]| -> Vec<u64> {
+        let of = |event: &Event| match event {
+            Event::Removed(sealed) => sealed.number,
+            other => panic!("{other:?}"),
+        };
+        events.iter().map(of).collect()
+    };
+    told(&disk, &first, &line(0, true));
+    for now in 1..=4 {
+        assert!(fill(&lanes, &first, now).is_empty());
+    }
+    assert!(fill(&lanes, &second, 5).is_empty());
+    assert!(lanes.bytes() > 5 * SEGMENT_BYTES);
+    assert!(lanes.is_held_up());
+    assert!(lanes.maintain(at(1000)).is_empty(), "nor for its age");
+    // Two are archived, and go as they would have gone before.
+    told(&disk, &first, &line(2, true));
+    assert_eq!(numbers(&lanes.maintain(at(1000))), [1, 2]);
+    assert!(lanes.is_held_up());
+    // Nobody archives any more: with the promise goes what it held.
+    told(&disk, &first, &line(2, false));
+    let mut gone = numbers(&lanes.maintain(at(1000)));
+    gone.sort_unstable();
+    assert_eq!(gone, [1, 3, 4]);
+    assert!(!lanes.is_held_up());
+
+    told(&disk, &first, &line(4, true));
+    let mut rows = 0;
+    while first.append(at(1001), &[1; 4000]).is_ok() {
+        first.flush().unwrap();
+        rows += 1;
+        for event in lanes.maintain(at(1001)) {
+            assert!(
+                matches!(
+                    event,
+                    Event::Trouble(Trouble::SetAside(..)) | Event::FreeLow { .. }
+                ),
+                "{event:?}"
+            );
+        }
+    }
+    assert!(lanes.is_held_up());
+    let disk: Arc<dyn Disk> = Arc::new(disk);
+    let mut reader = Reader::open(disk, first.folder()).unwrap();
+    let mut read = 0;
+    while let Some(item) = reader.next_item().unwrap() {
+        read += u64::from(matches!(item, Item::Row(row) if row.at == at(1001)));
+    }
+    assert!(
+        read > 0 && read == rows,
+        "every row that was taken is there: {read} of {rows}"
+    );
 }

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::json;
-use shikiri_archive::keeper::{self, Keeper, KeeperSettings, Outstanding, Progress};
+use shikiri_archive::keeper::{self, Keeper, KeeperSettings, Outstanding, Progress, Segments};
 use shikiri_archive::{ArchivePlace, Folder, Manifest};
 use shikiri_record::UnixMillis;
 
@@ -135,6 +135,8 @@ pub(crate) struct Places {
     pub(crate) state: PathBuf,
     pub(crate) to: Box<dyn ArchivePlace>,
     section: ArchiveSection,
+    /// Whether a config file says anything of the archive: then it is no single run by hand.
+    is_configured: bool,
 }
 
 impl At {
@@ -155,6 +157,7 @@ impl At {
         };
         let section = config.as_ref().map(|config| config.archive.clone());
         let section = section.unwrap_or_default();
+        let is_configured = section != ArchiveSection::default();
         // What a flag names is relative to here, what the file names to the file.
         let to: Box<dyn ArchivePlace> = match (&self.to, &section.to) {
             (Some(to), _) | (None, Some(to)) if to.starts_with("s3://") => {
@@ -173,6 +176,7 @@ impl At {
             data,
             to,
             section,
+            is_configured,
         })
     }
 }
@@ -216,13 +220,17 @@ fn archive(args: &RunArgs) -> Result<ExitCode, String> {
     if args.dry_run {
         return dry_run(&places, &outstanding);
     }
-    let drops = args.drop_segments || places.section.drop_segments.unwrap_or(false);
+    let segments = Segments {
+        go: args.drop_segments || places.section.drop_segments.unwrap_or(false),
+        // Who tries it once, by hand, should not fill a disk by it for ever.
+        hold: args.follow || places.is_configured,
+    };
     let open = || {
         Keeper::open(&places.lanes, &places.state, &*places.to, places.settings())
             .map_err(|fault| fault.to_string())
     };
     if !args.follow {
-        let damaged = all(&mut open()?, drops)?;
+        let damaged = all(&mut open()?, segments)?;
         return Ok(if damaged {
             ExitCode::from(DAMAGED)
         } else {
@@ -235,10 +243,13 @@ fn archive(args: &RunArgs) -> Result<ExitCode, String> {
         places.to.shown()
     ));
     let mut keeper = open()?;
+    keeper
+        .tell_node(segments)
+        .map_err(|fault| fault.to_string())?;
     loop {
         let pause = match due(&places, &keeper).and_then(|due| {
             if due {
-                all(&mut keeper, drops).map(drop)?;
+                all(&mut keeper, segments).map(drop)?;
             }
             Ok(())
         }) {
@@ -264,10 +275,12 @@ fn due(places: &Places, keeper: &Keeper<'_>) -> Result<bool, String> {
 }
 
 /// Makes batches until nothing is left. Says whether something was damaged.
-fn all(keeper: &mut Keeper<'_>, drops: bool) -> Result<bool, String> {
+fn all(keeper: &mut Keeper<'_>, segments: Segments) -> Result<bool, String> {
     let mut damaged = false;
     let mut batches = 0;
     let said = |fault: keeper::KeeperFault| fault.to_string();
+    // First, too: what a batch takes should not be removed under its hands, and a lane may be new.
+    keeper.tell_node(segments).map_err(said)?;
     while let Some(done) = keeper.batch(&mut progress).map_err(said)? {
         batches += 1;
         for fault in &done.faults {
@@ -278,7 +291,7 @@ fn all(keeper: &mut Keeper<'_>, drops: bool) -> Result<bool, String> {
     if batches == 0 {
         tell("nothing is sealed that is not archived");
     }
-    keeper.tell_node(drops).map_err(said)?;
+    keeper.tell_node(segments).map_err(said)?;
     Ok(damaged)
 }
 

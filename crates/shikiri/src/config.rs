@@ -91,7 +91,7 @@ pub(crate) struct AdminSection {
 }
 
 /// `[archive]`: read by `shikiri archive` alone.
-#[derive(Clone, Debug, Default, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ArchiveSection {
     pub(crate) to: Option<String>,
@@ -130,7 +130,7 @@ pub(crate) struct LogSection {
 }
 
 /// A value that is written as text, read by its `FromStr`, whose error says what to write.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Parsed<T>(pub(crate) T);
 
 impl<'de, T> Deserialize<'de> for Parsed<T>
