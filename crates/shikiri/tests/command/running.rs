@@ -151,24 +151,29 @@ pub(crate) fn ask(address: &str, request: &str) -> String {
 
 /// An origin that answers every request with its path, as a style sheet.
 pub(crate) fn origin() -> String {
+    origin_that_says("Content-Type: text/css")
+}
+
+/// An origin that answers every request with its path, under these lines of a head.
+pub(crate) fn origin_that_says(lines: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let Ok(mut stream) = stream else { return };
             std::thread::spawn(move || {
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let Some(Ok(first)) = lines.next() else {
+                let mut asked = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(first)) = asked.next() else {
                     return;
                 };
-                for line in lines {
+                for line in asked {
                     if line.is_ok_and(|line| line.is_empty()) {
                         break;
                     }
                 }
                 let path = first.split(' ').nth(1).unwrap().to_owned();
                 let answer = format!(
-                    "HTTP/1.1 200 OK\r\nContent-Type: text/css\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{path}",
+                    "HTTP/1.1 200 OK\r\n{lines}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{path}",
                     path.len()
                 );
                 drop(stream.write_all(answer.as_bytes()));

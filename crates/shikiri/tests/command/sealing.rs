@@ -7,7 +7,7 @@ use std::process::Output;
 
 use serde_json::Value;
 
-use crate::running::{Edge, Folder, origin, run, text};
+use crate::running::{Edge, Folder, origin, origin_that_says, run, text};
 
 /// A node that has served something and was stopped: its data folder.
 fn stopped() -> (Edge, String) {
@@ -271,4 +271,105 @@ fn keys_change_by_period_members_are_found_and_a_destroyed_key_finds_nobody() {
     }
     let (code, said, why) = verify(&[&data]);
     assert_eq!(code, Some(0), "{said}{why}");
+}
+
+/// Retention: once the key of a period is destroyed, what its rows say is still there and still sealed, and no list of
+/// members, and no URL, leads to them any more. What led to them before is tried again, each thing once.
+#[test]
+fn the_rows_of_a_destroyed_period_stay_sealed_and_lead_to_nobody() {
+    const MINE: &str = "Content-Type: text/html\r\nCache-Control: private\r\nShikiri-Viewer: m1";
+    let folder = Folder::new("retention");
+    let config = "version = 1\n[evidence]\ntag_key_time = \"4s\"\n";
+    let config = folder.file("edge.toml", config);
+    let mut edge = Edge::start(&["--origin", &origin_that_says(MINE), "--config", &config]);
+    let data = edge.data.path("data");
+    let evidence = |arguments: &[&str]| {
+        let all = ["evidence"].iter().chain(arguments).copied();
+        run(&all.chain(["--data", &data]).collect::<Vec<_>>())
+    };
+    assert!(edge.get("a.test", "/mine").starts_with("HTTP/1.1 200 "));
+    edge.logs("tags are made with another key");
+    assert!(edge.get("a.test", "/mine").starts_with("HTTP/1.1 200 "));
+    edge.signal("TERM");
+    edge.child.wait().unwrap();
+
+    // The rows, as they stand: the member's tags in them, and the key that each was made under.
+    let rows = || {
+        let shown = text(&evidence(&["cat", "--json"]).stdout);
+        let rows = shown
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap());
+        rows.collect::<Vec<Value>>()
+    };
+    let before = rows();
+    let tags = |rows: &[Value]| -> Vec<String> {
+        let begins = rows.iter().filter(|row| row["row"] == "begin");
+        begins
+            .map(|row| row["viewer_member"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let [first, second] = &tags(&before)[..] else {
+        panic!("two responses: {before:?}")
+    };
+    assert_ne!(first, second, "a member has another tag in each period");
+
+    let members = folder.file("members", "m1\nm2\n");
+    let directory = |name: &str| {
+        let out = folder.path(name);
+        let done = evidence(&[
+            "directory",
+            "--members",
+            &members,
+            "--out",
+            &out,
+            "--reason",
+            "a test",
+        ]);
+        assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+        fs::read_to_string(out).unwrap()
+    };
+    let begins_of_url = || {
+        let shown = text(&evidence(&["cat", "--url", "http://a.test/mine", "--json"]).stdout);
+        shown.matches("\"row\":\"begin\"").count()
+    };
+    // As long as the key is there, all of them lead to the first row.
+    let whole = directory("before.csv");
+    assert!(whole.contains(&format!("{first},m1,")), "{whole}");
+    assert!(whole.contains(&format!("{second},m1,")), "{whole}");
+    assert_eq!(begins_of_url(), 2);
+
+    let line = whole.lines().find(|line| line.starts_with(first.as_str()));
+    let period = line.unwrap().rsplit(',').next().unwrap();
+    let key_path = Path::new(&data).join(format!("tag-keys/{period}.key"));
+    let key = fs::read(&key_path).unwrap();
+    let done = evidence(&["keys", "destroy", period, "--reason", "it is over"]);
+    assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
+
+    let left = directory("after.csv");
+    assert!(!left.contains(first.as_str()), "{left}");
+    assert!(left.contains(&format!("{second},m1,")), "{left}");
+    assert_eq!(begins_of_url(), 1);
+    assert_eq!(rows(), before, "the rows are as they were");
+    let (code, said, why) = verify(&[&data]);
+    assert_eq!(code, Some(0), "{said}{why}");
+    // Nothing in the data folder holds the key any more.
+    let mut folders = vec![Path::new(&data).to_owned()];
+    let mut looked = 0;
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            if !path.is_file() {
+                continue;
+            }
+            looked += 1;
+            let bytes = fs::read(&path).unwrap();
+            let found = bytes.windows(key.len()).any(|window| window == key);
+            assert!(!found, "the key stands in {}", path.display());
+        }
+    }
+    assert!(looked > 5, "{looked}");
 }
