@@ -312,6 +312,54 @@ async fn a_row_tells_whom_the_origin_named_and_a_login_links_them() {
     assert!(started.begin.is_some());
 }
 
+/// No link row is written anew under the next key, since one that the evidence could make would need the member's
+/// id, and one that ties the tags of two periods would outlive the key that is destroyed. Rows that name the member
+/// are found all the same.
+#[tokio::test(start_paused = true)]
+async fn a_session_over_a_change_of_keys_is_its_members_where_the_origin_names_them_and_nothing_ties_its_tags()
+ {
+    const SESSIONS: &str = "version = 1\n[session]\ncookies = [\"sid\"]\n";
+    let node = TestNode::new(SESSIONS, |asked| {
+        let lines = match asked.split(' ').nth(1).unwrap_or_default() {
+            "/login" => {
+                "Shikiri-Viewer: alice\r\nShikiri-Session: start\r\nSet-Cookie: sid=1-0123456789ab"
+            }
+            "/named" => "Shikiri-Viewer: alice",
+            _ => "Cache-Control: private",
+        };
+        reply(
+            &format!("200 OK\r\nContent-Type: text/html\r\n{lines}"),
+            "x",
+        )
+    });
+    let cookie = "Cookie: sid=1-0123456789ab\r\n";
+    node.get("/login", "").await;
+    node.get("/silent", cookie).await;
+    let next = TagKey::new([1; 32]);
+    node.node.take_tag_key(next.clone());
+    node.get("/silent", cookie).await;
+    node.get("/named", cookie).await;
+    let said = said(&node);
+    let [_, before, silent, named] = &said.responses[..] else {
+        panic!("four responses")
+    };
+    let [link] = &said.links[..] else {
+        panic!("one link: {:?}", said.links)
+    };
+    let alice = |key: &TagKey| Some(MemberTag::of(key, &[b"alice"]));
+    // Before: the link row says whose it was.
+    assert_eq!(before.begin.viewer, Some(link.viewer));
+    assert_eq!(link.member, alice(&key()));
+    // After: the tags of the credentials alone, under the next key; and the member's where it was named.
+    let viewer = ViewerTag::of(&next, &[b"cookie", b"sid", b"1-0123456789ab"]);
+    for (response, member) in [(silent, None), (named, alice(&next))] {
+        assert_eq!(response.stance.tag_key, next.id());
+        assert_eq!(response.begin.viewer, Some(viewer));
+        assert_eq!(response.begin.viewer_member, member);
+    }
+    assert_ne!(viewer, link.viewer);
+}
+
 #[tokio::test(start_paused = true)]
 async fn how_it_ended_is_told_from_how_much_was_handed_over() {
     // The origin breaks off.
