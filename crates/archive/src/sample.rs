@@ -90,6 +90,21 @@ struct Filled {
     owner: Option<MemberTag>,
 }
 
+/// A page that everybody may see, by how popular it is: 0 is opened most often, 19,999 least.
+#[must_use]
+pub fn page(rank: u64) -> TargetTag {
+    TargetTag(tag_of(1, SHARED[0].count + rank))
+}
+
+/// How many pages there are that everybody may see.
+pub const PAGES: u64 = SHARED[1].count;
+
+/// A member's session.
+#[must_use]
+pub fn viewer(member: u64) -> ViewerTag {
+    ViewerTag(tag_of(5, member))
+}
+
 /// A kind of shared objects.
 struct Shared {
     class: &'static str,
@@ -222,7 +237,7 @@ impl Sample {
             page: None,
             target: TargetTag([0; 16]),
             address: AddressTag(tag_of(6, member * 2 + place_of)),
-            viewer: Some(ViewerTag(tag_of(5, member))),
+            viewer: Some(viewer(member)),
             viewer_member: None,
             owner: None,
             fill: None,
