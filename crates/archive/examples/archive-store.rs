@@ -3,7 +3,7 @@
 //!
 //! Never measures, and never real data: the rows are [`shikiri_archive::sample`]'s. For each day and node it
 //! makes one file of the busiest hour, a thousand responses a second, as `every = "1h"` would cut them.
-//! Whatever the number of threads, the same files are made.
+//! Whatever the number of threads, the same files are made; an archive that is there already is left as it is.
 //!
 //! Invariant: `asked.json` is written last, so that an archive that has one is whole.
 
@@ -34,6 +34,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let responses: u64 = arguments.next().ok_or(USAGE)?.parse()?;
     let threads = arguments.next().map_or(Ok(2), |text| text.parse::<u64>())?;
     let store = Store::of(responses);
+    if store.is_there(&folder) {
+        return Ok(());
+    }
+    for old in [folder.join("asked.json"), folder.join("archive")] {
+        match old.is_dir() {
+            true => fs::remove_dir_all(&old)?,
+            false => drop(fs::remove_file(&old)),
+        }
+    }
     fs::create_dir_all(folder.join("archive"))?;
     let (next, bytes) = (AtomicU64::new(0), AtomicU64::new(0));
     let work = || -> Result<(), String> {
@@ -79,6 +88,13 @@ impl Store {
     /// How many hours of one node.
     fn hours(&self) -> u64 {
         self.days * wide(NODES.len())
+    }
+
+    /// Whether this was made before.
+    fn is_there(&self, folder: &Path) -> bool {
+        let text = fs::read_to_string(folder.join("asked.json")).unwrap_or_default();
+        let asked: Value = serde_json::from_str(&text).unwrap_or_default();
+        asked["version"] == VERSION && asked["responses"] == self.responses
     }
 
     fn site(day: u64) -> Site {

@@ -4,11 +4,13 @@
 
 use crate::process::{Failure, line, run as run_command};
 
+mod who;
+
 /// # Errors
 /// There is no such measurement, or it failed.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let Some((what, rest)) = arguments.split_first() else {
-        return Err(Failure::new("bench takes what to measure: archive"));
+        return Err(Failure::new("bench takes what to measure: archive or who"));
     };
     match what.as_str() {
         "archive" => {
@@ -18,8 +20,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             );
             run_command(command.args(rest))
         }
+        "who" => who::run(rest),
         other => Err(Failure::new(format!(
-            "there is no measurement `{other}`: archive"
+            "there is no measurement `{other}`: archive or who"
         ))),
     }
 }

@@ -83,8 +83,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        operands: "archive [ARGUMENT...]",
-        about: "how small rows become in the archive, and how fast",
+        operands: "archive|who [ARGUMENT...]",
+        about: "how small rows become in the archive, how fast; who saw whose, beside DuckDB",
         run: bench::run,
     },
     Task {
