@@ -13,10 +13,10 @@ use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::Rest;
 use shikiri_site::router::Router;
 use shikiri_site::serve::now;
-use shikiri_site::store::Store;
 use shikiri_site::trade::IMPORT_BYTES_MAX;
 use shikiri_site::{Around, Shop, shop_within};
 
+use crate::database::Database;
 use crate::say;
 
 /// Where the store's data is.
@@ -25,6 +25,8 @@ pub(crate) struct At {
     /// The data folder of the store; `shikiri up` keeps it in `shikiri-up/site`.
     #[arg(long, value_name = "DIR", default_value = "shikiri-site")]
     data: PathBuf,
+    #[command(flatten)]
+    database: Database,
     /// Where members reach the store: links in mails lead there.
     #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
     url: String,
@@ -274,15 +276,8 @@ fn words(fault: impl std::fmt::Display) -> String {
 impl At {
     /// The shop of this folder, which must be there.
     fn shop(&self) -> Result<Router<Shop>, String> {
-        let file = self.data.join("store.sqlite");
-        if !file.exists() {
-            return Err(format!(
-                "there is no store in {}: give its folder with --data",
-                self.data.display()
-            ));
-        }
-        let cannot = |fault: &dyn std::fmt::Display| format!("{}: {fault}", file.display());
-        let store = Store::open(&file).map_err(|fault| cannot(&fault))?;
+        let store = self.database.open_existing(&self.data)?;
+        let cannot = |fault: &dyn std::fmt::Display| format!("{}: {fault}", self.data.display());
         let processor = Trial::open(&self.data.join("processor.sqlite"), "http://localhost");
         let around = Around {
             rest: Rest::kept_in(&self.data.join("rest.json")),

@@ -7,6 +7,7 @@
 mod archive;
 mod config;
 mod data;
+mod database;
 mod desk;
 mod edge;
 mod evidence;

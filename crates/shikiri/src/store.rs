@@ -26,6 +26,7 @@ use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 
+use crate::database::Database;
 use crate::log::{Format, Levels};
 use crate::{desk, log, parent, say, shop_secrets};
 
@@ -67,12 +68,16 @@ pub(crate) enum Command {
   shikiri site serve --data shop --sample
       Listens on 127.0.0.1:8081 with a sample catalogue and two demo members.
   shikiri site serve --data shop --listen 127.0.0.1:0
-      On a free port, which is printed.")]
+      On a free port, which is printed.
+  SHIKIRI_DATABASE=postgres://shop:…@db.example.test/shop shikiri site serve --data shop
+      In PostgreSQL, over TLS (docs/site.md). The folder still holds the secret of tickets and what edges said.")]
 pub(crate) struct ServeArgs {
-    /// The data folder: the database, and what edges said last. Made when it is not there; one store at
-    /// a time holds it.
+    /// The data folder: the database, unless it is elsewhere, and what edges said last. Made when it is not
+    /// there; one store at a time holds it.
     #[arg(long, value_name = "DIR", default_value = "shikiri-site")]
     data: PathBuf,
+    #[command(flatten)]
+    database: Database,
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
@@ -212,10 +217,9 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
 fn serve_store(args: &ServeArgs) -> Result<(), String> {
     args.served.begin()?;
     let folder = Folder::open(&args.data)?;
-    let file = folder.join("store.sqlite");
-    let store = Store::open(&file).map_err(|fault| format!("{}: {fault}", file.display()))?;
+    let store = args.database.open(&args.data)?;
     if args.sample {
-        fill_with_samples(&store).map_err(|fault| format!("{}: {fault}", file.display()))?;
+        fill_with_samples(&store).map_err(|fault| format!("the samples: {fault}"))?;
     }
     let rest = Rest::kept_in(&folder.join("rest.json"));
     let pay = std::net::TcpListener::bind(args.pay)

@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
 use crate::store::{Folder, HOSTS, runtime, written_policy};
-use crate::{say, shop_secrets};
+use crate::{database, say, shop_secrets};
 
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
@@ -349,6 +349,8 @@ fn own_path() -> Result<PathBuf, String> {
 fn run_self(words: &str) -> Result<Command, String> {
     let mut command = Command::new(own_path()?);
     command.args(words.split(' ')).kill_on_drop(true);
+    // A trial keeps all it has in its folder.
+    command.env_remove(database::VARIABLE);
     Ok(command)
 }
 

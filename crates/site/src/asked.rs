@@ -79,6 +79,10 @@ impl Public {
     pub(crate) fn new(path: &str, query: &str, parameters: Vec<(&'static str, String)>) -> Self {
         let mut held = BTreeMap::new();
         for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            // No text has it, and not every engine takes it.
+            if value.contains('\0') {
+                continue;
+            }
             // The first counts, so that nothing said later changes it.
             held.entry(name.into_owned())
                 .or_insert_with(|| value.into_owned());

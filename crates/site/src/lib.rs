@@ -14,6 +14,10 @@
 //! - While an edge is closed, jobs rest ([`rest`]).
 //! - Nothing like a card number has a place here.
 
+// What tests of both kinds have in common names this crate as those outside do.
+#[cfg(test)]
+extern crate self as shikiri_site;
+
 pub mod answer;
 pub mod asked;
 mod careless;
@@ -21,6 +25,9 @@ pub mod control;
 pub mod declare;
 pub mod delivery;
 mod films;
+#[cfg(test)]
+#[path = "../tests/fresh/mod.rs"]
+mod fresh;
 mod guard;
 mod html;
 pub mod limit;

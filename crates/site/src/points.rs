@@ -219,12 +219,12 @@ pub(crate) fn keep_promises(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{Database, NewMember, Store};
+    use crate::store::{Database, NewMember};
 
     const NOW: Millis = Millis(1_800_000_000_000);
 
     fn member() -> (Database, MemberId) {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         let new = NewMember {
             mail: "a@example.test",
             nickname: "A",

@@ -338,7 +338,7 @@ mod tests {
 
     #[test]
     fn a_file_is_what_its_first_bytes_say_and_no_larger_than_it_may_be() {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         let a = member(&store, "a@example.test");
         for (bytes, taken) in [
             (webm(CHUNK * 3 + 5), Ok(())),
@@ -371,7 +371,7 @@ mod tests {
 
     #[test]
     fn a_member_posts_so_many_and_takes_back_their_own() {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         let (a, b) = (
             member(&store, "a@example.test"),
             member(&store, "b@example.test"),

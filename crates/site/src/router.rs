@@ -201,6 +201,9 @@ fn sent(headers: &HeaderMap, body: &Bytes, upload_bytes_max: usize) -> Result<Pa
             (fields(body), None)
         }
     };
+    if parts.0.values().any(|it| it.contains('\0')) {
+        return Err(Refusal::BadForm);
+    }
     if careless::holds_card_number(&parts.0) {
         return Err(Refusal::CardNumber);
     }

@@ -254,13 +254,13 @@ fn enquiry(mut row: Row) -> Result<Enquiry, StoreFault> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::{NewMember, Store};
+    use crate::store::NewMember;
 
     const NOW: Millis = Millis(1_800_000_000_000);
 
     #[test]
     fn an_enquiry_is_between_its_member_and_the_desk() {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         let member = |mail| {
             let new = NewMember {
                 mail,

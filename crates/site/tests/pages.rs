@@ -2,6 +2,8 @@
 //!
 //! What is looked at is the response alone. Names and headers are those of `docs/origin-contract.md`.
 
+mod fresh;
+
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use shikiri_site::asked::{Millis, SESSION_COOKIE};
@@ -10,7 +12,7 @@ use shikiri_site::delivery::{Delivery, EdgeKey};
 use shikiri_site::media::MediaBase;
 use shikiri_site::router::Router;
 use shikiri_site::serve::Answers;
-use shikiri_site::store::{DEMO_PASSWORD, Store, fill_with_samples};
+use shikiri_site::store::{DEMO_PASSWORD, fill_with_samples};
 use shikiri_site::ticket::Tickets;
 use shikiri_site::{Around, Shop, pages_json, policy, shop_within};
 
@@ -19,7 +21,7 @@ const MINUTE: i64 = 60_000;
 const SECRET: &[u8] = b"a secret of the store and the delivery server";
 
 fn site() -> Router<Shop> {
-    let store = Store::in_memory().unwrap();
+    let store = fresh::store();
     fill_with_samples(&store).unwrap();
     let around = Around {
         tickets: Tickets::of(SECRET),
@@ -381,6 +383,28 @@ fn passwords_can_be_tried_so_often_and_no_more() {
 }
 
 #[test]
+fn what_is_no_text_is_refused_at_the_door() {
+    let site = site();
+    let mut hanako = Browser::logged_in(&site, "hanako@example.test");
+    let review = |text: &str| format!("stars=5&text={text}");
+    let page = "/en/account/reviews/last-lighthouse";
+    assert_eq!(
+        hanako.post(page, &review("a%00b")).status(),
+        StatusCode::BAD_REQUEST
+    );
+    assert_eq!(
+        hanako.post(page, &review("a+b")).status(),
+        StatusCode::SEE_OTHER
+    );
+    let all = hanako.get("/en/films").into_body();
+    let none = hanako.get("/en/films?q=lig%00ht");
+    assert!(
+        none.status() == StatusCode::OK && none.into_body() == all,
+        "as if it had not been said"
+    );
+}
+
+#[test]
 fn delivery_data_asks_for_the_password_again() {
     let site = site();
     let mut hanako = Browser::logged_in(&site, "hanako@example.test");
@@ -614,7 +638,7 @@ fn a_film_plays_for_who_may_watch_it_once_it_stands_in_the_history() {
 
 #[test]
 fn a_closed_site_says_so_on_personal_pages_and_on_no_shared_one() {
-    let store = Store::in_memory().unwrap();
+    let store = fresh::store();
     fill_with_samples(&store).unwrap();
     let around = Around::nothing().unwrap();
     let rest = around.rest.clone();

@@ -14,6 +14,7 @@ mod apps;
 mod archive;
 mod bench;
 mod browser;
+mod database;
 mod edge;
 mod framing;
 mod fuzz;
@@ -86,6 +87,12 @@ const TASKS: &[Task] = &[
         operands: "archive|who [ARGUMENT...]",
         about: "how small rows become in the archive, how fast; who saw whose, beside DuckDB",
         run: bench::run,
+    },
+    Task {
+        name: "database",
+        operands: "[--whole]",
+        about: "the member store's tests on a PostgreSQL that is started for them",
+        run: database::run,
     },
     Task {
         name: "tls",

@@ -99,13 +99,19 @@ const TOOLS: &[Tool] = &[
         used_by: "browser",
         bring: packages::bring_browser,
     },
-    // Caches: people run them as their distribution gives them. `cargo xtask peers` prints the versions.
+    // Caches and the database server: people run them as their distribution gives them. `cargo xtask peers` prints the versions.
     Tool {
         folder: "debian",
         pinned: "nginx nginx-common varnish squid squid-common squid-langpack trafficserver \
                  apache2 apache2-bin haproxy",
         used_by: "peers",
         bring: packages::bring_peers,
+    },
+    Tool {
+        folder: "postgresql",
+        pinned: "postgresql",
+        used_by: "database",
+        bring: packages::bring_database,
     },
 ];
 
@@ -184,6 +190,35 @@ pub(crate) fn chromium() -> Result<(PathBuf, PathBuf), Failure> {
     let folder = there("chromium")?;
     let program = folder.join(packages::BROWSER);
     Ok((folder, program))
+}
+
+/// The folder of the database server's programs, and the one into which they were unpacked with their
+/// libraries: `/` where the machine's own are meant.
+pub(crate) fn database_programs() -> Result<(PathBuf, PathBuf), Failure> {
+    let unpacked = there("postgresql")?;
+    [unpacked.as_path(), Path::new("/")]
+        .into_iter()
+        .find_map(|root| Some((database_programs_below(root)?, root.to_owned())))
+        .ok_or_else(|| {
+            Failure::new(format!(
+                "postgres is neither unpacked nor installed: remove {} and run `cargo xtask setup`",
+                unpacked.display()
+            ))
+        })
+}
+
+/// Where Debian has them, by version; the newest.
+fn database_programs_below(root: &Path) -> Option<PathBuf> {
+    let versions = fs::read_dir(root.join("usr/lib/postgresql")).ok()?;
+    let versions = versions.flatten().filter_map(|entry| {
+        let version: u32 = entry.file_name().to_str()?.parse().ok()?;
+        let programs = entry.path().join("bin");
+        programs
+            .join("postgres")
+            .exists()
+            .then_some((version, programs))
+    });
+    versions.max().map(|(_, programs)| programs)
 }
 
 fn there(folder: &str) -> Result<PathBuf, Failure> {
@@ -356,7 +391,7 @@ mod tests {
 
     #[test]
     fn every_pin_has_a_version() {
-        let of_debian = |tool: &&Tool| ["chromium", "debian"].contains(&tool.folder);
+        let of_debian = |tool: &&Tool| ["chromium", "debian", "postgresql"].contains(&tool.folder);
         let pinned = TOOLS.iter().filter(|tool| !of_debian(tool));
         for pin in pinned.flat_map(|tool| tool.pinned.split(' ')) {
             let version = pin

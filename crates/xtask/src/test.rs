@@ -54,7 +54,7 @@ const PARTS: &[Part] = &[
         steps: &[
             Passes(
                 "cargo clippy --locked --workspace --exclude shikiri-sim --all-targets \
-                 --features shikiri/archive -- -D warnings",
+                 --features shikiri/archive,shikiri/postgres -- -D warnings",
             ),
             // Apart: it turns on `seeded-faults`, and features of one build are united.
             Passes("cargo clippy --locked -p shikiri-sim --all-targets -- -D warnings"),
@@ -69,7 +69,8 @@ const PARTS: &[Part] = &[
         name: "unit",
         budget_s: 240,
         steps: &[Passes(
-            "cargo test --quiet --locked --workspace --exclude shikiri-sim --features shikiri/archive",
+            "cargo test --quiet --locked --workspace --exclude shikiri-sim \
+             --features shikiri/archive,shikiri/postgres",
         )],
     },
     Part {
@@ -123,6 +124,11 @@ const PARTS: &[Part] = &[
         name: "archive",
         budget_s: 120,
         steps: &[Passes("cargo xtask archive")],
+    },
+    Part {
+        name: "database",
+        budget_s: 60,
+        steps: &[Passes("cargo xtask database --whole")],
     },
     Part {
         name: "apps",

@@ -186,11 +186,11 @@ fn product(mut row: Row) -> Result<Product, StoreFault> {
 
 #[cfg(test)]
 mod tests {
-    use crate::store::{Store, fill_with_samples};
+    use crate::store::fill_with_samples;
 
     #[test]
     fn search_finds_in_both_languages_and_takes_no_patterns_from_visitors() {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         fill_with_samples(&store).unwrap();
         let all = store.shelf.search("", 0).unwrap().products.len();
         for (words, some) in [
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn a_list_has_pages_and_an_end() {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         fill_with_samples(&store).unwrap();
         let mut seen = Vec::new();
         for page in 0.. {

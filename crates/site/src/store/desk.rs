@@ -335,7 +335,7 @@ impl Desk {
     /// # Errors
     /// The store fails.
     pub fn points(&self, member: &MemberId, now: Millis) -> Result<Owned<i64>, StoreFault> {
-        let text = "SELECT COALESCE(SUM(e.amount), 0) FROM points e \
+        let text = "SELECT CAST(COALESCE(SUM(e.amount), 0) AS BIGINT) FROM points e \
                     JOIN points g ON g.id = COALESCE(e.of_grant, e.id) \
                     WHERE e.member = $1 AND g.usable_from_ms <= $2 AND g.expires_ms > $3";
         let with = [member.text().into(), now.0.into(), now.0.into()];
@@ -403,7 +403,7 @@ impl Desk {
         reason: &str,
         now: Millis,
     ) -> Result<bool, StoreFault> {
-        let left = "SELECT COALESCE(SUM(e.amount), 0) FROM points e JOIN points g ON g.id = COALESCE(e.of_grant, e.id) \
+        let left = "SELECT CAST(COALESCE(SUM(e.amount), 0) AS BIGINT) FROM points e JOIN points g ON g.id = COALESCE(e.of_grant, e.id) \
                     WHERE e.member = $1 AND g.id = $2 AND g.member = $3";
         let take = "INSERT INTO points (id, member, of_grant, amount, reason, at_ms, usable_from_ms, expires_ms) \
                     VALUES ($1, $2, $3, $4, $5, $6, $7, $8)";
@@ -575,7 +575,7 @@ mod tests {
     }
 
     fn two_members() -> (Store, MemberId, MemberId) {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         fill_with_samples(&store).unwrap();
         let member = |name: &str| {
             let mail = format!("{name}@example.test");

@@ -11,6 +11,8 @@
 mod catalogue;
 mod desk;
 mod migrations;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod sample;
 pub(crate) mod sqlite;
 mod watching;
@@ -112,7 +114,7 @@ pub trait Sql {
 /// What is done in one transaction.
 pub type Work<'a> = dyn FnMut(&mut dyn Sql) -> Result<(), StoreFault> + 'a;
 
-/// A database. The port behind which PostgreSQL fits: it has nothing of SQLite's.
+/// A database. It has nothing of SQLite's, and nothing of PostgreSQL's.
 pub trait Engine: Send + Sync {
     /// Reads, at one moment.
     ///
@@ -179,6 +181,18 @@ impl Store {
     /// The file cannot be opened, or is of a later version.
     pub fn open(file: &Path) -> Result<Self, StoreFault> {
         Self::on(Arc::new(sqlite::Sqlite::open(file)?))
+    }
+
+    /// In PostgreSQL, at `postgres://user:password@host:port/database`, with what libpq takes after a `?` and
+    /// two more: `schema`, where the tables are, made when there is none of the name; and `sslrootcert`, a file
+    /// of certificates to be believed. On another machine it is asked over TLS unless `sslmode` says
+    /// otherwise, and its certificate is always verified.
+    ///
+    /// # Errors
+    /// The address cannot be read, the database not reached, or its tables are of a later version.
+    #[cfg(feature = "postgres")]
+    pub fn postgres(url: &str) -> Result<Self, StoreFault> {
+        Self::on(Arc::new(postgres::Postgres::open(url)?))
     }
 
     /// In memory alone, for tests and trials.

@@ -795,12 +795,12 @@ mod tests {
 
     use super::*;
     use crate::pay::trial::Trial;
-    use crate::store::{Store, fill_with_samples};
+    use crate::store::fill_with_samples;
 
     const NOW: Millis = Millis(1_794_000_000_000);
 
     fn world() -> (Trade, MemberId, MemberId) {
-        let store = Store::in_memory().unwrap();
+        let store = crate::fresh::store();
         fill_with_samples(&store).unwrap();
         let member = |mail| store.desk.credentials(mail).unwrap().unwrap().0;
         let members = (member("hanako@example.test"), member("taro@example.test"));

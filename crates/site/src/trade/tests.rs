@@ -2,12 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use super::*;
 use crate::asked::Lang;
+use crate::fresh::{self, Fresh};
 use crate::pay::trial::{Fault, Trial};
 use crate::pay::{Ask, Booked, Booking, Charge, Opened, Opening, Seen, Trouble};
 use crate::points::Grant;
@@ -93,25 +92,22 @@ struct World {
     processor: Arc<Trial>,
     mortal: Arc<Mortal>,
     members: Vec<MemberId>,
-    file: Option<PathBuf>,
+    place: Option<Fresh>,
     now: Millis,
 }
 
 impl World {
     fn new() -> Self {
-        Self::on(Store::in_memory().unwrap(), None)
+        Self::on(fresh::store(), None)
     }
 
-    /// In a file, so that it can be dropped and opened again.
-    fn in_file() -> Self {
-        static NTH: AtomicU64 = AtomicU64::new(0);
-        let nth = NTH.fetch_add(1, Ordering::Relaxed);
-        let file =
-            std::env::temp_dir().join(format!("shikiri-trade-{}-{nth}.db", std::process::id()));
-        Self::on(Store::open(&file).unwrap(), Some(file))
+    /// In a place of its own, so that it can be dropped and opened again.
+    fn in_a_place() -> Self {
+        let place = Fresh::new();
+        Self::on(place.open(), Some(place))
     }
 
-    fn on(store: Store, file: Option<PathBuf>) -> Self {
+    fn on(store: Store, place: Option<Fresh>) -> Self {
         fill_with_samples(&store).unwrap();
         let member = |mail| store.desk.credentials(mail).unwrap().unwrap().0;
         let members = vec![member("hanako@example.test"), member("taro@example.test")];
@@ -135,7 +131,7 @@ impl World {
             processor,
             mortal,
             members,
-            file,
+            place,
             now: NOW,
         }
     }
@@ -146,12 +142,15 @@ impl World {
 
     /// The process is gone, and another begins.
     fn restart(&mut self) {
-        let file = self.file.clone().unwrap();
         self.trade = None;
-        let store = Store::open(&file).unwrap();
+        self.trade = Some(self.another());
+    }
+
+    /// The same store, opened by another process.
+    fn another(&self) -> Trade {
+        let store = self.place.as_ref().unwrap().open();
         let processor = Arc::<Mortal>::clone(&self.mortal);
-        self.trade =
-            Some(Trade::new(store.desk.database(), processor, "http://shop.example.test").unwrap());
+        Trade::new(store.desk.database(), processor, "http://shop.example.test").unwrap()
     }
 
     /// Where a member pays for this.
@@ -267,17 +266,6 @@ impl World {
     }
 }
 
-impl Drop for World {
-    fn drop(&mut self) {
-        self.trade = None;
-        for end in ["", "-wal", "-shm"] {
-            if let Some(file) = &self.file {
-                drop(std::fs::remove_file(format!("{}{end}", file.display())));
-            }
-        }
-    }
-}
-
 fn reference(page: &str) -> &str {
     page.rsplit('/').next().unwrap()
 }
@@ -288,7 +276,7 @@ fn form(nth: u64) -> String {
 
 #[test]
 fn a_form_that_is_sent_twice_is_one_purchase() {
-    let world = World::in_file();
+    let world = World::in_a_place();
     let hanako = world.members[0].clone();
     let before = world.points();
     world.trade().put(&hanako, "course-joinery", NOW).unwrap();
@@ -300,10 +288,12 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
         points: 100,
         lang: Lang::Ja,
     };
+    let another = world.another();
     let placed: Vec<_> = std::thread::scope(|scope| {
         let mut all = Vec::new();
-        for _ in 0..8 {
-            all.push(scope.spawn(|| world.trade().place(&hanako, &placing, NOW).unwrap()));
+        for process in [world.trade(), &another].repeat(4) {
+            let (hanako, placing) = (&hanako, &placing);
+            all.push(scope.spawn(move || process.place(hanako, placing, NOW).unwrap()));
         }
         all.into_iter().map(|it| it.join().unwrap()).collect()
     });
@@ -323,8 +313,9 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
         .unwrap()
         .unwrap();
     std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| world.trade().settle(&first.id, NOW).unwrap());
+        for process in [world.trade(), &another].repeat(4) {
+            let first = &first;
+            scope.spawn(move || process.settle(&first.id, NOW).unwrap());
         }
     });
     world.trade().settle_all(NOW.plus(MINUTE_MS), 100).unwrap();
@@ -335,14 +326,9 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
         "captured once"
     );
     std::thread::scope(|scope| {
-        for _ in 0..8 {
-            scope.spawn(|| {
-                world
-                    .trade()
-                    .cancel(&hanako, &first.id, 1, NOW)
-                    .unwrap()
-                    .unwrap()
-            });
+        for process in [world.trade(), &another].repeat(4) {
+            let (hanako, first) = (&hanako, &first);
+            scope.spawn(move || process.cancel(hanako, &first.id, 1, NOW).unwrap().unwrap());
         }
     });
     world.trade().settle_all(NOW.plus(MINUTE_MS), 100).unwrap();
@@ -596,7 +582,7 @@ fn a_difference_between_the_books_is_found() {
 
 /// Taro, who joined, and pays with this number.
 fn joined(number: &str) -> (World, MemberId, String) {
-    let world = World::in_file();
+    let world = World::in_a_place();
     let taro = world.members[1].clone();
     world.trade().put(&taro, "plan-monthly", NOW).unwrap();
     let placed = world.place(&taro, &form(1), 0).unwrap();
@@ -637,9 +623,10 @@ fn a_month_is_charged_once() {
         );
         // Two jobs at once, the first charge's answer lost, and one job more after a while.
         world.processor.will([Some(Fault::AnswerLost)]);
+        let another = world.another();
         std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| world.trade().run_jobs(|| true, until).unwrap());
+            for process in [world.trade(), &another].repeat(2) {
+                scope.spawn(move || process.run_jobs(|| true, until).unwrap());
             }
         });
         world
@@ -854,7 +841,7 @@ fn one_operation(world: &mut World, dice: &mut Dice, run: &mut Run) {
 fn books_agree_after_a_thousand_operations_with_crashes_and_lost_answers() {
     let mut seen = [0_i64; 3];
     for seed in [1, 2026] {
-        let mut world = World::in_file();
+        let mut world = World::in_a_place();
         let mut dice = Dice(seed);
         let mut run = Run {
             forms: 0,

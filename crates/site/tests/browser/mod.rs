@@ -1,5 +1,8 @@
 //! A browser against the router itself: it keeps the session's cookie and sends forms as browsers do.
 
+#[path = "../fresh/mod.rs"]
+mod fresh;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -14,7 +17,7 @@ pub(crate) const NOW: Millis = Millis(1_794_000_000_000);
 
 /// A shop with its samples, and the processor behind it.
 pub(crate) fn site() -> (Router<Shop>, Arc<Trial>) {
-    site_on(Store::in_memory().unwrap())
+    site_on(fresh::store())
 }
 
 pub(crate) fn site_on(store: Store) -> (Router<Shop>, Arc<Trial>) {

@@ -23,7 +23,7 @@ pub(super) fn bring_peers(tool: &Tool, into: &Path) -> Result<(), Failure> {
     if !is_debian() {
         return installed_ones(tool);
     }
-    unpack(tool, into)?;
+    Apt::updated()?.unpack(&named(tool), into)?;
     let files = peers::PEERS.iter().flat_map(|peer| {
         std::iter::once(&peer.program)
             .chain(peer.loads)
@@ -43,8 +43,46 @@ pub(super) fn bring_browser(tool: &Tool, into: &Path) -> Result<(), Failure> {
             tool.pinned
         )));
     }
-    unpack(tool, into)?;
+    Apt::updated()?.unpack(&named(tool), into)?;
     complete(into, std::iter::once(("chromium", BROWSER)))
+}
+
+/// The database server, in the version that the distribution's own name for it stands for.
+///
+/// # Errors
+/// This is no Debian-like machine and it is not installed; a download failed; a library is missing.
+pub(super) fn bring_database(tool: &Tool, into: &Path) -> Result<(), Failure> {
+    if !is_debian() {
+        return match super::database_programs_below(Path::new("/")) {
+            Some(_) => Ok(()),
+            None => Err(Failure::new(format!(
+                "this machine has no apt-get and dpkg to bring {0}, and {0} is not installed. Install it with \
+                 your system's packages, or work on Debian or Ubuntu (a container will do).",
+                tool.pinned
+            ))),
+        };
+    }
+    let apt = Apt::updated()?;
+    let server = apt.first_dependency(tool.pinned)?;
+    apt.unpack(&[&server], into)?;
+    let programs = super::database_programs_below(into);
+    let programs = programs.as_deref().and_then(Path::parent);
+    let version = programs.and_then(|it| it.strip_prefix(into).ok());
+    let version = version
+        .and_then(Path::to_str)
+        .ok_or_else(|| Failure::new(format!("{server} has no programs where they are looked for")))?;
+    let files = [
+        "bin/postgres",
+        "bin/initdb",
+        "lib/plpgsql.so",
+        "lib/dict_snowball.so",
+    ]
+    .map(|file| format!("{version}/{file}"));
+    complete(into, files.iter().map(|file| (&*server, &**file)))
+}
+
+fn named(tool: &Tool) -> Vec<&str> {
+    tool.pinned.split(' ').collect()
 }
 
 fn is_debian() -> bool {
@@ -52,38 +90,62 @@ fn is_debian() -> bool {
     has("apt-get") && has("dpkg")
 }
 
-/// Downloads the named packages, whether or not the machine has them, and those that they depend on
-/// and the machine has not; unpacks the named ones and the libraries.
-fn unpack(tool: &Tool, into: &Path) -> Result<(), Failure> {
-    let state = tools().join("apt");
-    let settings = private_state(&state)?;
-    let apt = || {
-        let mut apt = Command::new("apt-get");
-        apt.args(["-qq", "-c"]).arg(&settings);
-        apt
-    };
-    run_command(apt().arg("update")).map_err(network_advice)?;
-    let mut download = apt();
-    download.args(["install", "--yes", "--download-only", "--reinstall"]);
-    download
-        .arg("--no-install-recommends")
-        .args(tool.pinned.split(' '));
-    run_command(&mut download).map_err(network_advice)?;
+/// apt, with a state of its own.
+struct Apt {
+    state: PathBuf,
+    settings: PathBuf,
+}
 
-    let mut unpacked = 0;
-    for package in archives(&state.join("cache/archives"))? {
-        if !is_wanted(&package, tool) {
-            continue;
-        }
-        let mut unpack = Command::new("dpkg");
-        unpack.arg("-x").arg(&package).arg(into);
-        output(&mut unpack)?;
-        unpacked += 1;
+impl Apt {
+    fn updated() -> Result<Self, Failure> {
+        let state = tools().join("apt");
+        let settings = private_state(&state)?;
+        let apt = Self { state, settings };
+        run_command(apt.command("apt-get").args(["-qq", "update"])).map_err(network_advice)?;
+        Ok(apt)
     }
-    // The lists and archives are of no further use.
-    fs::remove_dir_all(&state).doing(format_args!("removing {}", state.display()))?;
-    println!("setup: {unpacked} packages unpacked");
-    Ok(())
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.arg("-c").arg(&self.settings);
+        command
+    }
+
+    /// What a package that is a name alone stands for.
+    fn first_dependency(&self, name: &str) -> Result<String, Failure> {
+        let told = output(self.command("apt-cache").args(["depends", name]))?;
+        let told = String::from_utf8_lossy(&told);
+        let first = told
+            .lines()
+            .find_map(|line| line.trim().strip_prefix("Depends: "));
+        let first = first.filter(|it| it.starts_with(name));
+        first
+            .map(str::to_owned)
+            .ok_or_else(|| Failure::new(format!("{name} stands for no package:\n{told}")))
+    }
+
+    /// Downloads the named packages, whether or not the machine has them, and those that they depend on
+    /// and the machine has not; unpacks the named ones and the libraries, and leaves nothing else behind.
+    fn unpack(self, names: &[&str], into: &Path) -> Result<(), Failure> {
+        let mut download = self.command("apt-get");
+        download.args(["-qq", "install", "--yes", "--download-only", "--reinstall"]);
+        download.arg("--no-install-recommends").args(names);
+        run_command(&mut download).map_err(network_advice)?;
+        let mut unpacked = 0;
+        for package in archives(&self.state.join("cache/archives"))? {
+            if !is_wanted(&package, names) {
+                continue;
+            }
+            let mut unpack = Command::new("dpkg");
+            unpack.arg("-x").arg(&package).arg(into);
+            output(&mut unpack)?;
+            unpacked += 1;
+        }
+        // The lists and archives are of no further use.
+        fs::remove_dir_all(&self.state).doing(format_args!("removing {}", self.state.display()))?;
+        println!("setup: {unpacked} packages unpacked");
+        Ok(())
+    }
 }
 
 /// Without packages of a known kind, the machine's own installations must do, and all of them.
@@ -140,7 +202,7 @@ fn archives(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
 
 /// The named packages and libraries. What else they depend on (Perl, log rotation) serves their
 /// installation; and a C library other than the machine's own cannot be used without its loader.
-fn is_wanted(archive: &Path, tool: &Tool) -> bool {
+fn is_wanted(archive: &Path, names: &[&str]) -> bool {
     let file = archive.file_name().unwrap_or_default().to_string_lossy();
     let name = file.split('_').next().unwrap_or_default();
     let is_library = name.starts_with("lib")
@@ -148,7 +210,7 @@ fn is_wanted(archive: &Path, tool: &Tool) -> bool {
         && !name.ends_with("-perl")
         && !name.starts_with("libc6")
         && !name.starts_with("libc-");
-    is_library || tool.pinned.split(' ').any(|wanted| wanted == name)
+    is_library || names.contains(&name)
 }
 
 /// Every program, and every module that a configuration of ours loads, finds its libraries.
@@ -190,12 +252,6 @@ mod tests {
 
     #[test]
     fn only_named_packages_and_libraries_are_unpacked() {
-        let tool = Tool {
-            folder: "debian",
-            pinned: "nginx nginx-common",
-            used_by: "peers",
-            bring: bring_peers,
-        };
         for (archive, wanted) in [
             ("nginx_1.22.1-9_amd64.deb", true),
             ("nginx-common_1.22.1-9_all.deb", true),
@@ -208,7 +264,7 @@ mod tests {
             ("perl-base_5.36.0-7_amd64.deb", false),
             ("logrotate_3.21.0-1_amd64.deb", false),
         ] {
-            assert_eq!(is_wanted(Path::new(archive), &tool), wanted, "{archive}");
+            assert_eq!(is_wanted(Path::new(archive), &["nginx", "nginx-common"]), wanted, "{archive}");
         }
     }
 }
