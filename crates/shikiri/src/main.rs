@@ -35,6 +35,7 @@ mod rows;
 mod s3;
 mod seal;
 mod secret_file;
+mod seed;
 mod settings;
 mod shop_secrets;
 mod site;

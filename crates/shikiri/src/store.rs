@@ -28,7 +28,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::database::Database;
 use crate::log::{Format, Levels};
-use crate::{desk, log, parent, say, shop_secrets};
+use crate::{desk, log, parent, say, seed, shop_secrets};
 
 #[derive(clap::Subcommand)]
 #[command(after_help = "Examples:
@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Answer(desk::AnswerArgs),
     /// Hold the store's books against the processor's statement.
     Books(desk::BooksArgs),
+    /// Make a plausible store of any size, whose members are nobody.
+    Seed(seed::Args),
 }
 
 #[derive(clap::Args)]
@@ -211,6 +213,7 @@ pub(crate) fn run(command: &Command) -> Result<(), String> {
         Command::Orders(command) => desk::orders(command),
         Command::Answer(args) => desk::answer(args),
         Command::Books(args) => desk::books(args),
+        Command::Seed(args) => seed::run(args),
     }
 }
 

@@ -14,6 +14,7 @@ mod migrations;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod sample;
+mod seed;
 pub(crate) mod sqlite;
 mod watching;
 
@@ -30,6 +31,7 @@ pub use desk::{
 pub use migrations::MIGRATIONS;
 pub use sample::{DEMO_PASSWORD, fill as fill_with_samples};
 pub(crate) use sample::{SAMPLE_MP4, SAMPLE_WEBM};
+pub use seed::{MEMBERS_MAX, NotSeeded, Seeded, Seeding, seed, seed_dry};
 
 /// The store cannot be read or written. It holds no text that a member typed.
 #[derive(Debug, thiserror::Error)]

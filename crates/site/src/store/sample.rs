@@ -287,13 +287,25 @@ pub fn fill(store: &Store) -> Result<(), StoreFault> {
     if !store.shelf.search("", 0)?.products.is_empty() {
         return Ok(());
     }
-    store
-        .desk
-        .fill(|sql| PRODUCTS.iter().try_for_each(|it| product(sql, it)))?;
+    store.desk.fill(products)?;
     let password = password::hash(DEMO_PASSWORD);
     DEMOS
         .iter()
         .try_for_each(|demo| member(store, demo, &password))
+}
+
+/// The catalogue alone.
+pub(super) fn products(sql: &mut dyn super::Sql) -> Result<(), StoreFault> {
+    PRODUCTS.iter().try_for_each(|it| product(sql, it))
+}
+
+/// Its ids, kinds and prices, by id.
+pub(super) fn wares() -> Vec<(String, String, i64)> {
+    let ware =
+        |(id, kind, price_yen, ..): &Sample| ((*id).to_owned(), (*kind).to_owned(), *price_yen);
+    let mut all: Vec<_> = PRODUCTS.iter().map(ware).collect();
+    all.sort();
+    all
 }
 
 fn product(sql: &mut dyn super::Sql, sample: &Sample) -> Result<(), StoreFault> {
