@@ -23,6 +23,7 @@ use crate::asked::{Local, SESSION_COOKIE, Token};
 use crate::films::{self, Ready};
 use crate::media::MediaBase;
 use crate::member::{MemberId, Owned};
+use crate::tries::Device;
 
 const VIEWER: HeaderName = HeaderName::from_static("shikiri-viewer");
 const OWNER: HeaderName = HeaderName::from_static("shikiri-owner");
@@ -308,6 +309,7 @@ struct Named {
     viewer: Option<MemberId>,
     owner: Option<MemberId>,
     session: Option<Change>,
+    device: Option<Device>,
 }
 
 /// What becomes of the viewer's session.
@@ -349,6 +351,12 @@ impl<B> Personal<B> {
     pub fn begins(mut self, token: Token) -> Self {
         assert!(self.named.viewer.is_some(), "a session begins for somebody");
         self.named.session = Some(Change::Starts(token));
+        self
+    }
+
+    /// The viewer's browser is known from now on.
+    pub fn remembers(mut self, device: Device) -> Self {
+        self.named.device = Some(device);
         self
     }
 
@@ -584,6 +592,9 @@ impl Named {
                 headers.insert(SET_COOKIE, cookie("", "Max-Age=0"));
             }
             None => {}
+        }
+        if let Some(device) = self.device {
+            headers.append(SET_COOKIE, device.header());
         }
     }
 }

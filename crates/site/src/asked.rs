@@ -14,6 +14,7 @@ use http::header::{COOKIE, HeaderValue};
 
 use crate::media::MediaBase;
 use crate::rest::Notice;
+use crate::tries::Device;
 
 /// The cookie that tells a session. Its value is one client's alone and is new after each login.
 pub const SESSION_COOKIE: &str = "__Host-session";
@@ -169,6 +170,8 @@ pub struct Asked {
     pub token: Option<Token>,
     /// Where it came from, as far as known. For limits alone.
     pub client: Option<IpAddr>,
+    /// The browser, when it says that it is one in which somebody has logged in. For limits alone.
+    pub device: Option<Device>,
     pub(crate) form: BTreeMap<String, String>,
     pub(crate) upload: Option<Upload>,
 }
@@ -226,20 +229,7 @@ impl Token {
 
     /// Of the request's cookie. Two different values are none: one of them may be somebody else's.
     pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        let lines = headers
-            .get_all(COOKIE)
-            .iter()
-            .filter_map(|it| it.to_str().ok());
-        let pairs = lines
-            .flat_map(|line| line.split(';'))
-            .filter_map(|it| it.trim().split_once('='));
-        let mut values = pairs
-            .filter(|(name, _)| *name == SESSION_COOKIE)
-            .map(|(_, value)| value);
-        let first = values.next()?;
-        values
-            .all(|other| other == first)
-            .then(|| Self::parse(first))?
+        Self::parse(cookie_of(headers, SESSION_COOKIE)?)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -265,6 +255,22 @@ impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(…)")
     }
+}
+
+/// The value of a cookie. Two different values are none.
+pub(crate) fn cookie_of<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let lines = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|it| it.to_str().ok());
+    let pairs = lines
+        .flat_map(|line| line.split(';'))
+        .filter_map(|it| it.trim().split_once('='));
+    let mut values = pairs
+        .filter(|(name, _)| *name == wanted)
+        .map(|(_, value)| value);
+    let first = values.next()?;
+    values.all(|other| other == first).then_some(first)
 }
 
 /// A page of this site, by its path: never another host's.

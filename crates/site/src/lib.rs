@@ -48,6 +48,7 @@ pub mod store;
 pub mod support;
 pub mod ticket;
 pub mod trade;
+pub mod tries;
 
 pub use pages::{Around, NoShop, Office, Shop, jobs, shop, shop_within};
 pub use policy::{Place, Places, pages_json, pages_text, policy};

@@ -15,6 +15,7 @@ use crate::asked::{Asked, Local, Millis, Public, Token, fields};
 use crate::declare::{App, Class, Entry, Page, Verb};
 use crate::multipart::{self, Parts};
 use crate::refusal::Refusal;
+use crate::tries::Device;
 use crate::{careless, guard};
 
 /// The largest form, in bytes.
@@ -118,6 +119,7 @@ impl<A: App> Router<A> {
             now,
             token,
             client,
+            device: Device::of(&head.headers),
             form,
             upload,
         };

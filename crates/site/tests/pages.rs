@@ -383,6 +383,44 @@ fn passwords_can_be_tried_so_often_and_no_more() {
 }
 
 #[test]
+fn a_guesser_does_not_lock_a_member_out_of_their_own_browser() {
+    let site = site();
+    let log_in = |password: &str, cookies: &str| {
+        let body = format!("mail=taro%40example.test&password={password}");
+        let request = Request::post("/en/login")
+            .header("host", "shop.example.test")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin")
+            .header("cookie", cookies)
+            .body(Bytes::from(body))
+            .unwrap();
+        let client = "192.0.2.1".parse().ok();
+        site.answer(request, client, NOW)
+    };
+    let first = log_in(DEMO_PASSWORD, "");
+    let set: Vec<_> = first.headers().get_all("set-cookie").iter().collect();
+    assert_eq!(set.len(), 2, "the session's and the browser's");
+    let device = set[1].to_str().unwrap();
+    assert!(
+        device.starts_with("__Host-device=")
+            && device.contains("; Secure; HttpOnly; SameSite=Lax;")
+    );
+    let device = device.split(';').next().unwrap();
+    while log_in("guess-guess", "").status() != StatusCode::TOO_MANY_REQUESTS {}
+    for (cookies, status) in [
+        ("", StatusCode::TOO_MANY_REQUESTS),
+        ("__Host-device=a", StatusCode::TOO_MANY_REQUESTS),
+        (device, StatusCode::SEE_OTHER),
+    ] {
+        assert_eq!(log_in(DEMO_PASSWORD, cookies).status(), status, "{cookies}");
+    }
+    assert_eq!(
+        log_in("guess-guess", device).status(),
+        StatusCode::UNPROCESSABLE_ENTITY
+    );
+}
+
+#[test]
 fn what_is_no_text_is_refused_at_the_door() {
     let site = site();
     let mut hanako = Browser::logged_in(&site, "hanako@example.test");

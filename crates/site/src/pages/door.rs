@@ -12,6 +12,7 @@ use crate::html::{Field, Frame, field, page, wrong};
 use crate::password::{self, Turn};
 use crate::refusal::Refusal;
 use crate::store::NewMember;
+use crate::tries::From;
 
 type Answered = Result<Personal<AnyBody>, Refusal>;
 
@@ -71,7 +72,10 @@ pub(super) fn register(office: &Office, asked: &Asked) -> Answered {
     let token = office
         .desk
         .begin_session(&member, asked.token.as_ref(), asked.now)?;
-    Ok(Personal::to(&member, SeeOther::new(account(asked)).into()).begins(token))
+    let device = office.tries.remembered(&mail, asked.now);
+    Ok(Personal::to(&member, SeeOther::new(account(asked)).into())
+        .begins(token)
+        .remembers(device))
 }
 
 pub(super) fn login_form(_: &Office, asked: &Asked) -> Answered {
@@ -80,7 +84,12 @@ pub(super) fn login_form(_: &Office, asked: &Asked) -> Answered {
 
 pub(super) fn log_in(office: &Office, asked: &Asked) -> Answered {
     let mail = asked.form("mail").trim().to_lowercase();
-    office.count_try(&mail, asked)?;
+    let from = From {
+        device: asked.device.as_ref(),
+        client: asked.client,
+        now: asked.now,
+    };
+    let counted = office.tries.log_in(&mail, from)?;
     let turn = Turn::take()?;
     let found = office.desk.credentials(&mail)?;
     let hash = found.as_ref().map(|(_, hash)| hash.as_str());
@@ -95,12 +104,15 @@ pub(super) fn log_in(office: &Office, asked: &Asked) -> Answered {
             Html::again(login(asked, Some(why))).into(),
         ));
     };
-    office.passwords.forget(&mail);
+    office.tries.succeeded(counted);
     let token = office
         .desk
         .begin_session(&member, asked.token.as_ref(), asked.now)?;
     let to = asked.next().unwrap_or_else(|| account(asked));
-    Ok(Personal::to(&member, SeeOther::new(to).into()).begins(token))
+    let device = office.tries.remembered(&mail, asked.now);
+    Ok(Personal::to(&member, SeeOther::new(to).into())
+        .begins(token)
+        .remembers(device))
 }
 
 pub(super) fn log_out(office: &Office, asked: &Asked) -> Answered {
@@ -125,7 +137,7 @@ pub(super) fn confirm_form(office: &Office, asked: &Asked) -> Answered {
 pub(super) fn confirm(office: &Office, asked: &Asked) -> Answered {
     let session = office.viewer(asked)?;
     let digest = session.member.digest();
-    office.count_try(&digest, asked)?;
+    let counted = office.tries.confirm(&digest, asked.now)?;
     let turn = Turn::take()?;
     let hash = office.desk.password(&session.member)?;
     let is_theirs = password::is_of(asked.form("password"), hash.as_deref());
@@ -139,7 +151,7 @@ pub(super) fn confirm(office: &Office, asked: &Asked) -> Answered {
             Html::again(confirmation(asked, Some(why))).into(),
         ));
     }
-    office.passwords.forget(&digest);
+    office.tries.succeeded(counted);
     let token = office
         .desk
         .begin_session(&session.member, asked.token.as_ref(), asked.now)?;

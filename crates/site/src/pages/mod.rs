@@ -33,7 +33,8 @@ use crate::router::{OurDeclarations, Router};
 use crate::serve;
 use crate::store::{Desk, Product, SAMPLE_MP4, SAMPLE_WEBM, Session, Shelf, Store, StoreFault};
 use crate::ticket::Tickets;
-use crate::trade::{Done, Trade};
+use crate::trade::{Done, Trade, secret};
+use crate::tries::Tries;
 
 /// How long a password that was given opens what asks for it again.
 const CONFIRMED_MS: i64 = 10 * 60 * 1000;
@@ -51,9 +52,7 @@ pub struct Office {
     pub(crate) desk: Desk,
     pub(crate) trade: Trade,
     shelf: Shelf,
-    /// Tries of a password, by mail address and by where they come from.
-    passwords: Limit,
-    clients: Limit,
+    tries: Tries,
     registrations: Limit,
     /// Codes of notices that are tried, by where they come from.
     codes: Limit,
@@ -192,14 +191,6 @@ impl Office {
     fn product(&self, id: &str) -> Result<Product, Refusal> {
         self.shelf.product(id)?.ok_or(Refusal::NotFound)
     }
-
-    /// Counts one try of a password, for a mail address or a member and for where it comes from.
-    fn count_try(&self, whose: &str, asked: &Asked) -> Result<(), Refusal> {
-        if let Some(client) = asked.client {
-            self.clients.try_once(&client.to_string(), asked.now)?;
-        }
-        self.passwords.try_once(whose, asked.now)
-    }
 }
 
 impl std::fmt::Debug for Office {
@@ -233,12 +224,12 @@ pub fn shop(store: Store) -> Result<Router<Shop>, NoShop> {
 pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, NoShop> {
     const MINUTE_MS: i64 = 60 * 1000;
     let database = store.desk.database();
+    let devices = database.write(|sql| secret(sql, "devices"))?;
     let office = Office {
         trade: Trade::new(database.clone(), around.processor, &around.url)?,
         shelf: Shelf::new(database),
         desk: store.desk,
-        passwords: Limit::new(10, 10 * MINUTE_MS),
-        clients: Limit::new(60, 10 * MINUTE_MS),
+        tries: Tries::new(devices),
         registrations: Limit::new(20, 60 * MINUTE_MS),
         codes: Limit::new(30, 10 * MINUTE_MS),
         rest: around.rest,

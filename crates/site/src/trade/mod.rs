@@ -91,7 +91,7 @@ impl fmt::Debug for Trade {
 }
 
 /// A secret of this store, made when it is first asked for.
-fn secret(sql: &mut dyn Sql, name: &str) -> Result<[u8; 32], StoreFault> {
+pub(crate) fn secret(sql: &mut dyn Sql, name: &str) -> Result<[u8; 32], StoreFault> {
     let fresh = blake3::hash(format!("{}{}{}", fresh_id(), fresh_id(), fresh_id()).as_bytes());
     let text = "INSERT INTO secrets (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING";
     sql.run(

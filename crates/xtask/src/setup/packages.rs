@@ -68,9 +68,11 @@ pub(super) fn bring_database(tool: &Tool, into: &Path) -> Result<(), Failure> {
     let programs = super::database_programs_below(into);
     let programs = programs.as_deref().and_then(Path::parent);
     let version = programs.and_then(|it| it.strip_prefix(into).ok());
-    let version = version
-        .and_then(Path::to_str)
-        .ok_or_else(|| Failure::new(format!("{server} has no programs where they are looked for")))?;
+    let version = version.and_then(Path::to_str).ok_or_else(|| {
+        Failure::new(format!(
+            "{server} has no programs where they are looked for"
+        ))
+    })?;
     let files = [
         "bin/postgres",
         "bin/initdb",
@@ -264,7 +266,11 @@ mod tests {
             ("perl-base_5.36.0-7_amd64.deb", false),
             ("logrotate_3.21.0-1_amd64.deb", false),
         ] {
-            assert_eq!(is_wanted(Path::new(archive), &["nginx", "nginx-common"]), wanted, "{archive}");
+            assert_eq!(
+                is_wanted(Path::new(archive), &["nginx", "nginx-common"]),
+                wanted,
+                "{archive}"
+            );
         }
     }
 }
