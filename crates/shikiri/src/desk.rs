@@ -6,10 +6,8 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use shikiri_site::asked::Millis;
-use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::Rest;
 use shikiri_site::router::Router;
 use shikiri_site::serve::now;
@@ -17,6 +15,7 @@ use shikiri_site::trade::IMPORT_BYTES_MAX;
 use shikiri_site::{Around, Shop, shop_within};
 
 use crate::database::Database;
+use crate::processor::Chosen;
 use crate::say;
 
 /// Where the store's data is.
@@ -27,6 +26,8 @@ pub(crate) struct At {
     data: PathBuf,
     #[command(flatten)]
     database: Database,
+    #[command(flatten)]
+    processor: Chosen,
     /// Where members reach the store: links in mails lead there.
     #[arg(long, value_name = "URL", default_value = "http://localhost:8080")]
     url: String,
@@ -278,10 +279,9 @@ impl At {
     fn shop(&self) -> Result<Router<Shop>, String> {
         let store = self.database.open_existing(&self.data)?;
         let cannot = |fault: &dyn std::fmt::Display| format!("{}: {fault}", self.data.display());
-        let processor = Trial::open(&self.data.join("processor.sqlite"), "http://localhost");
         let around = Around {
             rest: Rest::kept_in(&self.data.join("rest.json")),
-            processor: Arc::new(processor.map_err(|fault| cannot(&fault))?),
+            processor: self.processor.open(&self.data)?,
             url: self.url.clone(),
             ..Around::nothing().map_err(|fault| cannot(&fault))?
         };

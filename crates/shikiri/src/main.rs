@@ -28,6 +28,7 @@ mod notify;
 mod otel;
 mod parent;
 mod policy;
+mod processor;
 mod reload;
 mod remote;
 mod rows;

@@ -13,33 +13,40 @@ const BYTES_MAX: u64 = 1024;
 /// The secret in a file, made when there is none. Blanks around it do not count.
 ///
 /// # Errors
-/// It cannot be read or made, others can read it, or it is too short or too long.
+/// It cannot be made; and those of [`read`].
 pub(crate) fn read_or_make(file: &Path) -> Result<Vec<u8>, String> {
-    let cannot = |error| format!("the secret in {}: {error}", file.display());
-    match File::open(file) {
-        Ok(opened) => {
-            let about = opened.metadata().map_err(cannot)?;
-            if about.mode() & 0o077 != 0 {
-                return Err(format!(
-                    "others can read the secret in {0}: `chmod 600 {0}`, and make a new one if they may have",
-                    file.display()
-                ));
-            }
-            if about.len() > BYTES_MAX {
-                return Err(format!("{} is too long for a secret", file.display()));
-            }
-            let secret = fs::read(file).map_err(cannot)?.trim_ascii().to_owned();
-            if secret.len() < BYTES_MIN {
-                return Err(format!(
-                    "the secret in {} is too short: remove the file and a new one is made",
-                    file.display()
-                ));
-            }
-            Ok(secret)
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => make(file).map_err(cannot),
-        Err(error) => Err(cannot(error)),
+    if matches!(fs::symlink_metadata(file), Err(error) if error.kind() == ErrorKind::NotFound) {
+        return make(file).map_err(|error| format!("the secret in {}: {error}", file.display()));
     }
+    read(file)
+}
+
+/// The secret in a file. Blanks around it do not count.
+///
+/// # Errors
+/// It cannot be read, others can read it, or it is too short or too long.
+pub(crate) fn read(file: &Path) -> Result<Vec<u8>, String> {
+    let cannot = |error| format!("the secret in {}: {error}", file.display());
+    let about = File::open(file)
+        .and_then(|opened| opened.metadata())
+        .map_err(cannot)?;
+    if about.mode() & 0o077 != 0 {
+        return Err(format!(
+            "others can read the secret in {0}: `chmod 600 {0}`, and make a new one if they may have",
+            file.display()
+        ));
+    }
+    if about.len() > BYTES_MAX {
+        return Err(format!("{} is too long for a secret", file.display()));
+    }
+    let secret = fs::read(file).map_err(cannot)?.trim_ascii().to_owned();
+    if secret.len() < BYTES_MIN {
+        return Err(format!(
+            "the secret in {} is too short: remove the file, and where it is one of ours a new one is made",
+            file.display()
+        ));
+    }
+    Ok(secret)
 }
 
 fn make(file: &Path) -> std::io::Result<Vec<u8>> {

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use shikiri_site::delivery::{Delivery, EdgeKey};
 use shikiri_site::media::MediaBase;
+use shikiri_site::pay::Processor;
 use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::{MESSAGE_BYTES_MAX, Rest};
 use shikiri_site::router::Router;
@@ -25,9 +26,11 @@ use shikiri_site::{
 use tokio::net::TcpListener;
 use tokio::runtime::{Builder, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
 
 use crate::database::Database;
 use crate::log::{Format, Levels};
+use crate::processor::{self, Chosen};
 use crate::{desk, log, parent, say, seed, shop_secrets};
 
 #[derive(clap::Subcommand)]
@@ -80,6 +83,8 @@ pub(crate) struct ServeArgs {
     data: PathBuf,
     #[command(flatten)]
     database: Database,
+    #[command(flatten)]
+    processor: Chosen,
     /// Where to listen. Port 0 takes a free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
@@ -225,19 +230,21 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
         fill_with_samples(&store).map_err(|fault| format!("the samples: {fault}"))?;
     }
     let rest = Rest::kept_in(&folder.join("rest.json"));
-    let pay = std::net::TcpListener::bind(args.pay)
-        .and_then(|it| it.set_nonblocking(true).map(|()| it))
-        .and_then(|it| Ok((it.local_addr()?, it)));
-    let (pay_at, pay) = pay.map_err(|error| format!("cannot listen on {}: {error}", args.pay))?;
-    let books = folder.join("processor.sqlite");
-    let processor = Trial::open(&books, &format!("http://{pay_at}"));
-    let processor = processor.map_err(|fault| format!("{}: {fault}", books.display()))?;
-    let processor = Arc::new(processor);
+    let (processor, trial) = match args.processor.stripe()? {
+        Some(stripe) => (Arc::new(stripe) as Arc<dyn Processor>, None),
+        None => {
+            let page = PaymentPage::open(args)?;
+            (
+                Arc::<Trial>::clone(&page.trial) as Arc<dyn Processor>,
+                Some(page),
+            )
+        }
+    };
     let tickets = args.tickets.clone();
     let tickets = tickets.unwrap_or_else(|| folder.join("tickets.secret"));
     let around = Around {
         rest: rest.clone(),
-        processor: Arc::<Trial>::clone(&processor),
+        processor,
         url: args.url.clone(),
         media: args.media.clone(),
         tickets: Tickets::of(&shop_secrets::read_or_make(&tickets)?),
@@ -255,20 +262,56 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
             .map_err(|error| format!("cannot listen on {}: {error}", socket.display()))?;
         let telling = tokio::spawn(control::listen(told, rest));
         let listener = listener(args.listen).await?;
-        say(&format!("payments on http://{pay_at}\n"))?;
-        let pay = TcpListener::from_std(pay)
-            .map_err(|error| format!("cannot listen on {pay_at}: {error}"))?;
-        let paying = tokio::spawn(serve(pay, processor, Before::Nobody, stop()?));
+        let paying = trial.map(PaymentPage::serve).transpose()?;
         let working = tokio::spawn(jobs(Arc::clone(&shop)));
         let served = serve(listener, shop, before, stop()?).await;
         telling.abort();
         working.abort();
-        paying.abort();
+        if let Some(paying) = paying {
+            paying.abort();
+        }
         drop(fs::remove_file(&socket));
         served.map_err(|error| format!("cannot serve: {error}"))
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// The page of the processor for trials, a site of its own.
+struct PaymentPage {
+    trial: Arc<Trial>,
+    at: SocketAddr,
+    listener: std::net::TcpListener,
+}
+
+impl PaymentPage {
+    fn open(args: &ServeArgs) -> Result<Self, String> {
+        let listener = std::net::TcpListener::bind(args.pay)
+            .and_then(|it| it.set_nonblocking(true).map(|()| it))
+            .and_then(|it| Ok((it.local_addr()?, it)));
+        let (at, listener) =
+            listener.map_err(|error| format!("cannot listen on {}: {error}", args.pay))?;
+        let books = processor::books(&args.data);
+        let trial = Trial::open(&books, &format!("http://{at}"));
+        let trial = Arc::new(trial.map_err(|fault| format!("{}: {fault}", books.display()))?);
+        Ok(Self {
+            trial,
+            at,
+            listener,
+        })
+    }
+
+    fn serve(self) -> Result<JoinHandle<std::io::Result<()>>, String> {
+        say(&format!("payments on http://{}\n", self.at))?;
+        let listener = TcpListener::from_std(self.listener)
+            .map_err(|error| format!("cannot listen on {}: {error}", self.at))?;
+        Ok(tokio::spawn(serve(
+            listener,
+            self.trial,
+            Before::Nobody,
+            stop()?,
+        )))
+    }
 }
 
 fn serve_delivery(args: &DeliverArgs) -> Result<(), String> {

@@ -24,6 +24,7 @@ mod leaks;
 mod logs;
 mod operations;
 mod origin;
+mod payments;
 mod peers;
 mod process;
 mod setup;
@@ -93,6 +94,12 @@ const TASKS: &[Task] = &[
         operands: "[--whole]",
         about: "the member store's tests on a PostgreSQL that is started for them",
         run: database::run,
+    },
+    Task {
+        name: "payments",
+        operands: "[--whole]",
+        about: "the store's client of Stripe against a stand-in for it",
+        run: payments::run,
     },
     Task {
         name: "tls",

@@ -64,6 +64,14 @@ const TOOLS: &[Tool] = &[
         bring: python_packages,
     },
     Tool {
+        folder: "localstripe",
+        pinned: "localstripe==1.15.10 aiohttp==3.14.5 aiohappyeyeballs==2.7.1 aiosignal==1.4.0 \
+                 attrs==26.1.0 frozenlist==1.8.0 idna==3.20 multidict==7.2.1 propcache==0.5.4 \
+                 typing-extensions==4.16.0 yarl==1.25.1",
+        used_by: "payments",
+        bring: python_packages,
+    },
+    Tool {
         folder: "sslyze",
         pinned: "sslyze==6.3.1 nassl==5.4.0 tls-parser==2.0.2 cryptography==46.0.7 cffi==2.1.1 \
                  pycparser==3.12 pydantic==2.14.4 pydantic-core==2.50.5 annotated-types==0.8.0 \
@@ -157,6 +165,11 @@ pub(crate) fn duckdb_path() -> Result<PathBuf, Failure> {
 /// Where the server of object storage is: a value for `PYTHONPATH`.
 pub(crate) fn moto_path() -> Result<PathBuf, Failure> {
     there("moto")
+}
+
+/// Where the stand-in for Stripe is: a value for `PYTHONPATH`.
+pub(crate) fn localstripe_path() -> Result<PathBuf, Failure> {
+    there("localstripe")
 }
 
 /// Where the scanner of TLS and the writers of HTTP/2 frames are: a value for `PYTHONPATH`.

@@ -131,6 +131,11 @@ const PARTS: &[Part] = &[
         steps: &[Passes("cargo xtask database --whole")],
     },
     Part {
+        name: "payments",
+        budget_s: 20,
+        steps: &[Passes("cargo xtask payments --whole")],
+    },
+    Part {
         name: "apps",
         budget_s: 60,
         steps: &[Passes("cargo xtask apps")],

@@ -6,6 +6,7 @@
 //! Invariant: whatever moves money is asked under a key of ours, made before the asking and written into
 //! the processor's books with it, so that what became of an answer that was lost can be looked up.
 
+pub mod stripe;
 pub mod trial;
 
 use crate::asked::{Lang, Millis};

@@ -1,0 +1,586 @@
+//! Stripe as the processor: a thin client of the few calls that [`Processor`] needs.
+//!
+//! Members pay on Stripe's own page (a Checkout Session); a card's number is typed there and nowhere
+//! else, and no answer that is read here holds one. A payment is known by its session, a renewal by its
+//! payment intent; both bear our key in their metadata, and so does every refund.
+//!
+//! Never asks blindly again: whatever may have been heard is [`Trouble::Unknown`], and the same key is sent
+//! with the same words. A wrong secret and a busy Stripe are such troubles too, since they pass.
+//!
+//! It has been seen against a stand-in and never against Stripe itself (docs/site.md says what of it), and so it
+//! takes secrets of Stripe's test mode alone.
+//!
+//! Invariant: an error is told by Stripe's codes, never by its sentences, which may quote.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use form_urlencoded::Serializer;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST, HeaderValue};
+use http::{Method, Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper::rt::{Read, Write};
+use hyper_util::rt::TokioIo;
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, RootCertStore};
+use serde_json::Value;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::{Ask, Booked, Booking, Charge, Opened, Opening, Processor, Seen, Standing, Trouble};
+use crate::asked::{Lang, Millis};
+
+/// Where Stripe is.
+pub const STRIPE: &str = "https://api.stripe.com";
+
+/// The version whose answers are read here, said with every call.
+const VERSION: &str = "2024-06-20";
+const CALL_WITHIN: Duration = Duration::from_secs(20);
+const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// What one list gives at most.
+const PAGE: &str = "100";
+/// Pages of one list.
+const PAGES_MAX: usize = 10_000;
+
+/// Stripe, with the secret of one account.
+pub struct Stripe {
+    at: Uri,
+    host: String,
+    /// None for a stand-in on this machine.
+    tls: Option<TlsConnector>,
+    authorization: HeaderValue,
+}
+
+/// Why Stripe cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NoStripe {
+    #[error("the secret of Stripe is one line of letters")]
+    Secret,
+    #[error(
+        "a secret of Stripe's live mode: this client has not been used with Stripe itself, and takes secrets of its test mode alone"
+    )]
+    Live,
+    #[error("Stripe is at https://host, or a stand-in at http://127.0.0.1:port")]
+    Address,
+    #[error("this machine believes no certificates")]
+    NoRoots,
+}
+
+impl Stripe {
+    /// At [`STRIPE`], or at a stand-in for it on this machine.
+    ///
+    /// # Errors
+    /// See [`NoStripe`].
+    pub fn at(url: &str, secret: &str) -> Result<Self, NoStripe> {
+        let at: Uri = url.parse().map_err(|_| NoStripe::Address)?;
+        let host = at.host().ok_or(NoStripe::Address)?.to_owned();
+        let tls = match at.scheme_str() {
+            Some("https") => Some(tls()?),
+            // A secret is not told to the network.
+            Some("http") if host == "127.0.0.1" || host == "localhost" => None,
+            _ => return Err(NoStripe::Address),
+        };
+        if secret.contains("_live_") {
+            return Err(NoStripe::Live);
+        }
+        let is_secret = !secret.is_empty() && secret.bytes().all(|it| it.is_ascii_graphic());
+        let authorization = HeaderValue::from_str(&format!("Bearer {secret}"));
+        let mut authorization = authorization
+            .ok()
+            .filter(|_| is_secret)
+            .ok_or(NoStripe::Secret)?;
+        authorization.set_sensitive(true);
+        Ok(Self {
+            at,
+            host,
+            tls,
+            authorization,
+        })
+    }
+
+    fn get(&self, path: &str) -> Result<Value, Trouble> {
+        self.call(Method::GET, path, &[], "")
+    }
+
+    /// The same, where what is not there is no trouble.
+    fn find(&self, path: &str) -> Result<Option<Value>, Trouble> {
+        match self.get(path) {
+            Ok(found) => Ok(Some(found)),
+            Err(Trouble::Refused(why)) if why == NOT_FOUND => Ok(None),
+            Err(trouble) => Err(trouble),
+        }
+    }
+
+    fn post(&self, path: &str, form: &[(&str, &str)], key: &str) -> Result<Value, Trouble> {
+        self.call(Method::POST, path, form, key)
+    }
+
+    /// One call on one connection. Blocks.
+    fn call(
+        &self,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+        key: &str,
+    ) -> Result<Value, Trouble> {
+        let unknown = |why: &dyn fmt::Display| Trouble::Unknown(why.to_string());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| unknown(&error))?;
+        let request = self.request(method, path, form, key)?;
+        // Made within the runtime, whose clock it needs.
+        let called = runtime.block_on(async { timeout(CALL_WITHIN, self.exchange(request)).await });
+        let (status, bytes) = called.map_err(|_| unknown(&"no answer in time"))??;
+        let answer: Value = serde_json::from_slice(&bytes)
+            .map_err(|_| unknown(&format!("{status}, and no JSON")))?;
+        if status.is_success() {
+            return Ok(answer);
+        }
+        let error = &answer["error"];
+        let kind = error["type"].as_str().unwrap_or_default();
+        // What passes, and what says that the key was used: neither says that nothing was done.
+        let passes = status.is_server_error()
+            || matches!(status.as_u16(), 401 | 403 | 409 | 429)
+            || kind == "idempotency_error";
+        if passes {
+            return Err(unknown(&format!("{status} {kind}")));
+        }
+        if status == StatusCode::NOT_FOUND {
+            return Err(Trouble::Refused(NOT_FOUND.to_owned()));
+        }
+        let code = error["decline_code"].as_str().or(error["code"].as_str());
+        Err(Trouble::Refused(code.unwrap_or(kind).to_owned()))
+    }
+
+    fn request(
+        &self,
+        method: Method,
+        path: &str,
+        form: &[(&str, &str)],
+        key: &str,
+    ) -> Result<Request<Full<Bytes>>, Trouble> {
+        let text = Serializer::new(String::new()).extend_pairs(form).finish();
+        let authority = self.at.authority().map_or("", |it| it.as_str());
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(HOST, authority)
+            .header(AUTHORIZATION, self.authorization.clone())
+            .header("stripe-version", VERSION);
+        if !key.is_empty() {
+            request = request
+                .header("idempotency-key", key)
+                .header(CONTENT_TYPE, "application/x-www-form-urlencoded");
+        }
+        request
+            .body(Full::from(text))
+            .map_err(|_| Trouble::Refused("a name that is none of Stripe's".to_owned()))
+    }
+
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+    ) -> Result<(StatusCode, Bytes), Trouble> {
+        let unknown = |why: &dyn fmt::Display| Trouble::Unknown(why.to_string());
+        let port = self.at.port_u16().unwrap_or(443);
+        let stream = TcpStream::connect((&*self.host, port))
+            .await
+            .map_err(|error| unknown(&error))?;
+        match &self.tls {
+            None => answered(TokioIo::new(stream), request).await,
+            Some(tls) => {
+                let name =
+                    ServerName::try_from(self.host.clone()).map_err(|error| unknown(&error))?;
+                let stream = tls
+                    .connect(name, stream)
+                    .await
+                    .map_err(|error| unknown(&error))?;
+                answered(TokioIo::new(stream), request).await
+            }
+        }
+    }
+
+    /// Of a list, all that there is.
+    fn list(&self, path: &str) -> Result<Vec<Value>, Trouble> {
+        let mut all: Vec<Value> = Vec::new();
+        for _ in 0..PAGES_MAX {
+            let last = all.last().and_then(|it| it["id"].as_str());
+            let after = last.map_or(String::new(), |it| format!("&starting_after={it}"));
+            let page = self.get(&format!("{path}&limit={PAGE}{after}"))?;
+            let Value::Array(found) = page["data"].clone() else {
+                return Err(Trouble::Unknown("a list without its data".to_owned()));
+            };
+            let ends = found.is_empty() || page["has_more"] != true;
+            all.extend(found);
+            if ends {
+                return Ok(all);
+            }
+        }
+        Err(Trouble::Unknown("a list without an end".to_owned()))
+    }
+
+    /// The session (or nothing, of a renewal) and the intent of a payment.
+    fn payment(&self, reference: &str) -> Result<Option<Payment>, Trouble> {
+        let reference = name(reference)?;
+        if reference.starts_with("pi_") {
+            let intent = self.find(&format!("/v1/payment_intents/{reference}"))?;
+            return Ok(intent.map(|intent| Payment {
+                session: String::new(),
+                intent,
+            }));
+        }
+        let path = format!("/v1/checkout/sessions/{reference}?expand%5B%5D=payment_intent");
+        Ok(self.find(&path)?.map(|session| Payment {
+            session: text(&session["status"]),
+            intent: session["payment_intent"].clone(),
+        }))
+    }
+
+    /// The name of a payment's intent.
+    fn intent(&self, reference: &str) -> Result<String, Trouble> {
+        let payment = self.payment(reference)?;
+        let id = payment.map(|it| text(&it.intent["id"])).unwrap_or_default();
+        if id.is_empty() {
+            return Err(Trouble::Refused("nobody has paid".to_owned()));
+        }
+        Ok(name(&id)?.to_owned())
+    }
+
+    fn refunds(&self, intent: &str) -> Result<Vec<(String, i64)>, Trouble> {
+        let all = self.list(&format!("/v1/refunds?payment_intent={intent}"))?;
+        let kept = all
+            .iter()
+            .filter(|it| it["status"] != "failed" && it["status"] != "canceled");
+        Ok(kept
+            .map(|it| (text(&it["metadata"]["key"]), int(&it["amount"])))
+            .collect())
+    }
+
+    fn seen(&self, reference: &str, payment: &Payment) -> Result<Seen, Trouble> {
+        let intent = &payment.intent;
+        let standing = payment.standing();
+        let refunds = match standing {
+            Standing::Captured => self.refunds(name(&text(&intent["id"]))?)?,
+            _ => Vec::new(),
+        };
+        let (customer, method) = (text(&intent["customer"]), text(&intent["payment_method"]));
+        let can_be_charged = intent["setup_future_usage"] == "off_session"
+            && !customer.is_empty()
+            && !method.is_empty();
+        let mandate = match can_be_charged {
+            true => format!("{customer} {method}"),
+            false => String::new(),
+        };
+        Ok(Seen {
+            reference: reference.to_owned(),
+            standing,
+            captured_yen: int(&intent["amount_received"]),
+            refunds,
+            mandate,
+        })
+    }
+}
+
+/// What [`Stripe::call`] says of a name that Stripe does not know.
+const NOT_FOUND: &str = "not found";
+
+struct Payment {
+    /// The session's status; empty where there is none.
+    session: String,
+    /// Null until somebody pays.
+    intent: Value,
+}
+
+impl Payment {
+    fn standing(&self) -> Standing {
+        match (&*self.session, self.intent["status"].as_str()) {
+            ("expired", _) => Standing::Refused,
+            (_, Some("requires_capture")) => Standing::Authorised,
+            (_, Some("succeeded")) => Standing::Captured,
+            (_, Some("canceled")) => Standing::Voided,
+            _ => Standing::Waiting,
+        }
+    }
+}
+
+impl Processor for Stripe {
+    fn open(&self, opening: &Opening<'_>, _: Millis) -> Result<Opened, Trouble> {
+        let amount = opening.amount_yen.to_string();
+        let (locale, product) = match opening.lang {
+            Lang::Ja => ("ja", "ご注文"),
+            Lang::En => ("en", "Your order"),
+        };
+        let mut form = vec![
+            ("mode", "payment"),
+            ("client_reference_id", opening.key),
+            ("success_url", opening.back_to),
+            ("cancel_url", opening.back_to),
+            ("locale", locale),
+            ("payment_method_types[0]", "card"),
+            ("line_items[0][quantity]", "1"),
+            ("line_items[0][price_data][currency]", "jpy"),
+            ("line_items[0][price_data][unit_amount]", &amount),
+            ("line_items[0][price_data][product_data][name]", product),
+            ("payment_intent_data[capture_method]", "manual"),
+            ("payment_intent_data[metadata][key]", opening.key),
+        ];
+        if opening.again {
+            form.push(("customer_creation", "always"));
+            form.push(("payment_intent_data[setup_future_usage]", "off_session"));
+        }
+        let session = self.post("/v1/checkout/sessions", &form, opening.key)?;
+        let (reference, page) = (text(&session["id"]), text(&session["url"]));
+        if reference.is_empty() || page.is_empty() {
+            return Err(Trouble::Unknown("a session without a page".to_owned()));
+        }
+        Ok(Opened { reference, page })
+    }
+
+    fn look(&self, reference: &str, _: Millis) -> Result<Option<Seen>, Trouble> {
+        let payment = self.payment(reference)?;
+        payment.map(|it| self.seen(reference, &it)).transpose()
+    }
+
+    fn charged(&self, charge: &Charge<'_>, _: Millis) -> Result<Option<Seen>, Trouble> {
+        let (customer, _) = mandate(charge)?;
+        let all = self.list(&format!("/v1/payment_intents?customer={customer}"))?;
+        // One that was refused is no charge: it may be tried again.
+        let ours = all
+            .into_iter()
+            .find(|it| it["metadata"]["key"] == charge.key && it["status"] == "succeeded");
+        let seen = |intent: Value| {
+            let reference = text(&intent["id"]);
+            let session = String::new();
+            self.seen(&reference, &Payment { session, intent })
+        };
+        ours.map(seen).transpose()
+    }
+
+    fn charge(&self, charge: &Charge<'_>, _: Millis) -> Result<Seen, Trouble> {
+        let (customer, method) = mandate(charge)?;
+        let amount = charge.amount_yen.to_string();
+        let form = [
+            ("amount", &*amount),
+            ("currency", "jpy"),
+            ("customer", customer),
+            ("payment_method", method),
+            ("off_session", "true"),
+            ("confirm", "true"),
+            ("metadata[key]", charge.key),
+        ];
+        let intent = self.post("/v1/payment_intents", &form, charge.key)?;
+        let reference = text(&intent["id"]);
+        let session = String::new();
+        let payment = Payment { session, intent };
+        match (payment.standing(), payment.intent["status"].as_str()) {
+            (Standing::Captured, _) => self.seen(&reference, &payment),
+            (_, Some("processing")) => Err(Trouble::Unknown("processing".to_owned())),
+            // The bank wants the member, who is not there.
+            _ => Err(Trouble::Refused("authentication_required".to_owned())),
+        }
+    }
+
+    fn capture(&self, ask: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+        let intent = self.intent(ask.reference)?;
+        let amount = ask.amount_yen.to_string();
+        let path = format!("/v1/payment_intents/{intent}/capture");
+        self.post(&path, &[("amount_to_capture", &amount)], ask.key)
+            .map(drop)
+    }
+
+    fn void(&self, ask: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+        let reference = name(ask.reference)?;
+        let payment = self
+            .payment(reference)?
+            .ok_or_else(|| Trouble::Refused(NOT_FOUND.to_owned()))?;
+        let path = match (payment.standing(), &*payment.session) {
+            (Standing::Voided | Standing::Refused, _) => return Ok(()),
+            (Standing::Waiting, "open") => format!("/v1/checkout/sessions/{reference}/expire"),
+            _ => format!(
+                "/v1/payment_intents/{}/cancel",
+                name(&text(&payment.intent["id"]))?
+            ),
+        };
+        self.post(&path, &[], ask.key).map(drop)
+    }
+
+    fn refund(&self, ask: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+        let intent = self.intent(ask.reference)?;
+        let amount = ask.amount_yen.to_string();
+        let form = [
+            ("payment_intent", &*intent),
+            ("amount", &amount),
+            ("metadata[key]", ask.key),
+        ];
+        self.post("/v1/refunds", &form, ask.key).map(drop)
+    }
+
+    fn statement(&self, from: Millis) -> Result<Vec<Booked>, Trouble> {
+        let mut booked = Vec::new();
+        for (kind, what) in [("charge", Booking::Capture), ("refund", Booking::Refund)] {
+            let since = from.0.div_euclid(1000).max(0);
+            let path = format!(
+                "/v1/balance_transactions?type={kind}&created%5Bgte%5D={since}&expand%5B%5D=data.source"
+            );
+            for line in self.list(&path)? {
+                let source = &line["source"];
+                let intent = text(&source["payment_intent"]);
+                booked.push(Booked {
+                    reference: self.reference(&intent)?,
+                    what,
+                    amount_yen: int(&line["amount"]).abs(),
+                    key: text(&source["metadata"]["key"]),
+                });
+            }
+        }
+        Ok(booked)
+    }
+}
+
+impl Stripe {
+    /// By what we know the payment of an intent: its session, where it has one.
+    fn reference(&self, intent: &str) -> Result<String, Trouble> {
+        // Money that moved without an intent is none of ours: told by what Stripe has.
+        if intent.is_empty() {
+            return Ok(String::new());
+        }
+        let path = format!("/v1/checkout/sessions?payment_intent={}", name(intent)?);
+        let sessions = self.list(&path)?;
+        let session = sessions.first().map(|it| text(&it["id"]));
+        Ok(session.unwrap_or_else(|| intent.to_owned()))
+    }
+}
+
+impl fmt::Debug for Stripe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Stripe(…)")
+    }
+}
+
+async fn answered<T: Read + Write + Unpin + Send + 'static>(
+    stream: T,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), Trouble> {
+    let unknown = |error: hyper::Error| Trouble::Unknown(error.to_string());
+    let (mut sender, connection) = http1::handshake(stream).await.map_err(unknown)?;
+    let driven = tokio::spawn(connection);
+    let answer = sender.send_request(request).await.map_err(unknown)?;
+    let status = answer.status();
+    let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX);
+    let read = body.collect().await;
+    driven.abort();
+    let read = read.map_err(|error| Trouble::Unknown(error.to_string()))?;
+    Ok((status, read.to_bytes()))
+}
+
+fn tls() -> Result<TlsConnector, NoStripe> {
+    let mut believed = RootCertStore::empty();
+    for certificate in rustls_native_certs::load_native_certs().certs {
+        // What cannot be read is not believed.
+        drop(believed.add(certificate));
+    }
+    if believed.is_empty() {
+        return Err(NoStripe::NoRoots);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("the provider speaks TLS 1.2 and 1.3")
+        .with_root_certificates(believed)
+        .with_no_client_auth();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+/// The customer and the payment method of who agreed.
+fn mandate<'a>(charge: &Charge<'a>) -> Result<(&'a str, &'a str), Trouble> {
+    let parts = charge.mandate.split_once(' ');
+    let (customer, method) = parts.ok_or_else(|| Trouble::Refused("no mandate".to_owned()))?;
+    Ok((name(customer)?, name(method)?))
+}
+
+/// A name of Stripe's, which can stand in a path.
+fn name(text: &str) -> Result<&str, Trouble> {
+    let is_name = !text.is_empty()
+        && text
+            .bytes()
+            .all(|it| it.is_ascii_alphanumeric() || it == b'_');
+    match is_name {
+        true => Ok(text),
+        false => Err(Trouble::Refused(
+            "a name that is none of Stripe's".to_owned(),
+        )),
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn int(value: &Value) -> i64 {
+    value.as_i64().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_told_over_tls_or_on_this_machine_alone() {
+        for (url, secret, error) in [
+            ("http://127.0.0.1:12111", "sk_test_1", None),
+            (
+                "http://api.stripe.com",
+                "sk_test_1",
+                Some(NoStripe::Address),
+            ),
+            ("api.stripe.com", "sk_test_1", Some(NoStripe::Address)),
+            ("http://127.0.0.1:1", "sk_live_1", Some(NoStripe::Live)),
+            ("http://127.0.0.1:1", "rk_live_1", Some(NoStripe::Live)),
+            ("http://127.0.0.1:1", "", Some(NoStripe::Secret)),
+            ("http://127.0.0.1:1", "sk\r\nx: y", Some(NoStripe::Secret)),
+        ] {
+            assert_eq!(Stripe::at(url, secret).err(), error, "{url}");
+        }
+        let stripe = Stripe::at("http://127.0.0.1:1", "sk_test_1").unwrap();
+        assert!(!format!("{stripe:?}").contains("sk_test"));
+        assert!(
+            matches!(stripe.get("/v1/x"), Err(Trouble::Unknown(_))),
+            "nobody is there"
+        );
+    }
+
+    #[test]
+    fn a_payment_stands_where_its_session_and_intent_say() {
+        let intent = |status: &str| serde_json::json!({ "status": status });
+        for (session, intent, standing) in [
+            ("open", Value::Null, Standing::Waiting),
+            ("open", intent("requires_payment_method"), Standing::Waiting),
+            ("expired", Value::Null, Standing::Refused),
+            ("expired", intent("canceled"), Standing::Refused),
+            ("complete", intent("requires_capture"), Standing::Authorised),
+            ("complete", intent("processing"), Standing::Waiting),
+            ("complete", intent("succeeded"), Standing::Captured),
+            ("complete", intent("canceled"), Standing::Voided),
+            ("", intent("succeeded"), Standing::Captured),
+        ] {
+            let payment = Payment {
+                session: session.to_owned(),
+                intent,
+            };
+            assert_eq!(payment.standing(), standing, "{session} {}", payment.intent);
+        }
+    }
+
+    #[test]
+    fn what_is_no_name_of_stripes_goes_into_no_path() {
+        for text in ["", "cs_1/../x", "cs_1?a=b", "cs 1", "cs_1%2f"] {
+            assert!(name(text).is_err(), "{text}");
+        }
+        assert!(name("cs_test_a1B2").is_ok());
+    }
+}
