@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use shikiri_evidence::note::{self, Check, NOTE_BYTES_MAX, NoteKey, Signer};
 use shikiri_evidence::{
     ARCHIVED, ArchivedTo, Disk, Item, ReadFault as LaneFault, Reader, RealDisk, SealedSegment,
     lane_number, sealed_segments,
@@ -141,6 +142,7 @@ pub struct Keeper<'a> {
     place: &'a dyn ArchivePlace,
     settings: KeeperSettings,
     last: Option<Manifest>,
+    signer: Option<&'a dyn Signer>,
     /// Held while this lives.
     _lock: File,
 }
@@ -170,8 +172,16 @@ impl<'a> Keeper<'a> {
             place,
             settings,
             last: last(state)?,
+            signer: None,
             _lock: lock,
         })
+    }
+
+    /// The same, which signs the manifests that it makes.
+    #[must_use]
+    pub fn signed_by(mut self, signer: &'a dyn Signer) -> Self {
+        self.signer = Some(signer);
+        self
     }
 
     /// The last batch that is done.
@@ -383,7 +393,15 @@ impl<'a> Keeper<'a> {
             faults: took.faults,
             reached,
         };
-        // With the files, so that a copy of them can be verified without us.
+        // With the files, so that a copy of them can be verified without us. The signature first, so that no
+        // manifest of a node that signs is there without one.
+        if let Some(signer) = self.signer {
+            let path = staging.join("manifest.note");
+            let note = note::signed(&manifest.statement(), signer);
+            fs::write(&path, note).map_err(|error| disk("write", &path, error))?;
+            let put = self.place.put(&manifest.note_place(), &path);
+            put.map_err(KeeperFault::Place)?;
+        }
         let path = staging.join("manifest.json");
         fs::write(&path, manifest.text()).map_err(|error| disk("write", &path, error))?;
         let put = self.place.put(&manifest.place(), &path);
@@ -618,6 +636,64 @@ pub fn verify(
         }
     }
     Ok(wrong)
+}
+
+/// Who signed manifests, as far as keys tell that are known.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Signed {
+    /// How many are signed with a key that is known, as they are.
+    pub by_known: u64,
+    /// Those of which no signature can be read: they were made without a key, or it was taken away.
+    pub not: Vec<Wrong>,
+    /// Those whose signature is of another key, or of another manifest.
+    pub wrong: Vec<Wrong>,
+}
+
+/// Looks who signed the manifests: with that and [`verify`] the public key alone tells whether a file of the archive was
+/// changed, by whomever has not the secret one. That the newest batches were taken away it does not tell.
+#[must_use]
+pub fn signed(
+    manifests: &[Manifest],
+    place: &dyn ArchivePlace,
+    keys: &[NoteKey],
+    check: Check,
+) -> Signed {
+    let mut signed = Signed::default();
+    for manifest in manifests {
+        let wrong = |why: String| Wrong {
+            name: manifest.place(),
+            why,
+        };
+        let note = match small(place, &manifest.note_place()) {
+            Ok(note) => note,
+            Err(why) => {
+                signed.not.push(wrong(format!("it is not signed: {why}")));
+                continue;
+            }
+        };
+        match note::opened(&note, keys, check) {
+            Ok(text) if text == manifest.statement() => signed.by_known += 1,
+            Ok(_) => {
+                let why = "it is not what was signed: the manifest was changed";
+                signed.wrong.push(wrong(why.to_owned()));
+            }
+            Err(why) => signed.wrong.push(wrong(format!("its signature: {why}"))),
+        }
+    }
+    signed
+}
+
+/// A note.
+fn small(place: &dyn ArchivePlace, name: &str) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    place.get(name, &mut |piece| {
+        bytes.extend_from_slice(piece);
+        match bytes.len() > NOTE_BYTES_MAX {
+            true => Err(format!("{name} is longer than a note")),
+            false => Ok(()),
+        }
+    })?;
+    String::from_utf8(bytes).map_err(|_| format!("{name} is no text"))
 }
 
 /// The manifests of the batches that are done, in their order.

@@ -141,6 +141,24 @@ impl Manifest {
         format!("manifests/node={}/{}.json", self.node, self.name)
     }
 
+    /// Where what is signed of it is, from the archive's root.
+    #[must_use]
+    pub fn note_place(&self) -> String {
+        format!("manifests/node={}/{}.note", self.node, self.name)
+    }
+
+    /// What is signed of it: which it is, and the digest of its text, in which the digests of its files stand. It is
+    /// no text of a checkpoint.
+    #[must_use]
+    pub fn statement(&self) -> String {
+        let digest = blake3::hash(self.text().as_bytes()).to_hex();
+        format!(
+            "shikiri archive {}\n{}\n{digest}\n",
+            self.version,
+            self.place()
+        )
+    }
+
     /// How long its files are.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -11,6 +11,7 @@ use shikiri_archive::sample::{Sample, SampleLanes, Site};
 use shikiri_archive::{
     ArchiveFile, ArchivePlace, Archived, Folder, Manifest, Packed, Place, Tally,
 };
+use shikiri_evidence::note::{NoteKey, Signature, Signer};
 use shikiri_evidence::{ARCHIVED, ArchivedTo, Event, Item, Reader, RealDisk};
 
 const SITE: Site = Site {
@@ -461,4 +462,86 @@ fn verifying_finds_what_is_missing_changed_or_other() {
     assert!(wrong(&manifests, false)[0].contains("it was changed"));
     fs::remove_file(&path).unwrap();
     assert!(wrong(&manifests, false)[0].contains("cannot read"));
+}
+
+/// No signature of anybody else's: a digest under a secret, which tests alone may take for one.
+#[derive(Debug)]
+struct Keyed(NoteKey);
+
+fn keyed(public: &[u8; 32], bytes: &[u8]) -> Signature {
+    let mut signature = [0; 64];
+    signature[..32].copy_from_slice(blake3::keyed_hash(public, bytes).as_bytes());
+    signature
+}
+
+impl Signer for Keyed {
+    fn key(&self) -> &NoteKey {
+        &self.0
+    }
+
+    fn sign(&self, bytes: &[u8]) -> Signature {
+        keyed(self.0.public(), bytes)
+    }
+}
+
+/// Whoever changes a file and makes the manifest fit is found by the public key alone, on a copy; so is one who signs
+/// with a key of their own.
+#[test]
+fn a_manifest_that_was_changed_with_its_file_is_found_by_its_signature() {
+    let here = Here::new("signed");
+    let (lanes, archive) = (here.path("evidence"), here.path("archive"));
+    run(&lanes, 8, 1500, true);
+    let place = Folder(archive.clone());
+    let ours = Keyed(NoteKey::new("shikiri/edge-1", [7; 32]).unwrap());
+    let check =
+        |public: &[u8; 32], bytes: &[u8], signature: &Signature| keyed(public, bytes) == *signature;
+    let mut keeper = Keeper::open(&lanes, &here.path("state"), &place, SETTINGS).unwrap();
+    keeper.batch(&mut |_| {}).unwrap().unwrap();
+    let mut keeper = keeper.signed_by(&ours);
+    while keeper.batch(&mut |_| {}).unwrap().is_some() {}
+    let mut manifests = keeper::manifests(&here.path("state")).unwrap();
+    let all = u64::try_from(manifests.len()).unwrap();
+    assert!(all > 2, "{all}");
+    let keys = [ours.0.clone()];
+    let looked = |manifests: &[Manifest]| keeper::signed(manifests, &place, &keys, check);
+    let as_made = looked(&manifests);
+    assert_eq!((as_made.by_known, as_made.wrong.len()), (all - 1, 0));
+    assert_eq!(as_made.not.len(), 1, "the first was made without a key");
+    assert_eq!(as_made.not[0].name, manifests[0].place());
+
+    // A file with one byte changed, and the manifest that fits it.
+    let file = &mut manifests[1].files[0];
+    let path = archive.join(&file.name);
+    let mut bytes = fs::read(&path).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let unfit = keeper::verify(&manifests, &place, None, &mut |_| {}).unwrap();
+    assert_eq!(unfit.len(), 1);
+    let file = &mut manifests[1].files[0];
+    file.blake3 = blake3::hash(&bytes).to_string();
+    let fits = keeper::verify(&manifests, &place, None, &mut |_| {}).unwrap();
+    assert_eq!(fits, [], "without a signature nothing shows it");
+    let found = looked(&manifests);
+    assert_eq!((found.by_known, found.wrong.len()), (all - 2, 1));
+    assert!(found.wrong[0].why.contains("the manifest was changed"));
+
+    // Signed again, by somebody else under the same name.
+    let theirs = Keyed(NoteKey::new("shikiri/edge-1", [8; 32]).unwrap());
+    let note = shikiri_evidence::note::signed(&manifests[1].statement(), &theirs);
+    fs::write(archive.join(manifests[1].note_place()), note).unwrap();
+    let found = looked(&manifests);
+    assert_eq!((found.by_known, found.wrong.len()), (all - 2, 1));
+    assert!(
+        found.wrong[0].why.contains("no key that is known here"),
+        "{:?}",
+        found.wrong
+    );
+    let statement = manifests[1].statement();
+    assert!(
+        statement
+            .parse::<shikiri_evidence::checkpoint::Checkpoint>()
+            .is_err(),
+        "what is signed here is no checkpoint"
+    );
 }

@@ -15,10 +15,12 @@ use jiff::Timestamp;
 use serde_json::json;
 use shikiri_archive::keeper::{self, Keeper, KeeperSettings, Outstanding, Progress, Segments};
 use shikiri_archive::{ArchivePlace, Folder, Manifest};
+use shikiri_evidence::note::Signer;
 use shikiri_record::UnixMillis;
 
 use crate::config::{ArchiveSection, ConfigFile};
 use crate::s3::S3;
+use crate::seal::{self, SIGNING_KEY, SigningKey};
 use crate::{now, say, settings};
 
 /// `shikiri archive …`
@@ -97,8 +99,8 @@ pub(crate) struct StatusArgs {
 Examples:
   shikiri archive verify
       Every file is there, with the bytes that were written.
-  shikiri archive verify --rows --from /mnt/copy/archive
-      Also its rows are those of the segments; of a copy, without the data folder."
+  shikiri archive verify --rows --from /mnt/copy/archive --key edge-1.key
+      Also its rows are those of the segments; of a copy, without the data folder, and signed by the node."
 )]
 pub(crate) struct VerifyArgs {
     #[command(flatten)]
@@ -109,6 +111,10 @@ pub(crate) struct VerifyArgs {
     /// Read all rows again, too, and compare them with what the segments held.
     #[arg(long)]
     rows: bool,
+    /// A public key that counts, as `shikiri evidence key` prints it, or a file with such: then a manifest that none of
+    /// them has signed is found. May be given several times. The key in the data folder when not given.
+    #[arg(long, value_name = "KEY")]
+    key: Vec<String>,
 }
 
 /// Damage was found, and all that could be archived is.
@@ -225,9 +231,14 @@ fn archive(args: &RunArgs) -> Result<ExitCode, String> {
         // Who tries it once, by hand, should not fill a disk by it for ever.
         hold: args.follow || places.is_configured,
     };
+    let key = SigningKey::read(&places.data.join(SIGNING_KEY))?;
     let open = || {
-        Keeper::open(&places.lanes, &places.state, &*places.to, places.settings())
-            .map_err(|fault| fault.to_string())
+        let keeper = Keeper::open(&places.lanes, &places.state, &*places.to, places.settings());
+        let keeper = keeper.map_err(|fault| fault.to_string())?;
+        Ok::<_, String>(match &key {
+            Some(key) => keeper.signed_by(key),
+            None => keeper,
+        })
     };
     if !args.follow {
         let damaged = all(&mut open()?, segments)?;
@@ -411,10 +422,15 @@ fn status(args: &StatusArgs) -> Result<ExitCode, String> {
 
 fn verify(args: &VerifyArgs) -> Result<ExitCode, String> {
     let said = |fault: keeper::KeeperFault| fault.to_string();
+    let mut keys = crate::verify::named_keys(&args.key)?;
     let (manifests, place): (Vec<Manifest>, Box<dyn ArchivePlace>) = match &args.from {
         Some(folder) => (copied(folder)?, Box::new(Folder(folder.clone()))),
         None => {
             let places = args.at.places()?;
+            if args.key.is_empty() {
+                let key = SigningKey::read(&places.data.join(SIGNING_KEY))?;
+                keys.extend(key.map(|key| key.key().clone()));
+            }
             (keeper::manifests(&places.state).map_err(said)?, places.to)
         }
     };
@@ -436,7 +452,21 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, String> {
             tell(&format!("{files} of {total}: {}", file.name));
         },
     );
-    let wrong = wrong.map_err(said)?;
+    let mut wrong = wrong.map_err(said)?;
+    let mut signatures = "; no key was named, and no signature looked at".to_owned();
+    if !keys.is_empty() {
+        let signed = keeper::signed(&manifests, &*place, &keys, seal::check);
+        wrong.extend(signed.wrong);
+        signatures = match signed.not.len() {
+            0 => "; all manifests are signed".to_owned(),
+            // Who names a key wants to know of all of them; else they may be older than the key.
+            n if args.key.is_empty() => format!("; {n} manifests are not signed"),
+            n => {
+                wrong.extend(signed.not);
+                format!("; {n} manifests are not signed")
+            }
+        };
+    }
     let faults = manifests.iter().flat_map(|it| &it.faults);
     for fault in faults {
         tell(&format!("damaged before it was archived: {fault}"));
@@ -447,7 +477,7 @@ fn verify(args: &VerifyArgs) -> Result<ExitCode, String> {
     if wrong.is_empty() {
         let what = if args.rows { "rows and bytes" } else { "bytes" };
         say(&format!(
-            "{} batches, {files} files, {rows} rows: {what} are as they were written\n",
+            "{} batches, {files} files, {rows} rows: {what} are as they were written{signatures}\n",
             manifests.len()
         ))?;
         return Ok(ExitCode::SUCCESS);

@@ -156,10 +156,10 @@ fn streams(folder: &Path) -> Result<Vec<PathBuf>, String> {
     Ok(streams)
 }
 
-/// The keys that count, and whether they were named.
-fn keys(args: &VerifyArgs, folder: &Path) -> Result<(Vec<NoteKey>, bool), String> {
+/// Public keys as they are named on a command line: themselves, or files with such.
+pub(crate) fn named_keys(named: &[String]) -> Result<Vec<NoteKey>, String> {
     let mut keys = Vec::new();
-    for named in &args.key {
+    for named in named {
         let text = match named.parse::<NoteKey>() {
             Ok(key) => {
                 keys.push(key);
@@ -174,6 +174,12 @@ fn keys(args: &VerifyArgs, folder: &Path) -> Result<(Vec<NoteKey>, bool), String
             keys.push(key.map_err(|why| format!("--key {named}: `{line}`: {why}"))?);
         }
     }
+    Ok(keys)
+}
+
+/// The keys that count, and whether they were named.
+fn keys(args: &VerifyArgs, folder: &Path) -> Result<(Vec<NoteKey>, bool), String> {
+    let keys = named_keys(&args.key)?;
     if !args.key.is_empty() {
         return Ok((keys, true));
     }

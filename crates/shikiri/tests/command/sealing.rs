@@ -373,3 +373,54 @@ fn the_rows_of_a_destroyed_period_stay_sealed_and_lead_to_nobody() {
     }
     assert!(looked > 5, "{looked}");
 }
+
+/// The built binary's: what it archived is signed with the node's key, and a copy is verified with the public one.
+#[cfg(feature = "archive")]
+#[test]
+fn an_archive_is_signed_and_a_copy_is_verified_with_the_public_key_alone() {
+    let (edge, data) = stopped();
+    let key = text(&run(&["evidence", "key", "--data", &data]).stdout);
+    let archived = run(&["archive", "run", "--data", &data]);
+    assert_eq!(
+        archived.status.code(),
+        Some(0),
+        "{}",
+        text(&archived.stderr)
+    );
+    let folder = Folder::new("signed-archive");
+    let copy = folder.0.join("archive");
+    copy_folder(&Path::new(&data).join("archive"), &copy);
+    let verify = |key: &str| {
+        let output = run(&[
+            "archive",
+            "verify",
+            "--from",
+            copy.to_str().unwrap(),
+            "--key",
+            key,
+        ]);
+        (
+            output.status.code(),
+            text(&output.stdout) + &text(&output.stderr),
+        )
+    };
+    let (code, said) = verify(key.trim());
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("all manifests are signed"), "{said}");
+    // A manifest that says something else.
+    let node = fs::read_dir(copy.join("manifests")).unwrap().next();
+    let mut names = fs::read_dir(node.unwrap().unwrap().path())
+        .unwrap()
+        .map(|it| it.unwrap().path());
+    let path = names
+        .find(|path| path.extension().is_some_and(|it| it == "json"))
+        .unwrap();
+    let before = fs::read_to_string(&path).unwrap();
+    let after = before.replacen("\"segment_bytes\": ", "\"segment_bytes\": 1", 1);
+    assert_ne!(before, after);
+    fs::write(&path, after).unwrap();
+    let (code, said) = verify(key.trim());
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("the manifest was changed"), "{said}");
+    drop(edge);
+}
