@@ -12,12 +12,12 @@ pub(crate) struct Database {
     /// `postgres://user:password@host:port/database?schema=shop` (docs/site.md). What is on a command line can
     /// be read by everybody on the machine: give an address with a password by the environment.
     #[arg(
-        long = "database",
+        long,
         value_name = "URL",
         env = VARIABLE,
         hide_env_values = true
     )]
-    url: Option<String>,
+    database: Option<String>,
 }
 
 pub(crate) const VARIABLE: &str = "SHIKIRI_DATABASE";
@@ -30,7 +30,7 @@ impl Database {
     /// # Errors
     /// It cannot be opened, or this program was built without PostgreSQL.
     pub(crate) fn open(&self, data: &Path) -> Result<Store, String> {
-        if let Some(url) = &self.url {
+        if let Some(url) = &self.database {
             return postgres(url);
         }
         let file = data.join(FILE);
@@ -42,7 +42,7 @@ impl Database {
     /// # Errors
     /// There is no store in it; and those of [`Self::open`].
     pub(crate) fn open_existing(&self, data: &Path) -> Result<Store, String> {
-        let needed = match self.url {
+        let needed = match self.database {
             Some(_) => data.to_owned(),
             None => data.join(FILE),
         };

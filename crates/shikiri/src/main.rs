@@ -316,6 +316,12 @@ mod tests {
     }
 
     /// Whoever types what a document says at night must not be told that there is no such thing.
+    /// Flags that several commands have in common can clash, which is seen when a command is run.
+    #[test]
+    fn the_flags_of_every_command_can_be_told_apart() {
+        <Cli as clap::CommandFactory>::command().debug_assert();
+    }
+
     #[test]
     fn every_command_of_the_documents_is_there() {
         let mut count = 0;
