@@ -6,6 +6,7 @@
 //! [`crate::http1`] and [`crate::http2`].
 
 use std::net::IpAddr;
+use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -234,12 +235,12 @@ pub async fn serve_connection<IO>(
     let mut enrolled = worker.node().closings.enrol();
     let connection = Connection::new(worker.node(), transport);
     let io = Cuttable::new(io, connection.shears.clone());
-    let mut serving = Box::pin(async {
-        match connection.transport.protocol {
-            Protocol::Http1 => http1::serve(worker, &connection, io, stop).await,
-            Protocol::Http2 => http2::serve(worker, &connection, io, stop).await,
-        }
-    });
+    // Each takes its own room, and not that of the larger.
+    let mut serving: Pin<Box<dyn Future<Output = ()> + Send>> = match connection.transport.protocol
+    {
+        Protocol::Http1 => Box::pin(http1::serve(worker, &connection, io, stop)),
+        Protocol::Http2 => Box::pin(http2::serve(worker, &connection, io, stop)),
+    };
     loop {
         tokio::select! {
             biased;

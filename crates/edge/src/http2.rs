@@ -57,7 +57,9 @@ pub(crate) async fn serve<IO>(
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let limits = worker.limits();
-    let mut h2 = match builder(&limits).handshake(Framed::new(io, &limits)).await {
+    // On the heap: its room is not needed afterwards.
+    let handshake = builder(&limits).handshake(Framed::new(io, &limits));
+    let mut h2 = match Box::pin(handshake).await {
         Ok(h2) => h2,
         Err(error) => {
             let error = Http2Fault::from(error);

@@ -62,9 +62,11 @@ pub async fn serve_client<IO>(
     IO: Downstream,
 {
     let time_max = worker.limits().handshake_time_max;
+    // On the heap for as long as it takes: a connection is idle for longer than it is met.
+    let meeting = Box::pin(timeout(time_max, meet(worker, io, peer, listener)));
     let met = tokio::select! {
         biased;
-        met = timeout(time_max, meet(worker, io, peer, listener)) => met.unwrap_or(Err(Unmet::TooSlow)),
+        met = meeting => met.unwrap_or(Err(Unmet::TooSlow)),
         () = told_to_stop(&mut stop) => return,
     };
     match met {

@@ -4,6 +4,7 @@
 //! admit, serve. It decides nothing about sharing itself: every step takes a permission that
 //! `shikiri_partition` gave, and there is no way around them.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -327,7 +328,9 @@ impl Asked<'_> {
         };
         let question = (&self.parts, &hop);
         let trace = self.trace.as_ref();
-        match gated::ask(worker, connection, (stance, head), question, gated, trace).await {
+        // On the heap, as a pass is: it is one itself.
+        let asking = gated::ask(worker, connection, (stance, head), question, gated, trace);
+        match Box::pin(asking).await {
             Ok(Open {
                 opened,
                 cookies,
@@ -857,7 +860,13 @@ impl Asked<'_> {
     }
 
     /// The request goes to the origin as itself, and its answer to its sender alone.
-    async fn pass(self, pass: Pass, body: Option<Incoming>) -> Answer {
+    ///
+    /// On the heap: it takes more room than the rest, and an answer from the store has no need of that.
+    fn pass(self, pass: Pass, body: Option<Incoming>) -> Pin<Box<impl Future<Output = Answer>>> {
+        Box::pin(self.passed(pass, body))
+    }
+
+    async fn passed(self, pass: Pass, body: Option<Incoming>) -> Answer {
         let node = self.worker.node();
         count(&node.counters.passes);
         let (why, forwarded) = (pass.why().name(), forwarded_by(pass.why()));
