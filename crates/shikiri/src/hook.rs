@@ -1,7 +1,8 @@
 //! Hooks: telling the other side of the site of its mode, so that renewals and jobs stop with it.
 //!
-//! A hook is told after the mode is in force and never delays it. One that fails is tried again, until
-//! it is heard or the mode is another; what came of it is put on the timeline. When modes change faster
+//! A hook is told after the mode is in force and never delays it. One that fails is tried again, for as long as
+//! it takes, until it is heard or the mode is another: whoever was down meanwhile is told when they are back. What
+//! came of it is put on the timeline, of later tries only that one was heard. When modes change faster
 //! than hooks take them, the last one is told: a hook says what is, not what was.
 
 use std::fmt;
@@ -25,12 +26,15 @@ use tokio::process::Command;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
-/// How long to wait before each further try.
+/// How long to wait before each of the first further tries.
 const PAUSES: [Duration; 3] = [
     Duration::from_secs(1),
     Duration::from_secs(5),
     Duration::from_secs(25),
 ];
+/// And before all that follow. The store of this workspace waits for longer when it starts, before it does anything by
+/// itself.
+const PAUSE_THEN: Duration = Duration::from_secs(10);
 
 /// Whom a change of the mode is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,34 +139,29 @@ async fn tell(
         at_ms: notice.at,
     };
     let told = serde_json::to_string(&told).expect("a notice is plain data");
-    let mut pauses = PAUSES.iter();
-    loop {
+    for tries in 0_usize.. {
         let came = match timeout(time_max, once(hook, notice, &told)).await {
             Ok(came) => came,
             Err(_) => Err(format!("it took longer than {time_max:?}")),
         };
-        let pause = pauses.next();
-        let text = match (&came, pause) {
-            (Ok(()), _) => "heard".to_owned(),
-            (Err(why), Some(pause)) => format!("{why}; tried again in {pause:?}"),
-            (Err(why), None) => format!("{why}; given up"),
-        };
-        if came.is_err() {
-            tracing::error!(%hook, mode = %notice.to, "a hook failed: {text}");
-        } else {
-            tracing::info!(%hook, mode = %notice.to, "a hook was told");
+        if let Some(text) = word(&came, tries) {
+            if came.is_err() {
+                tracing::error!(%hook, mode = %notice.to, "a hook failed: {text}");
+            } else {
+                tracing::info!(%hook, mode = %notice.to, "a hook was told");
+            }
+            let what = What::HookRan {
+                mode: notice.to,
+                hook: hook.to_string(),
+                succeeded: came.is_ok(),
+            };
+            node.note(what, &Said::by_node(text));
         }
-        let what = What::HookRan {
-            mode: notice.to,
-            hook: hook.to_string(),
-            succeeded: came.is_ok(),
-        };
-        node.note(what, &Said::by_node(text));
-        let (Err(_), Some(pause)) = (came, pause) else {
+        if came.is_ok() {
             return;
-        };
+        }
         let is_over = tokio::select! {
-            () = tokio::time::sleep(*pause) => false,
+            () = tokio::time::sleep(pause_after(tries)) => false,
             // Another mode: that is told instead.
             _ = modes.wait_for(|last| last.as_ref() != Some(notice)) => true,
         };
@@ -170,6 +169,24 @@ async fn tell(
             modes.mark_changed();
             return;
         }
+    }
+}
+
+/// How long to wait after a try that failed; `tries` were before it.
+fn pause_after(tries: usize) -> Duration {
+    PAUSES.get(tries).copied().unwrap_or(PAUSE_THEN)
+}
+
+/// What is said of a try. That it goes on failing is said once.
+fn word(came: &Result<(), String>, tries: usize) -> Option<String> {
+    let pause = pause_after(tries);
+    match came {
+        Ok(()) => Some("heard".to_owned()),
+        Err(why) if tries < PAUSES.len() => Some(format!("{why}; tried again in {pause:?}")),
+        Err(why) if tries == PAUSES.len() => Some(format!(
+            "{why}; tried again every {pause:?} until it is heard"
+        )),
+        Err(_) => None,
     }
 }
 
@@ -240,6 +257,20 @@ async fn post(uri: &Uri, told: &str) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hook_is_never_given_up_and_does_not_fill_the_timeline() {
+        let failed = Err("nobody listens".to_owned());
+        let said: Vec<_> = (0..1000).filter_map(|tries| word(&failed, tries)).collect();
+        assert_eq!(said.len(), PAUSES.len() + 1);
+        assert_eq!(
+            said.last().map(String::as_str),
+            Some("nobody listens; tried again every 10s until it is heard")
+        );
+        assert_eq!(word(&Ok(()), 1000).as_deref(), Some("heard"));
+        let waited: Duration = (0..4).map(pause_after).sum();
+        assert_eq!(waited, Duration::from_secs(41));
+    }
 
     #[test]
     fn what_a_hook_may_be() {

@@ -272,9 +272,13 @@ const VIDEO_SLICE_BYTES: u32 = 64 << 10;
 
 /// How often what is due without anybody asking is done.
 const JOBS_EVERY: Duration = Duration::from_secs(5);
+/// How long a store that has just started waits before that: for an edge that was closed meanwhile and could tell
+/// nobody. It tries again every ten seconds.
+const JOBS_AFTER: Duration = Duration::from_secs(15);
 
 /// Does it until it is dropped, one run after another.
 pub async fn jobs(shop: Arc<Router<Shop>>) {
+    tokio::time::sleep(JOBS_AFTER).await;
     loop {
         let running = Arc::clone(&shop);
         let run = tokio::task::spawn_blocking(move || running.app().run_jobs(serve::now()));
