@@ -4,13 +4,16 @@
 
 use crate::process::{Failure, line, run as run_command};
 
+mod visitors;
 mod who;
 
 /// # Errors
 /// There is no such measurement, or it failed.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let Some((what, rest)) = arguments.split_first() else {
-        return Err(Failure::new("bench takes what to measure: archive or who"));
+        return Err(Failure::new(
+            "bench takes what to measure: archive, visitors or who",
+        ));
     };
     match what.as_str() {
         "archive" => {
@@ -20,9 +23,10 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
             );
             run_command(command.args(rest))
         }
+        "visitors" => visitors::run(rest),
         "who" => who::run(rest),
         other => Err(Failure::new(format!(
-            "there is no measurement `{other}`: archive or who"
+            "there is no measurement `{other}`: archive, visitors or who"
         ))),
     }
 }

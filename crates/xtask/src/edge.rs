@@ -114,10 +114,16 @@ pub(crate) enum Build {
     Debug,
     /// Optimised like a release, without link-time work.
     Optimised,
+    /// As people run it.
+    Release,
 }
 
 impl Build {
-    fn make(self) -> Result<PathBuf, Failure> {
+    /// Builds it, by itself, and says where it is.
+    ///
+    /// # Errors
+    /// It does not build.
+    pub(crate) fn make(self) -> Result<PathBuf, Failure> {
         match self {
             Self::Debug => {
                 build()?;
@@ -128,6 +134,12 @@ impl Build {
                     "cargo build --quiet --locked -p shikiri --profile sim",
                 ))?;
                 Ok(root().join("target/sim/shikiri"))
+            }
+            Self::Release => {
+                run(&mut line(
+                    "cargo build --quiet --locked -p shikiri --release",
+                ))?;
+                Ok(root().join("target/release/shikiri"))
             }
         }
     }

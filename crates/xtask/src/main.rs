@@ -33,6 +33,7 @@ mod soak;
 mod test;
 mod tidy;
 mod tls;
+mod up;
 
 use std::process::ExitCode;
 
@@ -85,8 +86,8 @@ const TASKS: &[Task] = &[
     },
     Task {
         name: "bench",
-        operands: "archive|who [ARGUMENT...]",
-        about: "how small rows become in the archive, how fast; who saw whose, beside DuckDB",
+        operands: "archive|visitors|who [ARGUMENT...]",
+        about: "the archive's size and speed; 500 visitors at a slow store; who saw whose, beside DuckDB",
         run: bench::run,
     },
     Task {

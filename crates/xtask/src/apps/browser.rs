@@ -11,29 +11,31 @@ use std::time::Duration;
 
 use crate::process::{Doing, Failure};
 
-pub(super) struct Browser {
+pub(crate) struct Browser {
     site: SocketAddr,
-    pub(super) cookies: BTreeMap<String, String>,
+    /// What it calls the site.
+    host: String,
+    pub(crate) cookies: BTreeMap<String, String>,
     connection: Option<BufReader<TcpStream>>,
 }
 
 /// A whole answer.
 #[derive(Debug, Default)]
-pub(super) struct Answer {
-    pub(super) status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     /// Names in lower case, in the order they came.
-    pub(super) headers: Vec<(String, String)>,
+    pub(crate) headers: Vec<(String, String)>,
     /// Bytes that are no text are replaced: the test looks for words.
-    pub(super) body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
     /// The first value of a header; empty when there is none.
-    pub(super) fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers_named(name).next().unwrap_or_default()
     }
 
-    pub(super) fn headers_named(&self, name: &str) -> impl Iterator<Item = &str> {
+    pub(crate) fn headers_named(&self, name: &str) -> impl Iterator<Item = &str> {
         self.headers
             .iter()
             .filter(move |(it, _)| it == name)
@@ -41,7 +43,7 @@ impl Answer {
     }
 
     /// Each cookie set: its name and value.
-    pub(super) fn cookies_set(&self) -> impl Iterator<Item = (&str, &str)> {
+    pub(crate) fn cookies_set(&self) -> impl Iterator<Item = (&str, &str)> {
         let pairs = self
             .headers_named("set-cookie")
             .filter_map(|it| it.split(';').next());
@@ -51,7 +53,7 @@ impl Answer {
     }
 
     /// The values of a form's hidden field.
-    pub(super) fn hidden(&self, name: &str) -> Vec<&str> {
+    pub(crate) fn hidden(&self, name: &str) -> Vec<&str> {
         let mark = format!("name=\"{name}\" value=\"");
         let found = self
             .body
@@ -64,26 +66,32 @@ impl Answer {
 }
 
 impl Browser {
-    pub(super) fn new(site: SocketAddr) -> Self {
+    pub(crate) fn new(site: SocketAddr) -> Self {
+        Self::of(site, site.to_string())
+    }
+
+    /// The same for a site that is called otherwise than its address.
+    pub(crate) fn of(site: SocketAddr, host: String) -> Self {
         Self {
             site,
+            host,
             cookies: BTreeMap::new(),
             connection: None,
         }
     }
 
-    pub(super) fn get(&mut self, path: &str) -> Result<Answer, Failure> {
+    pub(crate) fn get(&mut self, path: &str) -> Result<Answer, Failure> {
         let head = self.head("GET", path);
         self.exchange(&format!("{head}\r\n"))
     }
 
     /// Sends a form as a browser does, with where it comes from: the site may look.
-    pub(super) fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Result<Answer, Failure> {
+    pub(crate) fn post(&mut self, path: &str, form: &[(&str, &str)]) -> Result<Answer, Failure> {
         let fields = form
             .iter()
             .map(|(name, value)| format!("{name}={}", escaped(value)));
         let body = fields.collect::<Vec<_>>().join("&");
-        let site = self.site;
+        let site = self.host.clone();
         let head = self.head("POST", path);
         self.exchange(&format!(
             "{head}Origin: http://{site}\r\nReferer: http://{site}{path}\r\n\
@@ -96,7 +104,7 @@ impl Browser {
         let mut head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nUser-Agent: Mozilla/5.0 (xtask)\r\n\
              Accept: text/html,*/*;q=0.8\r\nAccept-Encoding: gzip, deflate\r\n",
-            self.site
+            self.host
         );
         if !self.cookies.is_empty() {
             let pairs = self

@@ -6,7 +6,7 @@
 //! Invariant: every answer goes through [`Witness::saw`], which knows what belongs to whom, and the
 //! run fails unless something public *was* shared: an edge that shares nothing leaks nothing either.
 
-mod browser;
+pub(crate) mod browser;
 mod django;
 mod visits;
 mod witness;
