@@ -2,7 +2,8 @@
 //!
 //! The origin renders each page for whoever's cookie it is shown. With the fault, shared fetches carry their
 //! requester's cookie, and everybody is shown the page of whoever asked first. Clients note what they read: whose page
-//! it was, and how much of it came; some leave in the middle, and some bodies break off.
+//! it was, and how much of it came; some leave in the middle, some bodies break off, and in some runs the site is
+//! closed while they are sent.
 //!
 //! Never here: a look at the store or at a flight. The truth is bytes from sockets, and the answer is made of rows
 //! alone, as `shikiri infer --evidence` makes it.
@@ -16,13 +17,13 @@ use std::time::Duration;
 
 use shikiri_edge::evidence::Told;
 use shikiri_edge::world::{Connecting, Wire};
-use shikiri_edge::{Node, Transport, Worker, World, serve_connection};
+use shikiri_edge::{Node, Said, Transport, Worker, World, serve_connection};
 use shikiri_evidence::{Disk, Item, MemoryDisk, Reader, lane_number};
 use shikiri_incident::access::{Edge, Person};
 use shikiri_incident::infer::{Exposes, Gather, Grade, OriginLog};
 use shikiri_incident::own::{Doubt, FirstReading, Reading, site};
 use shikiri_partition::fault::{self, Fault};
-use shikiri_record::{End, Ended, Row, UnixMillis, ViewerTag};
+use shikiri_record::{End, Ended, Mode, Row, UnixMillis, ViewerTag};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -43,7 +44,7 @@ cookies = ["sid"]
 name = "mypage"
 match = { paths = ["/mypage/**"] }
 to = "everyone"
-types = ["text/plain"]
+types = ["text/plain", "text/css"]
 lifetime = { max = "1h" }
 object_bytes_max = "4 MiB"
 "#;
@@ -55,6 +56,13 @@ const PAGES: [&str; 6] = [
     "whole/1", "whole/2", "parts/1", "parts/2", "broken/1", "broken/2",
 ];
 
+/// A style sheet leaves as it comes (a page is held back until it is known whole), and its second half comes so late that a closing finds it on its way.
+const SHEETS: [&str; 2] = ["sheet/1", "sheet/2"];
+const LATE: Duration = Duration::from_millis(400);
+
+/// When the site is closed, in a run in which it is: requests come in the first half second.
+const CLOSED_AFTER: Duration = Duration::from_millis(300);
+
 /// A page is so many lines of 16 bytes, each of which says whose it is.
 const LINES: usize = 4096;
 const LINE_BYTES: usize = 16;
@@ -65,7 +73,8 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 struct Received {
     viewer: String,
-    /// Whose page it was; `None` where it was the edge's own answer, since the origin's broke off.
+    /// Whose page it was; `None` where it was the edge's own answer, since the origin's broke off or the site is closed,
+    /// or where nothing of a page came before it was cut off.
     owner: Option<String>,
     body_bytes: u64,
     is_whole: bool,
@@ -117,8 +126,12 @@ async fn render(mut stream: TcpStream) -> std::io::Result<()> {
             let sid = head.split("sid=").nth(1);
             let sid = sid.and_then(|rest| rest.split([';', '\r', ' ']).next());
             let body = page(sid.unwrap_or("nobody"));
+            let (kind, late) = match head.contains("/sheet/") {
+                true => ("text/css", LATE),
+                false => ("text/plain", Duration::from_millis(60)),
+            };
             let answer = format!(
-                "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nCache-Control: public, max-age=600\r\n\
+                "HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nCache-Control: public, max-age=600\r\n\
                  Content-Length: {}\r\n\r\n",
                 body.len()
             );
@@ -127,7 +140,7 @@ async fn render(mut stream: TcpStream) -> std::io::Result<()> {
             stream.write_all(first).await?;
             if !head.contains("/whole/") {
                 stream.flush().await?;
-                sleep(Duration::from_millis(60)).await;
+                sleep(late).await;
             }
             if head.contains("/broken/") {
                 return Ok(());
@@ -169,7 +182,7 @@ async fn ask(edge: SocketAddr, path: &str, viewer: String, wants: usize) -> Rece
     let owner = text
         .strip_prefix("of ")
         .and_then(|it| it.split_whitespace().next());
-    let is_page = got.starts_with(b"HTTP/1.1 200");
+    let is_page = got.starts_with(b"HTTP/1.1 200") && body > 0;
     assert_eq!(is_page, owner.is_some(), "{path} was answered with {text}");
     Received {
         viewer,
@@ -186,8 +199,15 @@ fn address(request: usize) -> [u8; 4] {
     [10, 2, high, low]
 }
 
+/// Whether the site is closed while members ask.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Closing {
+    Never,
+    Amid,
+}
+
 /// Lets members ask an edge; returns what each received, and the disk with the rows.
-async fn asked(seed: u64) -> (Vec<Received>, MemoryDisk) {
+async fn asked(seed: u64, closing: Closing) -> (Vec<Received>, MemoryDisk) {
     let origin = TcpListener::bind("127.0.0.1:0")
         .await
         .expect("a port is free");
@@ -224,7 +244,11 @@ async fn asked(seed: u64) -> (Vec<Received>, MemoryDisk) {
             let client = SocketAddr::from((address(request), 40_000));
             serve_connection(&worker, stream, Transport::plain(client), stopped).await;
         });
-        let (viewer, path) = (format!("u{}", rng.index(MEMBERS)), rng.pick(&PAGES));
+        let viewer = format!("u{}", rng.index(MEMBERS));
+        let path = match closing {
+            Closing::Amid if rng.percent(60) => rng.pick(&SHEETS),
+            _ => rng.pick(&PAGES),
+        };
         let wants = match rng.percent(30) {
             true => LINE_BYTES * (1 + rng.index(LINES / 4)),
             false => LINES * LINE_BYTES,
@@ -234,6 +258,12 @@ async fn asked(seed: u64) -> (Vec<Received>, MemoryDisk) {
             sleep(waits).await;
             ask(at, path, viewer, wants).await
         }));
+    }
+    if closing == Closing::Amid {
+        sleep(CLOSED_AFTER).await;
+        let why = Said::by_node("members report the pages of others");
+        let taken = node.change_mode(Mode::Closed, None, &why).await;
+        taken.expect("a mode can be lowered");
     }
     let mut received = Vec::new();
     for client in clients {
@@ -278,7 +308,7 @@ fn rows(disk: &MemoryDisk) -> Vec<(u32, u64, UnixMillis, Vec<u8>)> {
 
 /// What the rows say of one response.
 #[derive(Debug)]
-struct Said {
+struct Rowed {
     viewer: Tag,
     grade: Grade,
     exposes: Exposes,
@@ -287,7 +317,7 @@ struct Said {
 }
 
 /// By the request.
-fn said(disk: &MemoryDisk, doubt: &Doubt) -> BTreeMap<usize, Said> {
+fn told(disk: &MemoryDisk, doubt: &Doubt) -> BTreeMap<usize, Rowed> {
     let rows = rows(disk);
     let decoded: Vec<(u32, u64, UnixMillis, Row<'_>)> = rows
         .iter()
@@ -325,13 +355,13 @@ fn said(disk: &MemoryDisk, doubt: &Doubt) -> BTreeMap<usize, Said> {
     let requests: BTreeMap<Tag, usize> = (0..REQUESTS)
         .map(|request| (tag(&[b"address", &address(request)]), request))
         .collect();
-    let mut said = BTreeMap::new();
+    let mut all = BTreeMap::new();
     for (lane, sequence, at, row) in &decoded {
         let Row::Begin(begin) = row else { continue };
         let Some((_, view)) = reading.view(&known, begin, *at) else {
             continue;
         };
-        let told = Said {
+        let told = Rowed {
             viewer: begin.viewer.expect("every client shows a session").0,
             grade: view.grade,
             exposes: view.exposes,
@@ -342,26 +372,28 @@ fn said(disk: &MemoryDisk, doubt: &Doubt) -> BTreeMap<usize, Said> {
                 .filter(|_| view.owners.len() == 1),
             end: ends[&(*lane, *sequence)],
         };
-        let before = said.insert(requests[&begin.address.0], told);
+        let before = all.insert(requests[&begin.address.0], told);
         assert!(before.is_none(), "each request has one row");
     }
-    said
+    all
 }
 
-fn run(seed: u64, planted: Option<Fault>) -> (Vec<Received>, MemoryDisk) {
+fn run(seed: u64, planted: Option<Fault>, closing: Closing) -> (Vec<Received>, MemoryDisk) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build();
     fault::set(planted);
-    let went = runtime.expect("a runtime is made").block_on(asked(seed));
+    let went = runtime
+        .expect("a runtime is made")
+        .block_on(asked(seed, closing));
     fault::set(None);
     went
 }
 
 /// The sessions by their tags, as rows show them.
-fn sessions(received: &[Received], said: &BTreeMap<usize, Said>) -> BTreeMap<Tag, String> {
+fn sessions(received: &[Received], told: &BTreeMap<usize, Rowed>) -> BTreeMap<Tag, String> {
     let mut sessions = BTreeMap::new();
-    for (request, told) in said {
+    for (request, told) in told {
         let viewer = &received[*request].viewer;
         let known = sessions
             .entry(told.viewer)
@@ -375,67 +407,108 @@ fn mypage() -> Doubt {
     Doubt::Classes(["mypage".to_owned()].into())
 }
 
+/// How often what happened in runs.
+#[derive(Debug, Default)]
+struct Counts {
+    /// Somebody was shown another's page,
+    pairs: usize,
+    /// and not all of it,
+    cut: usize,
+    /// since the site was closed meanwhile.
+    closed: usize,
+    /// Nothing of a page was received,
+    own: usize,
+    /// and a row says that it may have been.
+    unseen: usize,
+}
+
+/// Holds what rows say against what clients received.
+fn compare(seed: u64, received: &[Received], disk: &MemoryDisk, counts: &mut Counts) {
+    let all = told(disk, &mypage());
+    let sessions = sessions(received, &all);
+    let unseen = counts.unseen;
+    for (request, got) in received.iter().enumerate() {
+        let told = all.get(&request);
+        let case = format!("seed {seed}, request {request}: {got:?} {told:?}");
+        let Some(page_of) = &got.owner else {
+            // An answer of our own has no row; what was cut off before it came has one that says so.
+            if let Some(told) = told {
+                assert_eq!(told.end.ended, Ended::Cut, "{case}");
+                counts.unseen += 1;
+            }
+            counts.own += 1;
+            continue;
+        };
+        let told = told.unwrap_or_else(|| panic!("it has a row: {case}"));
+        assert!(told.grade <= Grade::Exact, "{case}");
+        let Some(Person::Session(ViewerTag(owner))) = told.owner else {
+            panic!("its owner is a session: {case}");
+        };
+        assert_eq!(sessions.get(&owner), Some(page_of), "{case}");
+        let is_anothers = *page_of != got.viewer;
+        assert_eq!(told.exposes == Exposes::Another, is_anothers, "{case}");
+        assert_eq!(told.exposes == Exposes::No, !is_anothers, "{case}");
+        // At most so many bytes: whoever left, or was cut off, had as many or fewer, whoever stayed had all.
+        assert!(told.end.bytes >= got.body_bytes, "{case}");
+        if got.is_whole {
+            assert_eq!(told.end.ended, Ended::Complete, "{case}");
+            assert_eq!(told.end.bytes, got.body_bytes, "{case}");
+        }
+        let was_closed = told.end.ended == Ended::Cut;
+        if was_closed {
+            let whole = u64::try_from(LINES * LINE_BYTES).expect("it is short");
+            assert!(told.end.bytes < whole, "it did not come to its end: {case}");
+        }
+        counts.pairs += usize::from(is_anothers);
+        counts.cut += usize::from(is_anothers && !got.is_whole);
+        counts.closed += usize::from(is_anothers && was_closed);
+    }
+    let pages = received.iter().filter(|got| got.owner.is_some()).count();
+    assert_eq!(
+        all.len(),
+        pages + counts.unseen - unseen,
+        "seed {seed}: there are no other rows"
+    );
+}
+
 #[test]
 fn rows_of_an_edge_that_leaks_say_what_each_client_received() {
-    let (mut pairs, mut cut, mut own) = (0, 0, 0);
+    let mut counts = Counts::default();
     for seed in 1..=3 {
-        let (received, disk) = run(seed, Some(Fault::CookieInSharedFetch));
-        let said = said(&disk, &mypage());
-        let sessions = sessions(&received, &said);
-        for (request, got) in received.iter().enumerate() {
-            let case = format!(
-                "seed {seed}, request {request}: {got:?} {:?}",
-                said.get(&request)
-            );
-            let Some(page_of) = &got.owner else {
-                assert!(
-                    !said.contains_key(&request),
-                    "an answer of our own has no row: {case}"
-                );
-                own += 1;
-                continue;
-            };
-            let told = said
-                .get(&request)
-                .unwrap_or_else(|| panic!("it has a row: {case}"));
-            assert!(told.grade <= Grade::Exact, "{case}");
-            let Some(Person::Session(ViewerTag(owner))) = told.owner else {
-                panic!("its owner is a session: {case}");
-            };
-            assert_eq!(sessions.get(&owner), Some(page_of), "{case}");
-            let is_anothers = *page_of != got.viewer;
-            assert_eq!(told.exposes == Exposes::Another, is_anothers, "{case}");
-            assert_eq!(told.exposes == Exposes::No, !is_anothers, "{case}");
-            // At most so many bytes: whoever left had as many or fewer, whoever stayed had all.
-            assert!(told.end.bytes >= got.body_bytes, "{case}");
-            if got.is_whole {
-                assert_eq!(told.end.ended, Ended::Complete, "{case}");
-                assert_eq!(told.end.bytes, got.body_bytes, "{case}");
-            }
-            pairs += usize::from(is_anothers);
-            cut += usize::from(is_anothers && !got.is_whole);
-        }
-        let pages = received.iter().filter(|got| got.owner.is_some());
-        assert_eq!(
-            said.len(),
-            pages.count(),
-            "seed {seed}: there are no other rows"
-        );
+        let (received, disk) = run(seed, Some(Fault::CookieInSharedFetch), Closing::Never);
+        compare(seed, &received, &disk, &mut counts);
     }
-    let found = format!("{pairs} pairs, {cut} of them cut off; {own} answers of our own");
-    assert!(pairs > 100 && cut > 20 && own < pairs, "{found}");
+    let Counts {
+        pairs, cut, own, ..
+    } = counts;
+    assert!(pairs > 100 && cut > 20 && own < pairs, "{counts:?}");
+    assert_eq!((counts.closed, counts.unseen), (0, 0), "{counts:?}");
+}
+
+/// Streams that a closing cuts are pairs as others are: how far they went is in their rows.
+#[test]
+fn rows_of_streams_that_a_closing_cuts_say_what_each_client_received() {
+    let mut counts = Counts::default();
+    for seed in 11..=13 {
+        let (received, disk) = run(seed, Some(Fault::CookieInSharedFetch), Closing::Amid);
+        compare(seed, &received, &disk, &mut counts);
+    }
+    assert!(
+        counts.closed > 10 && counts.pairs > counts.closed,
+        "{counts:?}"
+    );
 }
 
 #[test]
 fn an_edge_that_does_not_leak_shows_nobodys_pages_and_its_rows_name_no_pair() {
-    let (received, disk) = run(1, None);
+    let (received, disk) = run(1, None, Closing::Never);
     let owners = received.iter().filter_map(|got| got.owner.as_deref());
     assert!(owners.clone().count() > REQUESTS / 2, "{received:?}");
     assert!(
         owners.clone().all(|owner| owner == "nobody"),
         "{received:?}"
     );
-    for (request, told) in said(&disk, &Doubt::Nothing) {
+    for (request, told) in told(&disk, &Doubt::Nothing) {
         assert_eq!(told.exposes, Exposes::No, "request {request}: {told:?}");
     }
 }
