@@ -20,15 +20,15 @@ pub struct Done {
 }
 
 impl Trade {
-    /// Runs what is due. `allowed` is asked before each kind of job: a site may close meanwhile.
+    /// Runs what is due. `allowed` is asked before each payment, move and month: a site may close meanwhile.
     ///
     /// # Errors
     /// The store fails.
     pub fn run_jobs(&self, allowed: impl Fn() -> bool, now: Millis) -> Result<Done, StoreFault> {
-        let mut done = Done::default();
-        if allowed() {
-            done.payments = self.settle_all(now, AT_ONCE_MAX)?;
-        }
+        let mut done = Done {
+            payments: self.settle_all(&allowed, now, AT_ONCE_MAX)?,
+            ..Done::default()
+        };
         done.memberships = self.renew_all(&allowed, now, AT_ONCE_MAX)?;
         if allowed() {
             done.promises = self

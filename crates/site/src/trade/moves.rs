@@ -97,24 +97,40 @@ impl Trade {
     /// Makes the moves of a payment that are due.
     pub(super) fn make_moves_of(&self, payment: &str, now: Millis) -> Result<(), StoreFault> {
         let text = "SELECT id FROM moves WHERE payment = $1 AND state IN ('planned', 'called') ORDER BY planned_ms, id LIMIT 100";
-        self.make_all(text, &[payment.into()], now).map(drop)
+        self.make_all(text, &[payment.into()], &|| true, now)
+            .map(drop)
     }
 
-    /// Makes moves that are due, of whatever payment. How many were tried.
-    pub(super) fn make_due_moves(&self, now: Millis, at_once_max: i64) -> Result<u64, StoreFault> {
+    /// Makes moves that are due, of whatever payment. `allowed` is asked before each. How many were tried.
+    pub(super) fn make_due_moves(
+        &self,
+        allowed: &dyn Fn() -> bool,
+        now: Millis,
+        at_once_max: i64,
+    ) -> Result<u64, StoreFault> {
         let text = "SELECT id FROM moves WHERE state = 'planned' OR (state = 'called' AND called_ms <= $1) \
                     ORDER BY called_ms, id LIMIT $2";
         self.make_all(
             text,
             &[now.plus(-CLAIM_MS).0.into(), at_once_max.into()],
+            allowed,
             now,
         )
     }
 
-    fn make_all(&self, text: &str, with: &[Value], now: Millis) -> Result<u64, StoreFault> {
+    fn make_all(
+        &self,
+        text: &str,
+        with: &[Value],
+        allowed: &dyn Fn() -> bool,
+        now: Millis,
+    ) -> Result<u64, StoreFault> {
         let ids = self.database.read(|sql| sql.rows(text, with))?;
         let mut tried = 0;
         for mut row in ids {
+            if !allowed() {
+                break;
+            }
             if let Some(claimed) = self.claim(&row.text()?, now)? {
                 tried += 1;
                 self.make(&claimed, now)?;

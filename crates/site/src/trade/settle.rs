@@ -111,20 +111,26 @@ impl Trade {
         self.make_moves_of(id, now)
     }
 
-    /// The same for whatever waits: after a restart, and every few seconds. How many were looked at.
-    ///
-    /// # Errors
-    /// The store fails.
-    pub fn settle_all(&self, now: Millis, at_once_max: i64) -> Result<u64, StoreFault> {
+    /// The same for whatever waits: after a restart, and every few seconds. `allowed` is asked before each,
+    /// since a processor that is slow makes of many a long time. How many were looked at.
+    pub(super) fn settle_all(
+        &self,
+        allowed: &dyn Fn() -> bool,
+        now: Millis,
+        at_once_max: i64,
+    ) -> Result<u64, StoreFault> {
         let text = "SELECT id FROM payments WHERE state = 'opened' OR (state = 'planned' AND planned_ms <= $1) \
                     ORDER BY planned_ms, id LIMIT $2";
         let with = [now.plus(-REOPEN_MS).0.into(), at_once_max.into()];
         let mut looked = 0;
         for mut row in self.database.read(|sql| sql.rows(text, &with))? {
+            if !allowed() {
+                return Ok(looked);
+            }
             self.settle(&row.text()?, now)?;
             looked += 1;
         }
-        Ok(looked + self.make_due_moves(now, at_once_max)?)
+        Ok(looked + self.make_due_moves(allowed, now, at_once_max)?)
     }
 
     fn held(&self, id: &str) -> Result<Option<Held>, StoreFault> {

@@ -318,7 +318,10 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
             scope.spawn(move || process.settle(&first.id, NOW).unwrap());
         }
     });
-    world.trade().settle_all(NOW.plus(MINUTE_MS), 100).unwrap();
+    world
+        .trade()
+        .settle_all(&|| true, NOW.plus(MINUTE_MS), 100)
+        .unwrap();
     assert_eq!(world.state(&hanako, &first.id), PaymentState::Captured);
     assert_eq!(
         world.processor.statement(NOW).unwrap().len(),
@@ -331,7 +334,10 @@ fn a_form_that_is_sent_twice_is_one_purchase() {
             scope.spawn(move || process.cancel(hanako, &first.id, 1, NOW).unwrap().unwrap());
         }
     });
-    world.trade().settle_all(NOW.plus(MINUTE_MS), 100).unwrap();
+    world
+        .trade()
+        .settle_all(&|| true, NOW.plus(MINUTE_MS), 100)
+        .unwrap();
     assert_eq!(
         world.processor.statement(NOW).unwrap().len(),
         2,
@@ -424,7 +430,7 @@ fn a_payment_ends_as_the_processor_has_it() {
         }
         world.trade().settle(&placed.id, NOW).unwrap();
         world.now = NOW.plus(20_000);
-        world.trade().settle_all(world.now, 100).unwrap();
+        world.trade().settle_all(&|| true, world.now, 100).unwrap();
         let page = world.page_of(&hanako, &placed.id);
         match what {
             "given up" => drop(
@@ -444,7 +450,7 @@ fn a_payment_ends_as_the_processor_has_it() {
             ),
         }
         for _ in 0..3 {
-            world.trade().settle_all(world.now, 100).unwrap();
+            world.trade().settle_all(&|| true, world.now, 100).unwrap();
             world.now = world.now.plus(MINUTE_MS);
         }
         assert_eq!(world.state(&hanako, &placed.id), state, "{what}");
@@ -684,6 +690,37 @@ fn nobody_is_charged_while_the_site_is_closed() {
 }
 
 #[test]
+fn a_site_that_closes_while_jobs_run_stops_them_there() {
+    let world = World::new();
+    let hanako = world.members[0].clone();
+    let booked = || world.processor.statement(Millis(0)).unwrap().len();
+    // Paid, and not looked at yet.
+    for (nth, product) in [(1, "bread-at-four"), (2, "course-joinery")] {
+        world.trade().put(&hanako, product, NOW).unwrap();
+        let placed = world.place(&hanako, &form(nth), 0).unwrap();
+        world.trade().settle(&placed.id, NOW).unwrap();
+        let page = world.page_of(&hanako, &placed.id);
+        let paid = world.processor.pay(reference(&page), GOOD, NOW).unwrap();
+        assert!(paid.is_ok());
+    }
+    world.trade().run_jobs(|| booked() < 1, NOW).unwrap();
+    assert_eq!(booked(), 1, "it closed after the first");
+    world.trade().run_jobs(|| booked() < 2, NOW).unwrap();
+    assert_eq!(booked(), 2, "open again");
+    // Asked for, and not heard.
+    for (nth, product) in [(3, "disc-shorts"), (4, "disc-night-trains")] {
+        let order = world.buy(&hanako, &form(nth), &[product], 0);
+        world.processor.will([Some(Fault::NotHeard)]);
+        assert!(world.trade().send(&order, 1, NOW).unwrap().is_err());
+    }
+    let later = NOW.plus(MINUTE_MS);
+    world.trade().run_jobs(|| booked() < 3, later).unwrap();
+    assert_eq!(booked(), 3, "it closed after the first");
+    world.trade().run_jobs(|| true, later).unwrap();
+    assert_eq!(booked(), 4);
+}
+
+#[test]
 fn who_cannot_be_charged_is_asked_again_and_then_let_go() {
     let (world, taro, _) = joined("4000000000000341");
     let mut now = membership(&world, &taro).paid_until;
@@ -832,7 +869,7 @@ fn one_operation(world: &mut World, dice: &mut Dice, run: &mut Run) {
             world.now = now.plus(by_ms);
         }
         _ => {
-            world.trade().settle_all(now, 50).unwrap();
+            world.trade().settle_all(&|| true, now, 50).unwrap();
         }
     }
 }
@@ -872,7 +909,10 @@ fn books_agree_after_a_thousand_operations_with_crashes_and_lost_answers() {
         for _ in 0..6 {
             world.processor.will([]);
             world.now = world.now.plus(2 * HOUR_MS);
-            world.trade().settle_all(world.now, 1_000).unwrap();
+            world
+                .trade()
+                .settle_all(&|| true, world.now, 1_000)
+                .unwrap();
         }
         world.check(run.granted, &format!("seed {seed}"));
         assert_eq!(
