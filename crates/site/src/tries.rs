@@ -170,7 +170,7 @@ impl Tries {
 }
 
 /// What one party has to itself at least: an address, of IPv6 the half that names a network.
-fn network(client: Option<IpAddr>) -> String {
+pub(crate) fn network(client: Option<IpAddr>) -> String {
     match client.map(|it| it.to_canonical()) {
         None => "unknown".to_owned(),
         Some(IpAddr::V4(address)) => address.to_string(),

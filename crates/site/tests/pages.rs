@@ -531,6 +531,43 @@ fn who_registers_is_a_member() {
 }
 
 #[test]
+fn one_network_registers_and_asks_for_codes_so_often_and_no_more() {
+    let site = site();
+    let post = |path: &str, body: String, client: Option<&str>| {
+        let request = Request::post(path)
+            .header("host", "shop.example.test")
+            .header("content-type", "application/x-www-form-urlencoded")
+            .header("sec-fetch-site", "same-origin")
+            .body(Bytes::from(body))
+            .unwrap();
+        let client = client.map(|it| it.parse().unwrap());
+        site.answer(request, client, NOW).status()
+    };
+    // Of a member's mail address, so that nothing is written.
+    let register = "mail=taro%40example.test&nickname=Mio&password=long-enough";
+    for (path, body, times) in [
+        ("/en/register", register, 20),
+        ("/en/notice-check", "code=N-2026-0001", 30),
+    ] {
+        for hosts in [
+            // One half of an address of IPv6 is one party's.
+            (|nth| Some(format!("2001:db8:1:2::{nth}"))) as fn(u32) -> Option<String>,
+            |_| Some("192.0.2.1".to_owned()),
+            // Who is not known is one party as well.
+            |_| None,
+        ] {
+            let ask = |nth| post(path, body.to_owned(), hosts(nth).as_deref());
+            let refused = |it: &StatusCode| *it == StatusCode::TOO_MANY_REQUESTS;
+            let statuses: Vec<_> = (0..times).map(ask).collect();
+            assert!(!statuses.iter().any(refused), "{path} {:?}", hosts(1));
+            assert!(refused(&ask(times)), "{path} {:?}", hosts(1));
+        }
+        let other = post(path, body.to_owned(), Some("2001:db8:1:3::1"));
+        assert_ne!(other, StatusCode::TOO_MANY_REQUESTS, "{path}");
+    }
+}
+
+#[test]
 fn shared_pages_hold_no_token_and_no_script() {
     let site = site();
     for (page, path) in gets(&site).filter(|(page, _)| page.class() == Class::Shared) {

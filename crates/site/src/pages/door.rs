@@ -12,7 +12,7 @@ use crate::html::{Field, Frame, field, page, wrong};
 use crate::password::{self, Turn};
 use crate::refusal::Refusal;
 use crate::store::NewMember;
-use crate::tries::From;
+use crate::tries::{From, network};
 
 type Answered = Result<Personal<AnyBody>, Refusal>;
 
@@ -50,11 +50,9 @@ pub(super) fn register(office: &Office, asked: &Asked) -> Answered {
             "A password has at least 10 letters.",
         ));
     }
-    if let Some(client) = asked.client {
-        office
-            .registrations
-            .try_once(&client.to_string(), asked.now)?;
-    }
+    office
+        .registrations
+        .try_once(&network(asked.client), asked.now)?;
     let turn = Turn::take()?;
     let hash = password::hash(password);
     drop(turn);

@@ -14,6 +14,7 @@ use crate::html::{Field, Frame, day, field, page, wrong, yen};
 use crate::member::MemberId;
 use crate::refusal::Refusal;
 use crate::trade::{BankAccount, Choice, NotAnswered, Question};
+use crate::tries::network;
 
 pub(super) fn all(office: &Office, asked: &Asked) -> Answered {
     let lang = asked.lang();
@@ -217,9 +218,7 @@ pub(super) fn check_form(_: &Office, asked: &Asked) -> Answered {
 /// Whether a notice is ours, without a login: it says nothing of whose it is.
 pub(super) fn check(office: &Office, asked: &Asked) -> Answered {
     let lang = asked.lang();
-    if let Some(client) = asked.client {
-        office.codes.try_once(&client.to_string(), asked.now)?;
-    }
+    office.codes.try_once(&network(asked.client), asked.now)?;
     let found = office.trade.is_notice(asked.form("code").trim())?;
     let said = match found {
         Some(issued) => html! {
