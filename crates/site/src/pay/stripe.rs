@@ -60,8 +60,9 @@ pub struct Stripe {
 pub enum NoStripe {
     #[error("the secret of Stripe is one line of letters")]
     Secret,
+    /// Whatever does not say that it is a secret of the test mode may be one of the live mode.
     #[error(
-        "a secret of Stripe's live mode: this client has not been used with Stripe itself, and takes secrets of its test mode alone"
+        "this is no secret of Stripe's test mode (sk_test_…, rk_test_…): this client has not been used with Stripe itself, and takes no other"
     )]
     Live,
     #[error("Stripe is at https://host, or a stand-in at http://127.0.0.1:port")]
@@ -84,15 +85,15 @@ impl Stripe {
             Some("http") if host == "127.0.0.1" || host == "localhost" => None,
             _ => return Err(NoStripe::Address),
         };
-        if secret.contains("_live_") {
-            return Err(NoStripe::Live);
-        }
         let is_secret = !secret.is_empty() && secret.bytes().all(|it| it.is_ascii_graphic());
         let authorization = HeaderValue::from_str(&format!("Bearer {secret}"));
         let mut authorization = authorization
             .ok()
             .filter(|_| is_secret)
             .ok_or(NoStripe::Secret)?;
+        if !secret.starts_with("sk_test_") && !secret.starts_with("rk_test_") {
+            return Err(NoStripe::Live);
+        }
         authorization.set_sensitive(true);
         Ok(Self {
             at,
@@ -297,6 +298,11 @@ struct Payment {
 }
 
 impl Payment {
+    /// Whether somebody may still pay on its page.
+    fn is_open(&self) -> bool {
+        self.session == "open" && self.standing() == Standing::Waiting
+    }
+
     fn standing(&self) -> Standing {
         match (&*self.session, self.intent["status"].as_str()) {
             ("expired", _) => Standing::Refused,
@@ -349,10 +355,7 @@ impl Processor for Stripe {
     fn charged(&self, charge: &Charge<'_>, _: Millis) -> Result<Option<Seen>, Trouble> {
         let (customer, _) = mandate(charge)?;
         let all = self.list(&format!("/v1/payment_intents?customer={customer}"))?;
-        // One that was refused is no charge: it may be tried again.
-        let ours = all
-            .into_iter()
-            .find(|it| it["metadata"]["key"] == charge.key && it["status"] == "succeeded");
+        let ours = charge_of(all, charge.key)?;
         let seen = |intent: Value| {
             let reference = text(&intent["id"]);
             let session = String::new();
@@ -395,17 +398,30 @@ impl Processor for Stripe {
 
     fn void(&self, ask: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
         let reference = name(ask.reference)?;
-        let payment = self
-            .payment(reference)?
-            .ok_or_else(|| Trouble::Refused(NOT_FOUND.to_owned()))?;
-        let path = match (payment.standing(), &*payment.session) {
-            (Standing::Voided | Standing::Refused, _) => return Ok(()),
-            (Standing::Waiting, "open") => format!("/v1/checkout/sessions/{reference}/expire"),
-            _ => format!(
-                "/v1/payment_intents/{}/cancel",
-                name(&text(&payment.intent["id"]))?
-            ),
+        let found = || {
+            self.payment(reference)?
+                .ok_or_else(|| Trouble::Refused(NOT_FOUND.to_owned()))
         };
+        let mut payment = found()?;
+        if payment.is_open() {
+            // Under a key of its own: Stripe takes a key for one path alone.
+            let path = format!("/v1/checkout/sessions/{reference}/expire");
+            match self.post(&path, &[], &format!("{}-expire", ask.key)) {
+                // Perhaps somebody has paid on it just now.
+                Err(Trouble::Refused(why)) => {
+                    payment = found()?;
+                    if payment.is_open() {
+                        return Err(Trouble::Unknown(why));
+                    }
+                }
+                came => return came.map(drop),
+            }
+        }
+        if matches!(payment.standing(), Standing::Voided | Standing::Refused) {
+            return Ok(());
+        }
+        let intent = text(&payment.intent["id"]);
+        let path = format!("/v1/payment_intents/{}/cancel", name(&intent)?);
         self.post(&path, &[], ask.key).map(drop)
     }
 
@@ -496,6 +512,24 @@ fn tls() -> Result<TlsConnector, NoStripe> {
     Ok(TlsConnector::from(Arc::new(config)))
 }
 
+/// Of a customer's intents the one that was charged under this key of ours. One that was refused is no
+/// charge: it may be tried again.
+fn charge_of(all: Vec<Value>, key: &str) -> Result<Option<Value>, Trouble> {
+    let ours = all.into_iter().filter(|it| it["metadata"]["key"] == key);
+    let mut is_undecided = false;
+    for intent in ours {
+        match intent["status"].as_str() {
+            Some("succeeded") => return Ok(Some(intent)),
+            Some("processing") => is_undecided = true,
+            _ => {}
+        }
+    }
+    match is_undecided {
+        true => Err(Trouble::Unknown("processing".to_owned())),
+        false => Ok(None),
+    }
+}
+
 /// The customer and the payment method of who agreed.
 fn mandate<'a>(charge: &Charge<'a>) -> Result<(&'a str, &'a str), Trouble> {
     let parts = charge.mandate.split_once(' ');
@@ -541,8 +575,22 @@ mod tests {
             ("api.stripe.com", "sk_test_1", Some(NoStripe::Address)),
             ("http://127.0.0.1:1", "sk_live_1", Some(NoStripe::Live)),
             ("http://127.0.0.1:1", "rk_live_1", Some(NoStripe::Live)),
+            ("http://127.0.0.1:1", "sk_org_live_1", Some(NoStripe::Live)),
+            ("http://127.0.0.1:1", "rk_test_1", None),
+            // Of the time before secrets said their mode; a key of another kind; another's.
+            (
+                "http://127.0.0.1:1",
+                "4eC39HqLyjWDarjtT1zdp7dc",
+                Some(NoStripe::Live),
+            ),
+            ("http://127.0.0.1:1", "pk_test_1", Some(NoStripe::Live)),
+            ("http://127.0.0.1:1", "whsec_test_1", Some(NoStripe::Live)),
             ("http://127.0.0.1:1", "", Some(NoStripe::Secret)),
-            ("http://127.0.0.1:1", "sk\r\nx: y", Some(NoStripe::Secret)),
+            (
+                "http://127.0.0.1:1",
+                "sk_test_\r\nx: y",
+                Some(NoStripe::Secret),
+            ),
         ] {
             assert_eq!(Stripe::at(url, secret).err(), error, "{url}");
         }
@@ -574,6 +622,105 @@ mod tests {
             };
             assert_eq!(payment.standing(), standing, "{session} {}", payment.intent);
         }
+    }
+
+    #[test]
+    fn a_charge_that_is_not_decided_is_neither_made_nor_to_be_made_again() {
+        let intent = |key: &str, status: &str| serde_json::json!({ "metadata": { "key": key }, "status": status });
+        for (status, found) in [
+            ("succeeded", Some(true)),
+            // It was refused: it may be tried again.
+            ("requires_payment_method", Some(false)),
+            ("canceled", Some(false)),
+            // The bank wants the member, whom nobody asks.
+            ("requires_action", Some(false)),
+            ("processing", None),
+        ] {
+            let all = vec![intent("other", "succeeded"), intent("ours", status)];
+            let came = charge_of(all, "ours");
+            assert_eq!(came.ok().map(|it| it.is_some()), found, "{status}");
+        }
+        let twice = vec![intent("ours", "canceled"), intent("ours", "succeeded")];
+        assert!(charge_of(twice, "ours").unwrap().is_some());
+        assert!(charge_of(Vec::new(), "ours").unwrap().is_none());
+    }
+
+    /// Answers these in turn, each on a connection of its own; what it was asked.
+    fn scripted(answers: Vec<(u16, Value)>) -> (String, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead, BufReader, Read, Write};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let serving = std::thread::spawn(move || {
+            let mut asked = Vec::new();
+            for (status, answer) in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut read = BufReader::new(stream.try_clone().unwrap());
+                let (mut said, mut length) = (String::new(), 0);
+                loop {
+                    let mut line = String::new();
+                    read.read_line(&mut line).unwrap();
+                    if line.trim().is_empty() {
+                        break;
+                    }
+                    if let Some(bytes) = line.strip_prefix("content-length: ") {
+                        length = bytes.trim().parse().unwrap();
+                    }
+                    said.push_str(&line);
+                }
+                read.read_exact(&mut vec![0; length]).unwrap();
+                let body = answer.to_string();
+                let head = format!(
+                    "HTTP/1.1 {status} X\r\ncontent-length: {}\r\n\r\n",
+                    body.len()
+                );
+                stream.write_all((head + &body).as_bytes()).unwrap();
+                asked.push(said);
+            }
+            asked
+        });
+        (url, serving)
+    }
+
+    #[test]
+    fn who_pays_while_the_page_is_closed_has_it_let_go_under_a_key_of_its_own() {
+        let session = |status: &str, intent: Value| serde_json::json!({ "status": status, "payment_intent": intent });
+        let paid = session(
+            "complete",
+            serde_json::json!({ "id": "pi_1", "status": "requires_capture" }),
+        );
+        let no = serde_json::json!({ "error": { "type": "invalid_request_error" } });
+        let (url, serving) = scripted(vec![
+            (200, session("open", Value::Null)),
+            (400, no),
+            (200, paid),
+            (
+                200,
+                serde_json::json!({ "id": "pi_1", "status": "canceled" }),
+            ),
+        ]);
+        let stripe = Stripe::at(&url, "sk_test_1").unwrap();
+        let ask = Ask {
+            reference: "cs_1",
+            key: "move1",
+            amount_yen: 0,
+        };
+        stripe.void(&ask, Millis(0)).unwrap();
+        let asked = serving.join().unwrap();
+        let firsts: Vec<_> = asked.iter().map(|it| it.lines().next().unwrap()).collect();
+        assert_eq!(
+            (firsts[1], firsts[3]),
+            (
+                "POST /v1/checkout/sessions/cs_1/expire HTTP/1.1",
+                "POST /v1/payment_intents/pi_1/cancel HTTP/1.1"
+            )
+        );
+        let key = |nth: usize| {
+            asked[nth]
+                .lines()
+                .find(|it| it.starts_with("idempotency-key"))
+                .unwrap()
+        };
+        assert_ne!(key(1), key(3), "a key with other words would not be taken");
     }
 
     #[test]
