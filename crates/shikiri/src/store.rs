@@ -18,6 +18,7 @@ use shikiri_site::pay::trial::Trial;
 use shikiri_site::rest::{MESSAGE_BYTES_MAX, Rest};
 use shikiri_site::router::Router;
 use shikiri_site::serve::{Before, serve};
+use shikiri_site::spool::Spool;
 use shikiri_site::store::{Store, fill_with_samples};
 use shikiri_site::ticket::Tickets;
 use shikiri_site::{
@@ -102,6 +103,13 @@ pub(crate) struct ServeArgs {
     /// folder when not given. Made when it is not there.
     #[arg(long, value_name = "FILE")]
     tickets: Option<PathBuf>,
+    /// Hand the store's mails over as files in DIR/new, as in a Maildir, for a mail server to pick up. They are
+    /// written into the database and stay there when not given.
+    #[arg(long, value_name = "DIR", requires = "mail_from")]
+    mail_to: Option<PathBuf>,
+    /// Who they are from.
+    #[arg(long, value_name = "ADDRESS", requires = "mail_to")]
+    mail_from: Option<String>,
     /// Fill an empty store with a sample catalogue and two demo members, whose password is known to
     /// everybody.
     #[arg(long)]
@@ -248,6 +256,7 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
         url: args.url.clone(),
         media: args.media.clone(),
         tickets: Tickets::of(&shop_secrets::read_or_make(&tickets)?),
+        mails: args.mails()?,
     };
     let shop = shop_within(around, store).map_err(|fault| fault.to_string())?;
     let shop = Arc::new(shop);
@@ -275,6 +284,18 @@ fn serve_store(args: &ServeArgs) -> Result<(), String> {
     })?;
     tracing::info!("stopped");
     Ok(())
+}
+
+impl ServeArgs {
+    fn mails(&self) -> Result<Option<Arc<Spool>>, String> {
+        let (Some(folder), Some(from)) = (&self.mail_to, &self.mail_from) else {
+            return Ok(None);
+        };
+        let spool = Spool::open(folder.clone(), from);
+        spool
+            .map(|it| Some(Arc::new(it)))
+            .map_err(|why| format!("{}: {why}", folder.display()))
+    }
 }
 
 /// The page of the processor for trials, a site of its own.

@@ -44,6 +44,7 @@ pub mod refusal;
 pub mod rest;
 pub mod router;
 pub mod serve;
+pub mod spool;
 pub mod store;
 pub mod support;
 pub mod ticket;

@@ -31,6 +31,7 @@ use crate::refusal::Refusal;
 use crate::rest::{Notice, Rest};
 use crate::router::{OurDeclarations, Router};
 use crate::serve;
+use crate::spool::Spool;
 use crate::store::{Desk, Product, SAMPLE_MP4, SAMPLE_WEBM, Session, Shelf, Store, StoreFault};
 use crate::ticket::Tickets;
 use crate::trade::{Done, Trade, secret};
@@ -58,6 +59,7 @@ pub struct Office {
     codes: Limit,
     pub(crate) rest: Rest,
     tickets: Tickets,
+    mails: Option<Arc<Spool>>,
 }
 
 /// What is around a store: decided by who starts it.
@@ -73,6 +75,8 @@ pub struct Around {
     pub media: MediaBase,
     /// What the delivery server believes.
     pub tickets: Tickets,
+    /// Where mails go; without it they are written and stay.
+    pub mails: Option<Arc<Spool>>,
 }
 
 impl Around {
@@ -87,6 +91,7 @@ impl Around {
             url: "http://shop.example.test".to_owned(),
             media: MediaBase::of_trials(),
             tickets: Tickets::of_this_process(),
+            mails: None,
         })
     }
 }
@@ -234,6 +239,7 @@ pub fn shop_within(around: Around, store: Store) -> Result<Router<Shop>, NoShop>
         codes: Limit::new(30, 10 * MINUTE_MS),
         rest: around.rest,
         tickets: around.tickets,
+        mails: around.mails,
     };
     let shop = Shop {
         shelf: store.shelf,
@@ -261,14 +267,22 @@ impl Shop {
     /// # Errors
     /// The store fails.
     pub fn run_jobs(&self, now: Millis) -> Result<Done, StoreFault> {
-        self.office
-            .trade
-            .run_jobs(|| self.office.rest.allowed().is_ok(), now)
+        let allowed = || self.office.rest.allowed().is_ok();
+        let done = self.office.trade.run_jobs(allowed, now);
+        if let Some(spool) = &self.office.mails
+            && let Err(why) = spool.hand_all(&self.office.desk.database(), allowed, MAILS_AT_ONCE)
+        {
+            tracing::error!(%why, "mails could not be handed over");
+        }
+        done
     }
 }
 
 /// A posted video has up to four mebibytes.
 const VIDEO_SLICE_BYTES: u32 = 64 << 10;
+
+/// Mails that one run hands over.
+const MAILS_AT_ONCE: i64 = 200;
 
 /// How often what is due without anybody asking is done.
 const JOBS_EVERY: Duration = Duration::from_secs(5);
