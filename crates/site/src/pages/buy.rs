@@ -219,6 +219,10 @@ fn not_placed(lang: Lang, why: NotPlaced) -> &'static str {
         NotPlaced::AlreadyMonthly => {
             lang.of("すでに月額会員です。", "You are a monthly member already.")
         }
+        NotPlaced::Joining => lang.of(
+            "月額プランのお支払いがまだ済んでいません。お支払いいただくか、お支払いページで取りやめてください。1時間で自動的に取り消されます。",
+            "Another checkout with the monthly plan waits for its payment. Please pay it, or give it up on the payment page; after an hour it is given up by itself.",
+        ),
         NotPlaced::BadForm => lang.of("もう一度お試しください。", "Please try once more."),
     }
 }

@@ -40,6 +40,8 @@ pub enum NotPlaced {
     NoAddress,
     /// A member already.
     AlreadyMonthly,
+    /// They are about to be one: another checkout with a month waits to be paid for.
+    Joining,
     /// A form key that no page of ours could have minted.
     BadForm,
 }
@@ -186,6 +188,11 @@ fn refused(
     let text = "SELECT id FROM members WHERE id = $1 AND status = 'monthly'";
     if joins && !sql.rows(text, &[member.text().into()])?.is_empty() {
         return Ok(Some(NotPlaced::AlreadyMonthly));
+    }
+    let text = "SELECT c.id FROM checkouts c JOIN checkout_lines l ON l.checkout = c.id \
+                WHERE c.member = $1 AND c.state = 'open' AND l.kind = 'monthly' LIMIT 1";
+    if joins && !sql.rows(text, &[member.text().into()])?.is_empty() {
+        return Ok(Some(NotPlaced::Joining));
     }
     Ok(None)
 }

@@ -664,6 +664,41 @@ fn a_month_is_charged_once() {
 }
 
 #[test]
+fn who_joins_in_two_windows_joins_once() {
+    let world = World::in_a_place();
+    let taro = world.members[1].clone();
+    let join = |nth| {
+        world.trade().put(&taro, "plan-monthly", NOW).unwrap();
+        world.place(&taro, &form(nth), 0)
+    };
+    let first = join(1).unwrap();
+    assert_eq!(
+        join(2),
+        Err(NotPlaced::Joining),
+        "the first waits to be paid"
+    );
+    assert_eq!(join(1), Ok(first.clone()), "sent again it is the same");
+    world.trade().settle(&first.id, NOW).unwrap();
+    let page = world.page_of(&taro, &first.id);
+    world.processor.give_up(reference(&page), NOW).unwrap();
+    world.trade().settle(&first.id, NOW).unwrap();
+    let second = join(3).unwrap();
+    world.trade().settle(&second.id, NOW).unwrap();
+    let page = world.page_of(&taro, &second.id);
+    let paid = world.processor.pay(reference(&page), GOOD, NOW).unwrap();
+    assert!(paid.is_ok());
+    world.trade().settle(&second.id, NOW).unwrap();
+    assert_eq!(join(4), Err(NotPlaced::AlreadyMonthly));
+    let until = membership(&world, &taro).paid_until;
+    world.trade().run_jobs(|| true, until).unwrap();
+    assert_eq!(
+        world.processor.statement(NOW).unwrap().len(),
+        2,
+        "one month is charged"
+    );
+}
+
+#[test]
 fn nobody_is_charged_while_the_site_is_closed() {
     let (world, taro, _) = joined(GOOD);
     let until = membership(&world, &taro).paid_until;
