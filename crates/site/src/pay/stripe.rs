@@ -14,6 +14,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,9 @@ pub const STRIPE: &str = "https://api.stripe.com";
 const VERSION: &str = "2024-06-20";
 const CALL_WITHIN: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 4 << 20;
+/// Calls at once: each holds a thread on which a page is made. Whoever comes after is told that nothing is known.
+const CALLS_MAX: usize = 16;
+const MANY_CALLS: &str = "too many calls are under way";
 /// What one list gives at most.
 const PAGE: &str = "100";
 /// Pages of one list.
@@ -53,6 +57,24 @@ pub struct Stripe {
     /// None for a stand-in on this machine.
     tls: Option<TlsConnector>,
     authorization: HeaderValue,
+    calls: AtomicUsize,
+}
+
+/// One of the calls that are under way.
+struct Call<'a>(&'a AtomicUsize);
+
+impl<'a> Call<'a> {
+    fn begin(calls: &'a AtomicUsize) -> Option<Self> {
+        let one_more = |running| (running < CALLS_MAX).then_some(running + 1);
+        let begun = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
+        begun.is_ok().then_some(Self(calls))
+    }
+}
+
+impl Drop for Call<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Why Stripe cannot be used.
@@ -100,6 +122,7 @@ impl Stripe {
             host,
             tls,
             authorization,
+            calls: AtomicUsize::new(0),
         })
     }
 
@@ -129,6 +152,7 @@ impl Stripe {
         key: &str,
     ) -> Result<Value, Trouble> {
         let unknown = |why: &dyn fmt::Display| Trouble::Unknown(why.to_string());
+        let _call = Call::begin(&self.calls).ok_or_else(|| unknown(&MANY_CALLS))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -643,6 +667,37 @@ mod tests {
         let twice = vec![intent("ours", "canceled"), intent("ours", "succeeded")];
         assert!(charge_of(twice, "ours").unwrap().is_some());
         assert!(charge_of(Vec::new(), "ours").unwrap().is_none());
+    }
+
+    #[test]
+    fn a_stripe_that_hangs_holds_so_many_callers_and_no_more() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let stripe = Stripe::at(&url, "sk_test_1").unwrap();
+        let calls = CALLS_MAX;
+        std::thread::scope(|scope| {
+            let held: Vec<_> = (0..calls)
+                .map(|_| scope.spawn(|| stripe.get("/v1/x")))
+                .collect();
+            let streams: Vec<_> = (0..calls).map(|_| listener.accept().unwrap()).collect();
+            let begun = std::time::Instant::now();
+            let (said, heard) = std::sync::mpsc::channel();
+            let stripe = &stripe;
+            scope.spawn(move || said.send(stripe.get("/v1/x")));
+            let one_more = heard.recv_timeout(Duration::from_secs(5));
+            drop(streams);
+            drop(listener);
+            assert!(
+                matches!(one_more, Ok(Err(Trouble::Unknown(_)))),
+                "it waited for {:?}",
+                begun.elapsed()
+            );
+            for call in held {
+                assert!(matches!(call.join().unwrap(), Err(Trouble::Unknown(_))));
+            }
+        });
+        let after = stripe.get("/v1/x");
+        assert!(!matches!(&after, Err(Trouble::Unknown(why)) if why == MANY_CALLS));
     }
 
     /// Answers these in turn, each on a connection of its own; what it was asked.
