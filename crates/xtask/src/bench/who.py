@@ -103,18 +103,28 @@ def computed():
     return used.ru_utime + used.ru_stime
 
 
+# A process's memory is counted from that of the one that started it: so it is started by one that has next to none.
+STARTER = """
+import json, os, sys, time
+out = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+begun = time.monotonic()
+child = os.posix_spawn(sys.argv[2], sys.argv[2:], os.environ, file_actions=[(os.POSIX_SPAWN_DUP2, out, 1)])
+_, status, used = os.wait4(child, 0)
+seconds, cpu = time.monotonic() - begun, used.ru_utime + used.ru_stime
+print(json.dumps({"code": os.waitstatus_to_exitcode(status), "seconds": seconds, "cpu": cpu, "kib": used.ru_maxrss}))
+"""
+
+
 def process(arguments, path):
     """Runs a program to its end: how long, how long it computed, and how much memory it had at most."""
-    with open(path, "wb") as out:
-        begun = time.monotonic()
-        child = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.PIPE)
-        said = child.stderr.read()
-        _, status, used = os.wait4(child.pid, 0)
-        seconds = time.monotonic() - begun
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode != 0:
-        sys.exit(f"{arguments} ended with {child.returncode}: {said.decode(errors='replace')}")
-    return {"seconds": seconds, "cpu": used.ru_utime + used.ru_stime, "kib": used.ru_maxrss}
+    starting = [sys.executable, "-S", "-c", STARTER, path, *arguments]
+    started = subprocess.run(starting, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+    if started.returncode != 0:
+        sys.exit(f"{arguments} could not be started: {started.stderr}")
+    ran = json.loads(started.stdout)
+    if ran["code"] != 0:
+        sys.exit(f"{arguments} ended with {ran['code']}: {started.stderr}")
+    return ran
 
 
 def answer(path):
