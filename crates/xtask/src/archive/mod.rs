@@ -19,6 +19,7 @@ use crate::process::{Doing, Failure, end, line, output, root, run as run_command
 use crate::setup;
 
 const CHECK: &str = include_str!("check.py");
+const TLS: &str = include_str!("tls.py");
 
 /// How many responses the lanes hold.
 const RESPONSES: &str = "8000";
@@ -67,7 +68,8 @@ impl Stage {
         self.statements()?;
         self.killed(&whole)?;
         self.full_disk(&whole)?;
-        self.object_storage()
+        self.object_storage()?;
+        self.object_storage_over_tls()
     }
 
     /// `shikiri archive …` with a state of its own: the lanes are linked into another data folder.
@@ -194,12 +196,7 @@ impl Stage {
         let key = self.folder.join("s3.credentials");
         fs::write(&key, "aws_access_key_id = A\naws_secret_access_key = B\n")
             .doing("writing credentials")?;
-        let config = self.folder.join("s3.toml");
-        let text = format!(
-            "version = 1\n[archive]\nto = \"s3://evidence/shop\"\nendpoint = \"http://{address}\"\n\
-             credentials = \"s3.credentials\"\nbatch_rows = 5000\n"
-        );
-        fs::write(&config, text).doing("writing a config")?;
+        let config = self.s3_config("s3.toml", &format!("http://{address}"))?;
         let asked = |what: &str| {
             let mut command = archive(what, &data);
             command.arg("--config").arg(&config);
@@ -208,7 +205,7 @@ impl Stage {
         fails(&mut asked("run"), "can be read by others")?;
         owners_alone(&key)?;
         fails(&mut asked("run"), "cannot connect")?;
-        let server = Objects::start(address)?;
+        let server = Objects::start(address, &[])?;
         fails(&mut asked("run"), "NoSuchBucket")?;
         server.make_bucket("evidence")?;
         output(&mut asked("run"))?;
@@ -221,6 +218,54 @@ impl Stage {
         drop(server);
         println!("archive: in object storage, and read back from it");
         Ok(())
+    }
+
+    /// The same over TLS: what the machine does not trust gets nothing, and what it trusts gets all.
+    fn object_storage_over_tls(&self) -> Result<(), Failure> {
+        let data = self.data("tls")?;
+        let address = free_port()?;
+        let url = format!("https://{address}");
+        let config = self.s3_config("s3-tls.toml", &url)?;
+        let python = |arguments: &[&str]| {
+            let mut python = Command::new("python3");
+            python
+                .args(["-c", TLS])
+                .args(arguments)
+                .env("PYTHONPATH", setup::moto_path()?);
+            output(&mut python)
+        };
+        let here = self.folder.display().to_string();
+        python(&["make", &here])?;
+        let named = |name: &str| self.folder.join(name).display().to_string();
+        let (certificate, key) = (named("server.pem"), named("server.key"));
+        let server = Objects::start(address, &["-s", "-c", &certificate, "-k", &key])?;
+        python(&["bucket", &here, &format!("{url}/evidence")])?;
+        let asked = |what: &str| {
+            let mut command = archive(what, &data);
+            command.arg("--config").arg(&config);
+            command
+        };
+        fails(&mut asked("run"), "certificate")?;
+        output(asked("run").env("SSL_CERT_FILE", named("ca.pem")))?;
+        output(
+            asked("verify")
+                .arg("--rows")
+                .env("SSL_CERT_FILE", named("ca.pem")),
+        )?;
+        drop(server);
+        println!("archive: in object storage over TLS, whose certificate counts");
+        Ok(())
+    }
+
+    /// A config with credentials that were written before.
+    fn s3_config(&self, name: &str, endpoint: &str) -> Result<PathBuf, Failure> {
+        let config = self.folder.join(name);
+        let text = format!(
+            "version = 1\n[archive]\nto = \"s3://evidence/shop\"\nendpoint = \"{endpoint}\"\n\
+             credentials = \"s3.credentials\"\nbatch_rows = 5000\n"
+        );
+        fs::write(&config, text).doing("writing a config")?;
+        Ok(config)
     }
 
     fn same(
@@ -314,12 +359,13 @@ struct Objects {
 }
 
 impl Objects {
-    fn start(address: SocketAddr) -> Result<Self, Failure> {
+    fn start(address: SocketAddr, more: &[&str]) -> Result<Self, Failure> {
         const WITHIN: Duration = Duration::from_secs(60);
         let mut python = Command::new("python3");
         python
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p"])
             .arg(address.port().to_string())
+            .args(more)
             .env("PYTHONPATH", setup::moto_path()?);
         let child = quiet(&mut python)?;
         let mut server = Self { child, address };
