@@ -67,7 +67,7 @@ impl<'a> Call<'a> {
     fn begin(calls: &'a AtomicUsize) -> Option<Self> {
         let one_more = |running| (running < CALLS_MAX).then_some(running + 1);
         let begun = calls.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more);
-        begun.is_ok().then_some(Self(calls))
+        begun.is_ok().then(|| Self(calls))
     }
 }
 
