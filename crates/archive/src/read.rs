@@ -12,6 +12,7 @@ use parquet::data_type::{
     Int64Type,
 };
 use parquet::errors::ParquetError;
+use parquet::file::metadata::RowGroupMetaData;
 use parquet::file::reader::{ChunkReader, FileReader, RowGroupReader, SerializedFileReader};
 use shikiri_evidence::BootId;
 use shikiri_record::{
@@ -158,6 +159,11 @@ impl<R: ChunkReader + 'static> ArchiveFile<R> {
     pub fn rows_of(&self, group: usize) -> u64 {
         let rows = self.file.metadata().row_group(group).num_rows();
         u64::try_from(rows).unwrap_or(0)
+    }
+
+    /// What is said of one of them, and of its columns.
+    pub(crate) fn metadata_of(&self, group: usize) -> &RowGroupMetaData {
+        self.file.metadata().row_group(group)
     }
 
     /// Tells the rows of one row group.

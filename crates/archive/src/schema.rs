@@ -297,6 +297,8 @@ impl Table {
             .set_compression(Compression::ZSTD(zstd))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_data_page_row_count_limit(settings.page_rows)
+            // Rows are counted for each so many of them.
+            .set_write_batch_size(settings.page_rows.min(WRITTEN_ROWS))
             .set_data_page_size_limit(PAGE_BYTES)
             // A dictionary that is cut off makes the rest of its column 16 bytes a value.
             .set_dictionary_page_size_limit(DICTIONARY_BYTES_MAX)
@@ -349,6 +351,9 @@ impl Packed {
         zstd_level: 3,
     };
 }
+
+/// How many rows are written at once.
+const WRITTEN_ROWS: usize = 1024;
 
 /// A page's length at most.
 const PAGE_BYTES: usize = 1 << 20;

@@ -7,8 +7,11 @@
 //! cannot hold a row of the answer. Memory is bounded by row groups, whatever the archive's length; what an answer
 //! collects is capped by [`Settings`].
 
+mod column;
 mod files;
 mod fresh;
+mod group;
+mod packed;
 mod scan;
 
 use std::collections::HashSet;
@@ -69,48 +72,141 @@ pub enum By {
     Class,
 }
 
+impl By {
+    pub(crate) const fn column(self) -> &'static str {
+        match self {
+            Self::Target => "target",
+            Self::Fill => "fill",
+            Self::Viewer => "viewer",
+            Self::ViewerMember => "viewer_member",
+            Self::Owner => "owner",
+            Self::Class => "class",
+        }
+    }
+}
+
 /// Values of one kind: a response is among them when its own is one of them.
 #[derive(Clone, Debug)]
 pub struct Among {
     by: By,
-    /// Tags and ids as their 16 bytes, classes as their text.
-    values: HashSet<Box<[u8]>, FixedState>,
+    /// Tags and ids as their 16 bytes, in the order in which they are shown.
+    tags: HashSet<[u8; 16], FixedState>,
+    /// All of them, classes as their text.
+    values: Values,
+}
+
+/// Values, in their order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values(Vec<Box<[u8]>>);
+
+impl Values {
+    fn new(values: impl Iterator<Item = Box<[u8]>>) -> Self {
+        let mut all: Vec<_> = values.collect();
+        all.sort_unstable();
+        all.dedup();
+        Self(all)
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether one of them may be between these, both included.
+    pub(crate) fn within(&self, least: &[u8], greatest: &[u8]) -> bool {
+        let first = self.0.partition_point(|value| **value < *least);
+        self.0.get(first).is_some_and(|value| **value <= *greatest)
+    }
 }
 
 impl Among {
     /// Tags or ids, by their bytes in the order in which they are shown.
     #[must_use]
     pub fn tags(by: By, tags: impl IntoIterator<Item = [u8; 16]>) -> Self {
-        let values = tags.into_iter().map(|tag| tag.into());
-        Self::new(by, values)
+        let mut all = HashSet::with_hasher(FixedState::with_seed(0));
+        all.extend(tags);
+        Self {
+            by,
+            values: Values::new(all.iter().map(|tag| Box::from(tag.as_slice()))),
+            tags: all,
+        }
     }
 
     /// Classes.
     #[must_use]
     pub fn classes(names: impl IntoIterator<Item = String>) -> Self {
-        let values = names.into_iter().map(|name| name.into_bytes().into());
-        Self::new(By::Class, values)
+        let names = names.into_iter().map(|name| name.into_bytes().into());
+        Self {
+            by: By::Class,
+            tags: HashSet::with_hasher(FixedState::with_seed(0)),
+            values: Values::new(names),
+        }
     }
 
-    fn new(by: By, values: impl Iterator<Item = Box<[u8]>>) -> Self {
-        let mut all = HashSet::with_hasher(FixedState::with_seed(0));
-        all.extend(values);
-        Self { by, values: all }
+    /// By what.
+    #[must_use]
+    pub const fn by(&self) -> By {
+        self.by
+    }
+
+    /// Whether that holds of any of the values: tags and ids as 16 bytes, classes as their text.
+    pub fn any(&self, holds: impl Fn(&[u8]) -> bool) -> bool {
+        self.values.0.iter().any(|value| holds(value))
+    }
+
+    pub(crate) const fn len(&self) -> usize {
+        self.values.0.len()
+    }
+
+    pub(crate) fn within(&self, least: &[u8], greatest: &[u8]) -> bool {
+        self.values.within(least, greatest)
+    }
+
+    /// Which values of a dictionary are among them, as bits, and which of them are there.
+    pub(crate) fn in_tags(&self, dictionary: &[u8]) -> (Vec<u64>, Values) {
+        let all = dictionary.as_chunks::<16>().0;
+        let is_in = |tag: &&[u8; 16]| self.tags.contains(*tag);
+        let value = |tag: &[u8; 16]| Box::from(tag.as_slice());
+        chosen(all.iter(), is_in, value)
+    }
+
+    pub(crate) fn in_texts(&self, dictionary: &[Arc<str>]) -> (Vec<u64>, Values) {
+        let is_in = |text: &&Arc<str>| {
+            let found = self
+                .values
+                .0
+                .binary_search_by(|value| (**value).cmp(text.as_bytes()));
+            found.is_ok()
+        };
+        chosen(dictionary.iter(), is_in, |text| text.as_bytes().into())
     }
 
     fn holds(&self, serve: &Serve<'_>) -> bool {
         let begin = &serve.begin;
-        let fill = begin.fill.map(|id| id.0.to_be_bytes());
-        let value: Option<&[u8]> = match self.by {
-            By::Target => Some(&begin.target.0),
-            By::Fill => fill.as_ref().map(<[u8; 16]>::as_slice),
-            By::Viewer => begin.viewer.as_ref().map(|tag| tag.0.as_slice()),
-            By::ViewerMember => begin.viewer_member.as_ref().map(|tag| tag.0.as_slice()),
-            By::Owner => begin.owner.as_ref().map(|tag| tag.0.as_slice()),
-            By::Class => Some(begin.class.as_bytes()),
+        let tag = match self.by {
+            By::Target => Some(begin.target.0),
+            By::Fill => begin.fill.map(|id| id.0.to_be_bytes()),
+            By::Viewer => begin.viewer.map(|tag| tag.0),
+            By::ViewerMember => begin.viewer_member.map(|tag| tag.0),
+            By::Owner => begin.owner.map(|tag| tag.0),
+            By::Class => return self.any(|name| name == begin.class.as_bytes()),
         };
-        value.is_some_and(|value| self.values.contains(value))
+        tag.is_some_and(|tag| self.tags.contains(&tag))
     }
+}
+
+fn chosen<T>(
+    dictionary: impl ExactSizeIterator<Item = T>,
+    is_in: impl Fn(&T) -> bool,
+    value: impl Fn(T) -> Box<[u8]>,
+) -> (Vec<u64>, Values) {
+    let (mut bits, mut there) = (vec![0_u64; dictionary.len().div_ceil(64)], Vec::new());
+    for (n, one) in dictionary.enumerate() {
+        if is_in(&one) {
+            bits[n / 64] |= 1 << (n % 64);
+            there.push(value(one));
+        }
+    }
+    (bits, Values::new(there.into_iter()))
 }
 
 /// Which responses are asked for: those that began in the window, and of each list are among one of its members.

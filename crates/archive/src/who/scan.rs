@@ -13,8 +13,8 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use crate::read::{ArchiveFile, ReadFault};
-use crate::rows::Archived;
 use crate::who::files::SharedFile;
+use crate::who::group::Group;
 use crate::who::{ArchivedFile, Question, Served, Settings, WhoFault};
 
 /// How far a scan is.
@@ -53,6 +53,11 @@ impl Viewers {
     /// # Errors
     /// There are more than an answer may hold.
     pub fn add(&mut self, viewer: Option<[u8; 16]>, settings: &Settings) -> Result<(), WhoFault> {
+        self.count(viewer);
+        self.bounded(settings)
+    }
+
+    pub(super) fn count(&mut self, viewer: Option<[u8; 16]>) {
         match viewer {
             None => self.without += 1,
             Some(tag) => {
@@ -60,7 +65,6 @@ impl Viewers {
                 self.tags.insert(tag);
             }
         }
-        self.bounded(settings)
     }
 
     fn bounded(&self, settings: &Settings) -> Result<(), WhoFault> {
@@ -73,9 +77,6 @@ impl Viewers {
         })
     }
 }
-
-/// How many responses are handed over at once.
-const BATCH_ROWS: usize = 4096;
 
 /// How often who waits for rows is told how far it is.
 const TOLD: Duration = Duration::from_millis(200);
@@ -95,23 +96,7 @@ pub fn rows(
         files,
         settings,
         look,
-        |group, give| {
-            let mut batch = Vec::new();
-            group.each(&mut |archived| {
-                if let Archived::Serve(serve) = archived
-                    && question.takes(&serve)
-                {
-                    batch.push(Served::of(&group.node, &serve));
-                }
-            })?;
-            while !batch.is_empty() {
-                let rest = batch.split_off(batch.len().min(BATCH_ROWS));
-                if !give(std::mem::replace(&mut batch, rest)) {
-                    break;
-                }
-            }
-            Ok(())
-        },
+        |group, give| group.rows(question, give),
         |batch: Vec<Served>| Ok(batch.into_iter().try_for_each(&mut *take)),
     )
 }
@@ -132,21 +117,7 @@ pub fn viewers(
         settings,
         look,
         |group, give| {
-            let mut found = Viewers::default();
-            group.each(&mut |archived| {
-                if let Archived::Serve(serve) = archived
-                    && question.takes(&serve)
-                {
-                    match serve.begin.viewer {
-                        None => found.without += 1,
-                        Some(tag) => {
-                            found.responses += 1;
-                            found.tags.insert(tag.0);
-                        }
-                    }
-                }
-            })?;
-            give(found);
+            give(group.viewers(question)?);
             Ok(())
         },
         |found| {
@@ -160,19 +131,6 @@ pub fn viewers(
     Ok(all)
 }
 
-/// A row group of a file.
-struct Group {
-    file: Arc<ArchiveFile<SharedFile>>,
-    node: Arc<str>,
-    index: usize,
-}
-
-impl Group {
-    fn each(&self, tell: &mut dyn FnMut(Archived<'_>)) -> Result<(), ReadFault> {
-        self.file.each_of(self.index, tell)
-    }
-}
-
 /// What comes next.
 struct Queue<'a, T> {
     files: std::slice::Iter<'a, ArchivedFile>,
@@ -182,13 +140,32 @@ struct Queue<'a, T> {
     turns: Option<SyncSender<Receiver<Result<T, WhoFault>>>>,
 }
 
-type Opened<'a> = (&'a ArchivedFile, Arc<ArchiveFile<SharedFile>>, Arc<str>);
+/// An open file, and the same again to read pages of.
+#[derive(Clone)]
+struct Opened<'a> {
+    of: &'a ArchivedFile,
+    file: Arc<ArchiveFile<SharedFile>>,
+    bytes: Arc<SharedFile>,
+    node: Arc<str>,
+}
 
 type Turn<'a, T> = (
     &'a ArchivedFile,
     SyncSender<Result<T, WhoFault>>,
     Result<Group, ReadFault>,
 );
+
+impl<'a> Opened<'a> {
+    fn new(of: &'a ArchivedFile) -> Result<Self, ReadFault> {
+        let bytes = SharedFile::open(&of.path).map_err(ReadFault::Open)?;
+        Ok(Self {
+            of,
+            file: Arc::new(ArchiveFile::new(bytes.clone())?),
+            bytes: Arc::new(bytes),
+            node: of.node.as_str().into(),
+        })
+    }
+}
 
 impl<'a, T> Queue<'a, T> {
     /// The next row group and where its answer goes; `None` when there is none, or nobody waits for it.
@@ -203,24 +180,24 @@ impl<'a, T> Queue<'a, T> {
 
     fn find(&mut self, files: &AtomicU64) -> Option<Turn<'a, T>> {
         loop {
-            if let Some((of, file, node)) = &self.open {
-                if self.next < file.groups() {
+            if let Some(open) = &self.open {
+                if self.next < open.file.groups() {
+                    let open = open.clone();
                     let group = Group {
-                        file: Arc::clone(file),
-                        node: Arc::clone(node),
+                        file: open.file,
+                        bytes: open.bytes,
+                        node: open.node,
                         index: self.next,
                     };
-                    let of = *of;
                     self.next += 1;
-                    return Some((of, self.turn()?, Ok(group)));
+                    return Some((open.of, self.turn()?, Ok(group)));
                 }
                 self.open = None;
             }
             let of = self.files.next()?;
             files.fetch_add(1, Ordering::Relaxed);
-            let opened = SharedFile::open(&of.path).map_err(ReadFault::Open);
-            match opened.and_then(ArchiveFile::new) {
-                Ok(file) => self.open = Some((of, Arc::new(file), of.node.as_str().into())),
+            match Opened::new(of) {
+                Ok(opened) => self.open = Some(opened),
                 Err(why) => return Some((of, self.turn()?, Err(why))),
             }
             self.next = 0;
