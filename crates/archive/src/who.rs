@@ -10,7 +10,9 @@
 mod column;
 mod files;
 mod fresh;
+mod gaps;
 mod group;
+mod keep;
 mod packed;
 mod scan;
 
@@ -25,7 +27,9 @@ use shikiri_record::{
 };
 
 pub use files::{ArchivedFile, archived_files, found_files};
-pub use fresh::{Fresh, Hole, LaneRead, fresh};
+pub use fresh::{Fresh, Hole, LaneRead, fresh, waiting};
+pub use gaps::{Short, Stretch, holes, short};
+pub use keep::{AnswerFile, Line, TEXTS};
 pub use scan::{Looked, Viewers, rows, viewers};
 
 use crate::keeper::KeeperFault;

@@ -25,6 +25,7 @@ pub mod span;
 pub mod takeover;
 pub mod tally;
 pub mod timeline;
+pub mod unseen;
 pub mod whose;
 pub mod windows;
 

@@ -20,7 +20,7 @@ use crate::infer::{Known, View};
 use crate::span::Span;
 
 /// No fetch of ours takes longer.
-const FETCH_MS_MAX: u64 = 15 * 60 * 1000;
+pub(crate) const FETCH_MS_MAX: u64 = 15 * 60 * 1000;
 
 /// In which classes shared fetches may have carried somebody's credentials.
 #[derive(Clone, Debug, PartialEq, Eq)]

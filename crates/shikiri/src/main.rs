@@ -233,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENTS: [(&str, &str); 12] = [
+    const DOCUMENTS: [(&str, &str); 13] = [
         ("archive.md", include_str!("../../../docs/archive.md")),
         ("README.md", include_str!("../../../README.md")),
         (
@@ -258,6 +258,7 @@ mod tests {
         ("site.md", include_str!("../../../docs/site.md")),
         ("timeline.md", include_str!("../../../docs/timeline.md")),
         ("tls.md", include_str!("../../../docs/tls.md")),
+        ("who.md", include_str!("../../../docs/who.md")),
     ];
 
     /// The commands that a document shows: in backquotes, or a line of an example.

@@ -6,18 +6,24 @@
 //! Invariant: an answer that lacks something says so, and ends with another status.
 
 mod asked;
+mod fills;
+mod gaps;
 mod out;
 mod sources;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use shikiri_archive::Archived;
-use shikiri_archive::who::{self, Question, Served, Settings, Viewers, Window};
+use shikiri_archive::who::{
+    self, ArchivedFile, Looked, Question, Served, Settings, Viewers, Window,
+};
+use shikiri_record::{FillId, LinkEvent, MemberTag};
 
 use asked::{Asked, Objects};
-use out::{Form, Out, Summary};
+use out::{Out, Summary};
 use sources::{At, Sources};
 
 /// `shikiri who …`
@@ -25,17 +31,26 @@ use sources::{At, Sources};
 pub(crate) enum Command {
     /// Who was served something: an object, a member's data, a fetch, a class.
     Saw(SawArgs),
+    /// What a viewer was served, and whose it was.
+    SeenBy(SeenByArgs),
+    /// Which fetches others were shown, whose they were, and how many saw them.
+    Fills(FillsArgs),
+    /// What no answer can say: rows that are missing, responses without rows, and what is not archived yet.
+    Gaps(GapsArgs),
 }
 
 /// How an answer is printed.
 #[derive(clap::Args)]
-struct Shown {
+pub(crate) struct Shown {
     /// As comma-separated values, with a header line.
     #[arg(long, group = "form")]
     csv: bool,
     /// One JSON object a line.
     #[arg(long, group = "form")]
     json: bool,
+    /// Into a Parquet file, which must not be there yet.
+    #[arg(long, value_name = "FILE", group = "form")]
+    parquet: Option<PathBuf>,
     /// Print tags. Without it viewers, members, objects and addresses bear numbers of this answer alone.
     #[arg(long)]
     tags: bool,
@@ -80,10 +95,80 @@ pub(crate) struct SawArgs {
     #[arg(long, value_name = "A..B", value_parser = asked::window, default_value = "..")]
     window: Window,
     /// Each viewer once, by tag, and nothing else.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["tags", "parquet", "directory"])]
     viewers: bool,
     #[command(flatten)]
     shown: Shown,
+}
+
+/// Flags of `shikiri who seen-by`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "A session is known by its tag, as `--tags` and `shikiri evidence cat --json` print it. With --member also the sessions that came to be the member's, all that these were served.
+
+Whose: `own`, `another's`; `somebody's`, where the origin did not say who the viewer was; `nobody's`, where it named no owner.
+
+Examples:
+  shikiri who seen-by --member 12345 --window 2020-03-16T12:24:00+09:00..2020-03-16T12:25:00+09:00
+  shikiri who seen-by --viewer 5f0c2a8b6d1e4f3798a0b1c2d3e4f506 --json"
+)]
+pub(crate) struct SeenByArgs {
+    #[command(flatten)]
+    at: At,
+    /// A session: its tag.
+    #[arg(long, value_name = "TAG")]
+    viewer: Vec<String>,
+    /// A member: their id, or tag:….
+    #[arg(long, value_name = "MEMBER")]
+    member: Vec<String>,
+    /// From when to when: A..B, either of which may be left out.
+    #[arg(long, value_name = "A..B", value_parser = asked::window, default_value = "..")]
+    window: Window,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// Flags of `shikiri who fills`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  shikiri who fills --object https://shop.example.test/news/1
+  shikiri who fills --class pages --window 2020-03-16T12:24:00+09:00..2020-03-16T12:25:00+09:00 --csv")]
+pub(crate) struct FillsArgs {
+    #[command(flatten)]
+    at: At,
+    #[command(flatten)]
+    objects: Objects,
+    /// A class of the policy.
+    #[arg(long, value_name = "CLASS")]
+    class: Vec<String>,
+    /// From when to when: A..B, either of which may be left out.
+    #[arg(long, value_name = "A..B", value_parser = asked::window, default_value = "..")]
+    window: Window,
+    #[command(flatten)]
+    shown: Shown,
+}
+
+/// Flags of `shikiri who gaps`.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Exit status: 0 when no row is missing that could tell of the window, 3 when some are, 1 when it could not be read.
+
+Examples:
+  shikiri who gaps
+  shikiri who gaps --window 2020-03-16T12:24:00+09:00..2020-03-16T12:25:00+09:00 --json"
+)]
+pub(crate) struct GapsArgs {
+    #[command(flatten)]
+    at: At,
+    /// From when to when: A..B, either of which may be left out.
+    #[arg(long, value_name = "A..B", value_parser = asked::window, default_value = "..")]
+    window: Window,
+    /// As comma-separated values, with a header line.
+    #[arg(long, group = "form")]
+    csv: bool,
+    /// One JSON object a line.
+    #[arg(long, group = "form")]
+    json: bool,
 }
 
 /// Something that the answer should have is missing or damaged.
@@ -92,15 +177,20 @@ const NOT_WHOLE: u8 = 3;
 pub(crate) fn run(command: &Command) -> Result<ExitCode, String> {
     match command {
         Command::Saw(args) => saw(args),
+        Command::SeenBy(args) => seen_by(args),
+        Command::Fills(args) => fills::run(args),
+        Command::Gaps(args) => gaps::run(args),
     }
 }
 
 fn saw(args: &SawArgs) -> Result<ExitCode, String> {
     let sources = Sources::open(&args.at)?;
     let mut asked = Asked::new(&sources, args.shown.directory.as_deref())?;
-    let mut all = Vec::new();
+    let (mut all, mut fetches) = (Vec::new(), Fetches::new());
     if !args.owner.is_empty() {
-        all.push(owners(&sources, &mut asked, &args.owner)?);
+        let (any, theirs) = owners(&sources, &mut asked, &args.owner)?;
+        all.push(any);
+        fetches = theirs;
     }
     all.extend(asked.objects(&args.objects)?);
     all.extend(asked::fills(&args.fill)?);
@@ -117,24 +207,73 @@ fn saw(args: &SawArgs) -> Result<ExitCode, String> {
     if args.viewers {
         return viewers(&sources, &question, &args.shown);
     }
-    rows(&sources, &question, asked, &args.shown)
+    rows(&sources, &question, asked, &fetches, &args.shown)
 }
+
+fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
+    let sources = Sources::open(&args.at)?;
+    let mut asked = Asked::new(&sources, args.shown.directory.as_deref())?;
+    let mut sessions = BTreeSet::new();
+    for viewer in &args.viewer {
+        let wrong =
+            || format!("`{viewer}` is no tag of a session: write its 32 hexadecimal digits");
+        let tag = asked::digits(viewer.strip_prefix("tag:").unwrap_or(viewer));
+        sessions.insert(tag.ok_or_else(wrong)?);
+    }
+    let mut any = Vec::new();
+    if !args.member.is_empty() {
+        let mut members = BTreeSet::new();
+        for member in &args.member {
+            members.extend(asked.member(member)?);
+        }
+        sources.links(&mut |link| {
+            let is_theirs = link.member.is_some_and(|tag| members.contains(&tag.0));
+            if is_theirs && link.event == LinkEvent::Started {
+                sessions.insert(link.viewer.0);
+            }
+            match sessions.len() > SESSIONS_MAX {
+                true => Err(format!(
+                    "more than {SESSIONS_MAX} sessions were theirs: ask for fewer members"
+                )),
+                false => Ok(()),
+            }
+        })?;
+        any.push(who::Among::tags(who::By::ViewerMember, members));
+    }
+    any.push(who::Among::tags(who::By::Viewer, sessions));
+    if args.member.is_empty() && args.viewer.is_empty() {
+        return Err("name who saw it: --viewer or --member".to_owned());
+    }
+    let question = Question {
+        window: args.window,
+        all: vec![any],
+    };
+    rows(&sources, &question, asked, &Fetches::new(), &args.shown)
+}
+
+/// How many sessions are followed at most.
+const SESSIONS_MAX: usize = 1 << 20;
+
+/// Whose the bytes of some fetches are.
+type Fetches = BTreeMap<FillId, MemberTag>;
 
 /// What is a member's: what the origin called theirs, and whatever came with the same fetches, whenever these were.
 fn owners(
     sources: &Sources,
     asked: &mut Asked,
     owners: &[String],
-) -> Result<Vec<who::Among>, String> {
+) -> Result<(Vec<who::Among>, Fetches), String> {
     let owner = asked.members(who::By::Owner, owners)?;
     let question = Question {
         window: Window::ALWAYS,
         all: vec![vec![owner.clone()]],
     };
-    let mut fills = std::collections::BTreeSet::new();
+    let mut fills = BTreeMap::new();
     let mut too_many = false;
-    each(sources, &question, &mut |served| {
-        fills.extend(served.fill.map(|id| id.0.to_be_bytes()));
+    each(sources, &question, sources::progress, &mut |served| {
+        if let (Some(fill), Some(owner)) = (served.fill, served.owner) {
+            fills.insert(fill, owner);
+        }
         too_many = fills.len() > FILLS_MAX;
         match too_many {
             true => ControlFlow::Break(()),
@@ -146,21 +285,24 @@ fn owners(
             "more than {FILLS_MAX} fetches held that data: ask for fewer owners"
         ));
     }
-    Ok(vec![owner, who::Among::tags(who::By::Fill, fills)])
+    let ids = fills.keys().map(|id| id.0.to_be_bytes());
+    let any = vec![owner, who::Among::tags(who::By::Fill, ids)];
+    Ok((any, fills))
 }
 
 /// How many fetches are followed at most.
 const FILLS_MAX: usize = 1 << 20;
 
 /// Tells all responses that are asked for: those of the archive, then those that are not in it yet.
-fn each(
+fn each<L: FnMut(Looked)>(
     sources: &Sources,
     question: &Question,
+    looks: impl FnOnce(&[ArchivedFile]) -> L,
     take: &mut dyn FnMut(Served) -> ControlFlow<()>,
 ) -> Result<sources::Read, String> {
     let files = sources.serves(&question.window)?;
     let mut is_over = false;
-    let mut look = sources::progress(&files);
+    let mut look = looks(&files);
     who::rows(
         &files,
         question,
@@ -186,24 +328,33 @@ fn rows(
     sources: &Sources,
     question: &Question,
     mut asked: Asked,
+    fetches: &Fetches,
     shown: &Shown,
 ) -> Result<ExitCode, String> {
-    let mut out = Out::new(Form::of(shown.csv, shown.json));
+    let mut out = Out::new(shown)?;
     let mut summary = Summary::default();
     let mut failed = None;
     let names = asked.names(shown.tags);
     out.rows_begin();
-    let read = each(sources, question, &mut |served| {
-        summary.add(&served);
-        match out.row(&served, names) {
-            Ok(true) => ControlFlow::Continue(()),
-            Ok(false) => ControlFlow::Break(()),
-            Err(why) => {
-                failed = Some(why);
-                ControlFlow::Break(())
+    let read = each(
+        sources,
+        question,
+        sources::progress_beside,
+        &mut |mut served| {
+            // What came with a member's fetch is theirs, also where a row does not say so.
+            let of_fetch = served.fill.and_then(|fill| fetches.get(&fill).copied());
+            served.owner = served.owner.or(of_fetch);
+            summary.add(&served);
+            match out.row(&served, names) {
+                Ok(true) => ControlFlow::Continue(()),
+                Ok(false) => ControlFlow::Break(()),
+                Err(why) => {
+                    failed = Some(why);
+                    ControlFlow::Break(())
+                }
             }
-        }
-    })?;
+        },
+    )?;
     if let Some(why) = failed {
         return Err(why);
     }
@@ -217,6 +368,7 @@ fn viewers(sources: &Sources, question: &Question, shown: &Shown) -> Result<Exit
     let mut look = sources::progress(&files);
     let said = |fault: who::WhoFault| fault.to_string();
     let mut found = who::viewers(&files, question, &settings, &mut look).map_err(said)?;
+    drop(look);
     let mut failed = None;
     let read = sources.fresh(&mut |_, archived| {
         if let Archived::Serve(serve) = archived
@@ -238,7 +390,7 @@ fn viewers(sources: &Sources, question: &Question, shown: &Shown) -> Result<Exit
     } = found;
     let mut tags: Vec<[u8; 16]> = tags.into_iter().collect();
     tags.sort_unstable();
-    let mut out = Out::new(Form::of(shown.csv, shown.json));
+    let mut out = Out::new(shown)?;
     out.viewers(&tags)?;
     let without = match without {
         0 => String::new(),

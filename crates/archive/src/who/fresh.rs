@@ -60,6 +60,15 @@ pub struct Fresh {
     pub faults: Vec<String>,
 }
 
+/// Where the begin rows stood that waited for their ends when the last batch was done.
+///
+/// # Errors
+/// They cannot be read.
+pub fn waiting(state: &Path, last: Option<&Manifest>) -> Result<Vec<Place>, WhoFault> {
+    let waiting = waiting_of(state, last)?;
+    Ok(waiting.iter().map(|one| one.place).collect())
+}
+
 /// Tells what the lanes of a data folder hold that batches up to the last one have not taken, lane by lane.
 ///
 /// # Errors

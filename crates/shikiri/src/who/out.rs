@@ -5,13 +5,17 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::fmt::Write as _;
+use std::fs::File;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
 
-use serde_json::json;
-use shikiri_archive::who::Served;
+use serde_json::{Map, Value, json};
+use shikiri_archive::who::{AnswerFile, Line, Served};
 use shikiri_incident::whose::Whose;
 use shikiri_record::Ended;
 
+use super::Shown;
 use super::asked::{Names, hex};
 use super::sources::tell;
 use crate::rows::instant;
@@ -22,21 +26,26 @@ pub(super) enum Form {
     Table,
     Csv,
     Json,
+    Parquet,
 }
 
 impl Form {
-    pub(super) const fn of(csv: bool, json: bool) -> Self {
-        match (csv, json) {
-            (true, _) => Self::Csv,
-            (_, true) => Self::Json,
+    pub(super) const fn of(shown: &Shown) -> Self {
+        match (shown.csv, shown.json, &shown.parquet) {
+            (true, ..) => Self::Csv,
+            (_, true, _) => Self::Json,
+            (.., Some(_)) => Self::Parquet,
             _ => Self::Table,
         }
     }
 }
 
-/// Standard output.
+/// Standard output, or a file.
 pub(super) struct Out {
     form: Form,
+    file: Option<Kept>,
+    has_head: bool,
+    widths: Vec<usize>,
     out: BufWriter<StdoutLock<'static>>,
     line: String,
 }
@@ -46,12 +55,18 @@ const COLUMNS: &str = "node,began,viewer,viewer_member,whose,owner,object,fill,c
                        bytes,ended,address,boot,lane,sequence";
 
 impl Out {
-    pub(super) fn new(form: Form) -> Self {
-        Self {
+    /// Where an answer goes.
+    pub(super) fn new(shown: &Shown) -> Result<Self, String> {
+        let form = Form::of(shown);
+        let kept = |path: &PathBuf| Kept::new(path);
+        Ok(Self {
             form,
+            file: shown.parquet.as_ref().map(kept).transpose()?,
+            has_head: false,
+            widths: Vec::new(),
             out: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
             line: String::new(),
-        }
+        })
     }
 
     pub(super) fn rows_begin(&mut self) {
@@ -61,7 +76,7 @@ impl Out {
                 "BEGAN                     VIEWER  MEMBER  WHOSE       OWNER   CLASS     STATUS OUTCOME    BYTES     ENDED     OBJECT",
             ),
             Form::Csv => self.line.push_str(COLUMNS),
-            Form::Json => return,
+            Form::Json | Form::Parquet => return,
         }
         self.line.push('\n');
         // A failure shows with the first line.
@@ -148,9 +163,80 @@ impl Out {
                 });
                 writeln!(line, "{value}")
             }
+            Form::Parquet => {
+                let text = |text: &str| Some(text.to_owned());
+                let kept = self.file.as_mut().expect("its file was named");
+                return kept.line(Line {
+                    texts: [
+                        text(&row.node),
+                        viewer,
+                        member,
+                        text(whose),
+                        owner,
+                        Some(object),
+                        fill,
+                        text(&row.class),
+                        row.page.as_deref().and_then(text),
+                        text(&row.method),
+                        text(row.outcome.name()),
+                        ended.and_then(text),
+                        Some(names.tag('a', row.address.0)?),
+                        Some(hex(row.boot.0)),
+                    ],
+                    began: row.began.0.cast_signed(),
+                    status: row.status.into(),
+                    bytes: row.bytes.map(u64::cast_signed),
+                    lane: row.lane.into(),
+                    sequence: row.sequence.cast_signed(),
+                });
+            }
         };
         put.expect("a string can be written to");
         goes_on(self.out.write_all(line.as_bytes()))
+    }
+
+    /// A line that is no response, as a table's cells and as JSON.
+    pub(super) fn cells(&mut self, cells: &[(&'static str, Value)]) -> Result<bool, String> {
+        self.line.clear();
+        match self.form {
+            Form::Json => {
+                let all: Map<String, Value> = cells
+                    .iter()
+                    .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                    .collect();
+                self.line = Value::Object(all).to_string();
+            }
+            form => {
+                if !std::mem::replace(&mut self.has_head, true) {
+                    let names: Vec<&str> = cells.iter().map(|(name, _)| *name).collect();
+                    // As wide as the first line needs.
+                    let width = |(name, value): &(&str, Value)| name.len().max(text(value).len());
+                    self.widths = cells.iter().map(width).collect();
+                    self.line = match form {
+                        Form::Csv => names.join(","),
+                        _ => table(&self.widths, names.iter().map(|name| name.to_uppercase())),
+                    };
+                    self.line.push('\n');
+                }
+                let texts = cells.iter().map(|(_, value)| text(value));
+                match form {
+                    Form::Csv => {
+                        let nulls = cells.iter().map(|(_, value)| value.is_null());
+                        let texts: Vec<String> = texts
+                            .zip(nulls)
+                            .map(|(text, is_null)| match is_null {
+                                true => String::new(),
+                                false => quoted(&text).into_owned(),
+                            })
+                            .collect();
+                        self.line.push_str(&texts.join(","));
+                    }
+                    _ => self.line.push_str(&table(&self.widths, texts)),
+                }
+            }
+        }
+        self.line.push('\n');
+        goes_on(self.out.write_all(self.line.as_bytes()))
     }
 
     /// Viewers, each once.
@@ -178,11 +264,73 @@ impl Out {
             goes_on(writeln!(self.out, "{summary}"))?;
         }
         goes_on(self.out.flush())?;
+        if let Some(file) = self.file {
+            file.finish()?;
+        }
         if self.form != Form::Table {
             tell(summary);
         }
         Ok(())
     }
+}
+
+/// A file that an answer goes to.
+struct Kept {
+    path: PathBuf,
+    file: AnswerFile<BufWriter<File>>,
+}
+
+impl Kept {
+    /// It must not be there yet, and is its owner's alone.
+    fn new(path: &Path) -> Result<Self, String> {
+        let wrong =
+            |error: &dyn std::fmt::Display| format!("cannot write {}: {error}", path.display());
+        let file = File::options()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(path)
+            .map_err(|error| wrong(&error))?;
+        Ok(Self {
+            path: path.to_owned(),
+            file: AnswerFile::new(BufWriter::new(file)).map_err(|error| wrong(&error))?,
+        })
+    }
+
+    fn line(&mut self, line: Line) -> Result<bool, String> {
+        let wrong = |error| format!("cannot write {}: {error}", self.path.display());
+        self.file.line(line).map(|()| true).map_err(wrong)
+    }
+
+    fn finish(self) -> Result<(), String> {
+        let wrong = |error: &dyn std::fmt::Display| {
+            format!("cannot write {}: {error}", self.path.display())
+        };
+        let out = self.file.finish().map_err(|error| wrong(&error))?;
+        let file = out.into_inner().map_err(|error| wrong(error.error()))?;
+        file.sync_all().map_err(|error| wrong(&error))
+    }
+}
+
+/// A value without quotes.
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "-".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+/// The cells of a table's line.
+fn table(widths: &[usize], cells: impl Iterator<Item = String>) -> String {
+    let cells = cells
+        .zip(widths)
+        .map(|(cell, width)| format!("{cell:<width$}"));
+    cells
+        .collect::<Vec<String>>()
+        .join("  ")
+        .trim_end()
+        .to_owned()
 }
 
 /// Counts of an answer.

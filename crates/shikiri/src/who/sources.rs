@@ -2,6 +2,7 @@
 //!
 //! Never writes there. Invariant: what cannot be read is told with the range that it has.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -9,9 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shikiri_archive::keeper;
-use shikiri_archive::who::{self, ArchivedFile, Fresh, Hole, Looked, Window};
-use shikiri_archive::{Archived, Manifest, Table};
-use shikiri_record::UnixMillis;
+use shikiri_archive::who::{self, ArchivedFile, Fresh, Hole, Looked, Short, Window};
+use shikiri_archive::{ArchiveFile, Archived, Manifest, Table};
+use shikiri_incident::unseen::Unseen;
+use shikiri_record::{Link, UnixMillis};
 
 use crate::archive;
 
@@ -52,7 +54,9 @@ struct Lanes {
 /// What was read, and what was not.
 #[derive(Default)]
 pub(super) struct Read {
-    fresh: Fresh,
+    pub(super) fresh: Fresh,
+    /// Batches that are short of rows.
+    shorts: Vec<Short>,
     /// What an answer cannot say, for people.
     notes: Vec<String>,
 }
@@ -89,7 +93,9 @@ impl Sources {
         if root.join("manifests").is_dir() {
             // Other nodes' files may be beside ours.
             for other in archive::copied(root)? {
-                if !manifests.iter().any(|it| it.name == other.name) && !is_later(&other, &last) {
+                if !manifests.iter().any(|it| it.name == other.name)
+                    && !is_later(&other, last.as_ref())
+                {
                     manifests.push(other);
                 }
             }
@@ -137,18 +143,81 @@ impl Sources {
         &self,
         tell: &mut dyn FnMut(&Arc<str>, &Archived<'_>) -> ControlFlow<()>,
     ) -> Result<Read, String> {
-        let Some(lanes) = &self.lanes else {
-            return Ok(Read {
-                notes: self.not_here(),
-                ..Read::default()
-            });
-        };
-        let fresh = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), tell);
-        let fresh = fresh.map_err(|fault| fault.to_string())?;
+        let (shorts, missing) = who::short(&self.manifests);
+        let missing = missing.into_iter().map(|name| {
+            format!("{name}: the manifest of this batch is missing, and with it its files")
+        });
+        let mut notes: Vec<String> = missing.collect();
+        let mut fresh = Fresh::default();
+        if let Some(lanes) = &self.lanes {
+            let read = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), tell);
+            fresh = read.map_err(|fault| fault.to_string())?;
+        } else {
+            notes.extend(self.not_here());
+        }
         Ok(Read {
             fresh,
-            notes: Vec::new(),
+            shorts,
+            notes,
         })
+    }
+
+    /// Tells all links of sessions and members, archived or not.
+    pub(super) fn links(
+        &self,
+        tell: &mut dyn FnMut(&Link) -> Result<(), String>,
+    ) -> Result<(), String> {
+        let mut failed = Ok(());
+        let mut told = |archived: &Archived<'_>| {
+            if let (Archived::Link(_, link), Ok(())) = (archived, &failed) {
+                failed = tell(link);
+            }
+        };
+        for file in self.files(Table::Links, &Window::ALWAYS)? {
+            each(&file, &mut told)?;
+        }
+        self.fresh(&mut |_, archived| {
+            told(archived);
+            ControlFlow::Continue(())
+        })?;
+        failed
+    }
+
+    /// Which rows of short batches are missing.
+    pub(super) fn missing(&self, shorts: &[Short]) -> Result<Vec<Hole>, String> {
+        let said = |fault: who::WhoFault| fault.to_string();
+        let mut holes = Vec::new();
+        let nodes: BTreeSet<&str> = shorts.iter().map(|short| &*short.node).collect();
+        for node in nodes {
+            let of_node = shorts.iter().filter(|short| *short.node == *node);
+            let (first, stretches) =
+                of_node.fold((u64::MAX, Vec::new()), |(first, mut all), it| {
+                    all.extend(it.stretches.iter().cloned());
+                    (first.min(it.batch), all)
+                });
+            // The row before the first may be in the batch before; what waited is in a later one.
+            let batches: Vec<Manifest> = self
+                .manifests
+                .iter()
+                .filter(|it| it.node == *node && it.number + 1 >= first)
+                .cloned()
+                .collect();
+            let all = Table::ALL.into_iter();
+            let files: Vec<ArchivedFile> = all
+                .flat_map(|table| who::archived_files(&self.root, &batches, table, &Window::ALWAYS))
+                .collect();
+            let ours = self
+                .lanes
+                .as_ref()
+                .filter(|lanes| lanes.last.as_ref().is_some_and(|last| last.node == *node));
+            let waiting = match ours {
+                Some(lanes) => who::waiting(&lanes.state, lanes.last.as_ref()).map_err(said)?,
+                None => Vec::new(),
+            };
+            let mut look = progress(&files);
+            holes.extend(who::holes(&files, &waiting, &stretches, &mut look).map_err(said)?);
+        }
+        Ok(holes)
     }
 
     /// What a copy cannot say.
@@ -193,69 +262,123 @@ fn lasts(manifests: &[Manifest]) -> Vec<&Manifest> {
 }
 
 /// Whether a batch of our node was done after we had looked.
-fn is_later(other: &Manifest, last: &Option<Manifest>) -> bool {
-    let last = last.as_ref();
+fn is_later(other: &Manifest, last: Option<&Manifest>) -> bool {
     last.is_some_and(|last| last.node == other.node && other.number > last.number)
 }
 
 impl Read {
     /// What the answer to a question about a window lacks, in words.
     pub(super) fn lacks(&self, window: &Window) -> Vec<String> {
-        let holes = self.holes(window).map(|hole| {
-            let rows = match hole.last {
-                Some(last) => format!("rows {} to {last}", hole.first),
-                None => format!("rows from {} on", hole.first),
-            };
+        let holes = self.fresh.holes.iter();
+        let holes = holes.filter(|hole| may_hold(hole, window)).map(in_words);
+        let shorts = self.shorts.iter().map(|short| {
             format!(
-                "node {}, lane {}: {rows} are not there: written {} to {}",
-                hole.node,
-                hole.lane,
-                hole.after
-                    .map_or_else(|| "(nobody knows when)".to_owned(), archive::instant),
-                hole.before
-                    .map_or_else(|| "now".to_owned(), archive::instant),
+                "node {}, batch {}: {} rows are missing or damaged; `shikiri who gaps` says which",
+                short.node, short.batch, short.rows
             )
         });
-        self.notes.iter().cloned().chain(holes).collect()
-    }
-
-    pub(super) fn is_whole(&self, window: &Window) -> bool {
-        self.holes(window).next().is_none()
-    }
-
-    /// The holes that may have held a response of a window.
-    fn holes(&self, window: &Window) -> impl Iterator<Item = &Hole> {
-        let to = window.to;
-        // What was begun in the window was written in it or after it.
-        let may = move |hole: &&Hole| {
-            hole.after
-                .is_none_or(|after| after <= to || hole.before.is_none())
-        };
-        let from = window.from;
-        self.fresh
-            .holes
+        self.notes
             .iter()
-            .filter(may)
-            .filter(move |hole| hole.before.is_none_or(|before: UnixMillis| before >= from))
+            .cloned()
+            .chain(shorts)
+            .chain(holes)
+            .collect()
     }
+
+    /// Whether nothing is missing that could tell of the window.
+    pub(super) fn is_whole(&self, window: &Window) -> bool {
+        let holes = &self.fresh.holes;
+        self.shorts.is_empty() && !holes.iter().any(|hole| may_hold(hole, window))
+    }
+
+    pub(super) fn shorts(&self) -> &[Short] {
+        &self.shorts
+    }
+
+    pub(super) fn notes(&self) -> &[String] {
+        &self.notes
+    }
+}
+
+/// Whether rows that are missing may have told of a response that began in a window.
+pub(super) fn may_hold(hole: &Hole, window: &Window) -> bool {
+    let unseen = Unseen {
+        after: hole.after,
+        before: hole.before,
+    };
+    unseen.may_have_begun(window.from, window.to)
+}
+
+/// Missing rows, for people.
+pub(super) fn in_words(hole: &Hole) -> String {
+    let rows = match hole.last {
+        Some(last) => format!("rows {} to {last}", hole.first),
+        None => format!("rows from {} on", hole.first),
+    };
+    let at = |at: Option<UnixMillis>| at.map_or_else(|| "(not known)".to_owned(), archive::instant);
+    format!(
+        "node {}, lane {}: {rows} are not there; the rows beside them were written {} and {}",
+        hole.node,
+        hole.lane,
+        at(hole.after),
+        at(hole.before),
+    )
+}
+
+/// Tells the rows of a small file.
+pub(super) fn each(file: &ArchivedFile, tell: &mut dyn FnMut(&Archived<'_>)) -> Result<(), String> {
+    let read = ArchiveFile::open(&file.path);
+    let read = read.and_then(|read| read.each(&mut |archived| tell(&archived)));
+    read.map_err(|why| format!("cannot read {}: {why}", shown(&file.path)))
 }
 
 /// Shows on a terminal how far a scan is.
 pub(super) fn progress(files: &[ArchivedFile]) -> impl FnMut(Looked) + use<> {
     const FIRST: Duration = Duration::from_millis(500);
     let (count, rows) = (files.len(), files.iter().map(|file| file.rows).sum::<u64>());
-    let (begun, is_shown) = (Instant::now(), std::io::stderr().is_terminal());
-    move |looked| {
-        if is_shown && begun.elapsed() > FIRST {
+    let (begun, mut line) = (Instant::now(), Line { is_shown: false });
+    let is_terminal = std::io::stderr().is_terminal();
+    move |looked: Looked| {
+        if is_terminal && begun.elapsed() > FIRST {
             let of = match rows {
                 0 => String::new(),
                 rows => format!(" of {rows}"),
             };
-            let line = format!(
-                "\r\x1b[Kshikiri: file {} of {count}, {}{of} rows\r",
+            line.show(&format!(
+                "shikiri: file {} of {count}, {}{of} rows",
                 looked.files, looked.rows
-            );
-            drop(std::io::stderr().write_all(line.as_bytes()));
+            ));
+        }
+    }
+}
+
+/// As [`progress`], beside lines that are printed meanwhile: nothing where both are on a terminal.
+pub(super) fn progress_beside(files: &[ArchivedFile]) -> impl FnMut(Looked) + use<> {
+    let mut look = progress(files);
+    let is_shown = !std::io::stdout().is_terminal();
+    move |looked| {
+        if is_shown {
+            look(looked);
+        }
+    }
+}
+
+/// What stands on a terminal while a scan lasts.
+struct Line {
+    is_shown: bool,
+}
+
+impl Line {
+    fn show(&mut self, text: &str) {
+        self.is_shown = true;
+        drop(write!(std::io::stderr(), "\r\x1b[K{text}"));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        if self.is_shown {
+            drop(std::io::stderr().write_all(b"\r\x1b[K"));
         }
     }
 }

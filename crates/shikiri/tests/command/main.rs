@@ -8,6 +8,8 @@ mod running;
 mod sealing;
 mod secrets;
 mod store;
+#[cfg(feature = "archive")]
+mod who;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
