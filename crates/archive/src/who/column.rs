@@ -22,7 +22,7 @@ use shikiri_record::UnixMillis;
 
 use crate::schema::{Column as Described, Kind, Packing};
 use crate::who::files::SharedFile;
-use crate::who::packed::{Hybrid, Piece, distances, take, torn, unpack};
+use crate::who::packed::{Hybrid, Piece, distances, one, take, torn, unpack};
 use crate::who::{Among, Window};
 
 /// Rows of a row group, by their numbers in it: in order, none twice.
@@ -30,6 +30,9 @@ pub(super) type Ranges = Vec<Range<u32>>;
 
 /// Stands for no value.
 pub(super) const NONE: u32 = u32::MAX;
+
+/// Of fewer than one row in so many a page is not unpacked whole.
+const SPARSE: usize = 8;
 
 /// A dictionary's values.
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ pub(super) struct Column {
     numbers: Vec<u32>,
     longs: Vec<i64>,
     values: Vec<u32>,
+    picked: Vec<u32>,
 }
 
 impl Column {
@@ -94,6 +98,7 @@ impl Column {
             numbers: Vec::new(),
             longs: Vec::new(),
             values: Vec::new(),
+            picked: Vec::new(),
         };
         if is_empty {
             return Ok(Some(column));
@@ -365,22 +370,75 @@ impl Column {
             }
             return Ok(());
         }
-        for range in of {
-            let mut row = range.start;
-            while row < range.end {
-                let page = match self.held {
-                    Some(page) if (self.starts[page]..self.starts[page + 1]).contains(&row) => page,
-                    _ => self.starts.partition_point(|start| *start <= row) - 1,
-                };
-                self.hold(page)?;
-                let (start, end) = (self.starts[page], self.starts[page + 1].min(range.end));
-                let slice = (row - start) as usize..(end - start) as usize;
+        let mut at = 0;
+        let mut from = of.first().map_or(0, |range| range.start);
+        while at < of.len() {
+            let page = self.starts.partition_point(|start| *start <= from) - 1;
+            let (start, end) = (self.starts[page], self.starts[page + 1]);
+            // What of this page is asked for: relative to it.
+            let mut rows = Ranges::new();
+            while let Some(range) = of.get(at) {
+                let first = range.start.max(from);
+                if first >= end {
+                    from = first;
+                    break;
+                }
+                rows.push(first - start..range.end.min(end) - start);
+                if range.end > end {
+                    from = end;
+                    break;
+                }
+                at += 1;
+                from = range.end;
+            }
+            let count: usize = rows.iter().map(ExactSizeIterator::len).sum();
+            let is_sparse = count < (end - start) as usize / SPARSE;
+            if is_sparse
+                && self.held != Some(page)
+                && !matches!(self.dictionary, Dictionary::Without)
+            {
+                self.pick(page, &rows)?;
+                give(&self.picked, &[]);
+                continue;
+            }
+            self.hold(page)?;
+            for rows in rows {
+                let slice = rows.start as usize..rows.end as usize;
                 give(
                     self.numbers.get(slice.clone()).unwrap_or_default(),
                     self.longs.get(slice).unwrap_or_default(),
                 );
-                row = end;
             }
+        }
+        Ok(())
+    }
+
+    /// Reads some rows of a page alone.
+    fn pick(&mut self, page: usize, rows: &Ranges) -> Result<(), ParquetError> {
+        let bytes = self.page(page)?;
+        let count = (self.starts[page + 1] - self.starts[page]) as usize;
+        let mut data = &bytes[..];
+        let (picked, values) = (&mut self.picked, &mut self.values);
+        picked.clear();
+        values.clear();
+        // Which of the page's values the rows have.
+        let mut there = count;
+        let each = || rows.iter().cloned().flatten();
+        if self.may_lack {
+            let length = take(&mut data, 4)?.try_into().expect("four bytes");
+            let levels = take(&mut data, u32::from_le_bytes(length) as usize)?;
+            there = places(Hybrid::new(levels, 1, count)?, each(), picked)?;
+        } else {
+            picked.extend(each());
+        }
+        let wanted = picked.iter().copied().filter(|at| *at != NONE);
+        if there > 0 {
+            let width = u32::from(take(&mut data, 1)?[0]);
+            chosen(Hybrid::new(data, width, there)?, width, wanted, values)?;
+        }
+        let mut values = values.iter().copied();
+        for number in picked.iter_mut().filter(|at| **at != NONE) {
+            *number = values.next().ok_or_else(|| torn("a page"))?;
         }
         Ok(())
     }
@@ -547,6 +605,91 @@ fn is_empty(chunk: &ColumnChunkMetaData, described: &Described, rows: i64) -> bo
     described.may_lack && lacking == u64::try_from(rows).ok()
 }
 
+/// The places among a page's values of those of some rows, or [`NONE`]; and how many values there are.
+fn places(
+    mut levels: Hybrid<'_>,
+    mut rows: impl Iterator<Item = u32>,
+    out: &mut Vec<u32>,
+) -> Result<usize, ParquetError> {
+    let (mut row, mut ones) = (0, 0);
+    let mut next = rows.next();
+    while let Some(piece) = levels.next()? {
+        match piece {
+            Piece::Same(level, count) => {
+                let end = row + count;
+                while let Some(at) = next.filter(|at| (*at as usize) < end) {
+                    let place = ones + (at as usize - row);
+                    out.push(if level == 0 { NONE } else { place as u32 });
+                    next = rows.next();
+                }
+                ones += if level == 0 { 0 } else { count };
+                row = end;
+            }
+            Piece::Packed(bytes, count) => {
+                let end = row + count;
+                let mut counted = 0;
+                let mut until = |bit: usize| {
+                    // Bits between are counted once, byte by byte.
+                    while counted / 8 < bit / 8 {
+                        let byte = bytes[counted / 8] >> (counted % 8);
+                        ones += byte.count_ones() as usize;
+                        counted = (counted / 8 + 1) * 8;
+                    }
+                    if counted < bit {
+                        let byte = bytes[counted / 8] >> (counted % 8);
+                        ones += (byte & ((1 << (bit - counted)) - 1)).count_ones() as usize;
+                        counted = bit;
+                    }
+                    ones
+                };
+                while let Some(at) = next.filter(|at| (*at as usize) < end) {
+                    let bit = at as usize - row;
+                    let place = until(bit);
+                    let is_there = bytes[bit / 8] >> (bit % 8) & 1 == 1;
+                    out.push(if is_there { place as u32 } else { NONE });
+                    next = rows.next();
+                }
+                until(count);
+                row = end;
+            }
+        }
+    }
+    match next {
+        None => Ok(ones),
+        Some(_) => Err(torn("a page")),
+    }
+}
+
+/// The values at some places, which are in order.
+fn chosen(
+    mut values: Hybrid<'_>,
+    width: u32,
+    mut places: impl Iterator<Item = u32>,
+    out: &mut Vec<u32>,
+) -> Result<(), ParquetError> {
+    let (mut from, mut next) = (0, places.next());
+    while next.is_some()
+        && let Some(piece) = values.next()?
+    {
+        let end = from
+            + match piece {
+                Piece::Same(_, count) | Piece::Packed(_, count) => count,
+            };
+        while let Some(at) = next.filter(|at| (*at as usize) < end) {
+            out.push(match piece {
+                Piece::Same(value, _) => value,
+                Piece::Packed(bytes, _) => one(bytes, width, at as usize - from),
+            });
+            next = places.next();
+        }
+        from = end;
+    }
+    match next {
+        None => Ok(()),
+        Some(_) => Err(torn("a page")),
+    }
+}
+
 /// How many of some levels are 1.
 fn ones(mut levels: Hybrid<'_>) -> Result<usize, ParquetError> {
     let mut ones = 0;
@@ -667,7 +810,10 @@ mod tests {
         let (a, b) = (vec![0..5, 8..10, 12..20], vec![3..9, 10..13, 19..30]);
         assert_eq!(crossed(&a, &b), [3..5, 8..9, 12..13, 19..20]);
         assert_eq!(clip(&a, &(4..13)), [4..5, 8..10, 12..13]);
-        assert_eq!(joined([a, b].concat()), [0..30]);
+        assert_eq!(
+            joined([a, b, vec![40..41, 50..51]].concat()),
+            [0..30, 40..41, 50..51]
+        );
         assert_eq!(joined(vec![5..6, 0..9, 20..21]), [0..9, 20..21]);
     }
 }

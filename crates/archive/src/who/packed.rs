@@ -72,22 +72,48 @@ impl<'a> Hybrid<'a> {
     }
 }
 
+/// One of some numbers of a width up to 32 bits; there are as many bytes.
+pub(super) fn one(bytes: &[u8], width: u32, n: usize) -> u32 {
+    if width == 0 {
+        return 0;
+    }
+    let bit = n * width as usize;
+    let word = match bytes.get(bit / 8..).and_then(<[u8]>::first_chunk) {
+        Some(word) => u64::from_le_bytes(*word),
+        None => end(bytes, bit / 8) as u64,
+    };
+    (word >> (bit % 8) & ((1 << width) - 1)) as u32
+}
+
 /// Adds numbers of a width up to 32 bits; there are as many bytes.
 pub(super) fn unpack(bytes: &[u8], width: u32, count: usize, out: &mut Vec<u32>) {
-    if width == 0 {
-        out.resize(out.len() + count, 0);
-        return;
-    }
-    let mask = (1_u64 << width) - 1;
-    let width = width as usize;
-    out.extend((0..count).map(|n| {
-        let bit = n * width;
-        let word = match bytes.get(bit / 8..).and_then(<[u8]>::first_chunk) {
-            Some(word) => u64::from_le_bytes(*word),
-            None => end(bytes, bit / 8) as u64,
+    macro_rules! by_width {
+        ($($width:literal)*) => {
+            match width {
+                0 => out.resize(out.len() + count, 0),
+                $($width => unpack_of::<$width>(bytes, count, out),)*
+                _ => out.extend((0..count).map(|n| one(bytes, width, n))),
+            }
         };
-        (word >> (bit % 8) & mask) as u32
-    }));
+    }
+    by_width!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28);
+}
+
+/// Of a width that is known when this is compiled: eight numbers at once, and then the rest.
+fn unpack_of<const WIDTH: usize>(bytes: &[u8], count: usize, out: &mut Vec<u32>) {
+    out.reserve(count);
+    let eights = (count / 8).min(bytes.len() / WIDTH);
+    for eight in bytes.chunks_exact(WIDTH).take(eights) {
+        let mut padded = [0; 40];
+        padded[..WIDTH].copy_from_slice(eight);
+        out.extend_from_slice(&std::array::from_fn::<u32, 8, _>(|n| {
+            let bit = n * WIDTH;
+            let word = padded[bit / 8..].first_chunk().expect("it is padded");
+            (u64::from_le_bytes(*word) >> (bit % 8) & ((1 << WIDTH) - 1)) as u32
+        }));
+    }
+    let width = WIDTH as u32;
+    out.extend((eights * 8..count).map(|n| one(bytes, width, n)));
 }
 
 /// What is left of bytes from there on, as a number.
@@ -115,6 +141,7 @@ pub(super) fn distances(
         return Err(torn("distances"));
     }
     let in_part = block / parts;
+    let mut words = Vec::with_capacity(in_part);
     out.push(last);
     let mut left = count - 1;
     while left > 0 {
@@ -133,6 +160,17 @@ pub(super) fn distances(
             let count = in_part.min(left);
             if packed.len() * 8 < count * width {
                 return Err(torn("distances"));
+            }
+            if width <= 32 {
+                // Nearly all are.
+                words.clear();
+                unpack(packed, width as u32, count, &mut words);
+                for word in &words {
+                    last = last.wrapping_add(i64::from(*word)).wrapping_add(least);
+                    out.push(last);
+                }
+                left -= count;
+                continue;
             }
             let mask = u64::MAX
                 .checked_shr(64 - u32::try_from(width).unwrap_or(64))
@@ -223,6 +261,27 @@ mod tests {
             assert!(all(torn, width, count).is_err(), "{torn:?}");
         }
         assert!(all(&[2, 1], 33, 1).is_err());
+    }
+
+    #[test]
+    fn numbers_of_any_width_and_count_are_those_one_by_one() {
+        let bytes: Vec<u8> = (0..=255_u32).map(|n| (n * 167 + 13) as u8).collect();
+        for width in 0..=32 {
+            for count in [0, 1, 7, 8, 9, 30, 60] {
+                let length = (count * width as usize).div_ceil(8);
+                let mut out = vec![9];
+                unpack(&bytes[..length], width, count, &mut out);
+                let due = (0..count).map(|n| one(&bytes, width, n));
+                assert_eq!(out[1..], due.collect::<Vec<_>>(), "{width} {count}");
+                for n in 0..count {
+                    let bit = n * width as usize;
+                    let due = (0..width as usize)
+                        .filter(|at| bytes[(bit + at) / 8] >> ((bit + at) % 8) & 1 == 1)
+                        .fold(0_u64, |all, at| all | 1 << at);
+                    assert_eq!(u64::from(out[n + 1]), due, "{width} {count} {n}");
+                }
+            }
+        }
     }
 
     #[test]
