@@ -8,8 +8,9 @@
 //! once, and known for the same.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::PathBuf;
 
 use base64::Engine as _;
@@ -44,7 +45,8 @@ pub enum NotHanded {
 }
 
 impl Spool {
-    /// Into `folder/new`, from this address. Both folders are made where there are none.
+    /// Into `folder/new`, from this address. Both folders are made where there are none, for their owner alone: to
+    /// whom mail goes is personal. In one that is there its group may read them, when the folder lets it in.
     ///
     /// # Errors
     /// See [`NotHanded`].
@@ -57,7 +59,10 @@ impl Spool {
             return Err(NotHanded::From);
         }
         for name in ["tmp", "new"] {
-            fs::create_dir_all(folder.join(name))?;
+            DirBuilder::new()
+                .recursive(true)
+                .mode(0o700)
+                .create(folder.join(name))?;
         }
         let from = from.to_owned();
         Ok(Self { folder, from })
@@ -102,7 +107,12 @@ impl Spool {
     fn keep(&self, mail: &Mail) -> io::Result<()> {
         let name = format!("{:.32}", blake3::hash(mail.id.as_bytes()).to_hex());
         let begun = self.folder.join("tmp").join(&name);
-        let mut file = File::create(&begun)?;
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o640)
+            .open(&begun)?;
         file.write_all(mail.message(&self.from, &name).as_bytes())?;
         file.sync_all()?;
         let new = self.folder.join("new");
@@ -242,6 +252,33 @@ mod tests {
             spool.hand_all(&database, || true, 10).is_ok(),
             "nothing is due"
         );
+    }
+
+    #[test]
+    fn mails_are_read_by_their_owner_and_a_group_that_was_let_in() {
+        use std::os::unix::fs::PermissionsExt;
+        let store = crate::fresh::store();
+        let database = store.desk.database();
+        let new = NewMember {
+            mail: "a@example.test",
+            nickname: "A",
+            password: "hash",
+        };
+        let member = store.desk.register(&new, NOW).unwrap().unwrap();
+        let words = ["Thanks", "Bye"];
+        database
+            .write(|sql| mail(sql, "one", &member, words, NOW))
+            .unwrap();
+        let folder = folder("modes");
+        let spool = Spool::open(folder.clone(), "shop@example.test").unwrap();
+        assert_eq!(spool.hand_all(&database, || true, 10).unwrap(), 1);
+        let file = fs::read_dir(folder.join("new")).unwrap().next().unwrap();
+        let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode();
+        assert_eq!(mode(&file.unwrap().path()) & 0o007, 0, "a file");
+        for made in [folder.clone(), folder.join("new"), folder.join("tmp")] {
+            assert_eq!(mode(&made) & 0o777, 0o700, "{}", made.display());
+        }
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     #[test]
