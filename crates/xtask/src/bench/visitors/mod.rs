@@ -11,6 +11,7 @@ mod page;
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -28,6 +29,8 @@ struct Setting {
     members_in_100: usize,
     seconds: u64,
     build: Build,
+    /// One that is there already, in place of one that is built now.
+    binary: Option<PathBuf>,
     write: bool,
 }
 
@@ -113,7 +116,10 @@ struct Came {
 /// The store does not start, or what visitors look for is not there.
 pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     let setting = setting(arguments)?;
-    let binary = setting.build.make()?;
+    let binary = match &setting.binary {
+        Some(binary) => binary.clone(),
+        None => setting.build.make()?,
+    };
     let folder = root().join("target/visitors");
     drop(fs::remove_dir_all(&folder));
     fs::create_dir_all(&folder).doing(format_args!("making {}", folder.display()))?;
@@ -162,6 +168,7 @@ fn setting(arguments: &[String]) -> Result<Setting, Failure> {
         members_in_100: 10,
         seconds: 20,
         build: Build::Release,
+        binary: None,
         write: false,
     };
     let mut words = arguments.iter();
@@ -178,10 +185,11 @@ fn setting(arguments: &[String]) -> Result<Setting, Failure> {
             "--visitors" => setting.visitors = number(10, 2000)? as usize,
             "--seconds" => setting.seconds = number(2, 600)?,
             "--debug" => setting.build = Build::Debug,
+            "--binary" => setting.binary = words.next().map(PathBuf::from),
             "--write" => setting.write = true,
             _ => {
                 return Err(Failure::new(
-                    "bench visitors takes --visitors N, --seconds N, --debug (for a try: the figures are of no use), --write",
+                    "bench visitors takes --visitors N, --seconds N, --binary PATH (in place of a release build), --debug (for a try: the figures are of no use), --write",
                 ));
             }
         }

@@ -19,6 +19,10 @@ pub(super) fn written(
     };
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let visitors = setting.visitors;
+    let build = match &setting.binary {
+        Some(_) => "a build that was given (`--binary`)",
+        None => "a release build",
+    };
     line("# Performance");
     line("");
     line("## Visitors at a site that is too slow for them");
@@ -27,7 +31,7 @@ pub(super) fn written(
         "Written by `cargo xtask bench visitors --write`. The store of `shikiri up` with its delivery server and the edge,",
     );
     line(&format!(
-        "release build, one machine of {cores} cores that also makes the visitors: {visitors} at once, {} of them logged in,",
+        "{build}, one machine of {cores} cores that also makes the visitors: {visitors} at once, {} of them logged in,",
         visitors * setting.members_in_100 / 100
     ));
     line(
@@ -109,7 +113,7 @@ pub(super) fn written(
 }
 
 fn ms(came: &Came, in_100: usize, is_it: impl Fn(Kind) -> bool) -> String {
-    format!("{:.0} ms", came.took_ms(in_100, |it| is_it(it.kind)))
+    format!("{:.1} ms", came.took_ms(in_100, |it| is_it(it.kind)))
 }
 
 fn percent(part: usize, all: usize) -> String {
