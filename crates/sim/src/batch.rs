@@ -9,7 +9,7 @@ use crate::check::{self, Finding};
 use crate::rng::mix;
 use crate::schedule::{Action, Protocol, Schedule};
 use crate::secret::Secrets;
-use crate::world::{Seen, run};
+use crate::world::{Seen, rules, run};
 
 /// What a batch has seen, in numbers.
 #[derive(Clone, Copy, Debug, Default)]
@@ -133,8 +133,9 @@ pub(crate) fn secrets(schedule: &Schedule, variant: u64) -> Secrets {
 
 /// Runs a schedule twice and judges both.
 pub(crate) fn judge(schedule: &Schedule) -> (Seen, Result<(), Finding>) {
-    let one = run(schedule, secrets(schedule, 0));
-    let other = run(schedule, secrets(schedule, 1));
+    let rules = rules(schedule);
+    let one = run(schedule, &rules, secrets(schedule, 0));
+    let other = run(schedule, &rules, secrets(schedule, 1));
     let judged = check::two_runs(schedule, &one, &other)
         .and_then(|()| check::run(schedule, &one))
         .and_then(|()| check::run(schedule, &other));
@@ -143,7 +144,7 @@ pub(crate) fn judge(schedule: &Schedule) -> (Seen, Result<(), Finding>) {
 
 /// A run must depend on its seed alone, or no failure could be looked at again.
 fn repeats(schedule: &Schedule, seen: &Seen) -> Result<(), Finding> {
-    let again = run(schedule, secrets(schedule, 0));
+    let again = run(schedule, &rules(schedule), secrets(schedule, 0));
     if again.clients == seen.clients {
         return Ok(());
     }

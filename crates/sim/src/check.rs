@@ -96,11 +96,13 @@ pub(crate) fn exchanged(
     for asked in asked {
         by_stamp.entry(asked.stamp).or_default().push(asked);
     }
+    let delivered = delivered(exchanges, &by_stamp);
     let judge = Judge {
         schedule,
         asked,
         exchanges,
         by_stamp,
+        delivered,
     };
     judge.secrets_stay_home()?;
     judge.cookies_come_once()?;
@@ -119,32 +121,36 @@ struct Judge<'a> {
     exchanges: &'a [Exchange<'a>],
     /// A document comes several times with one stamp; everything else has its own.
     by_stamp: BTreeMap<u64, Vec<&'a Asked>>,
+    delivered: Vec<(&'a Exchange<'a>, &'a Asked)>,
+}
+
+/// What each answer was made of: the origin's answers whose stamps it holds. Of several with one stamp,
+/// the one that speaks best for the edge.
+fn delivered<'a>(
+    exchanges: &'a [Exchange<'a>],
+    by_stamp: &BTreeMap<u64, Vec<&'a Asked>>,
+) -> Vec<(&'a Exchange<'a>, &'a Asked)> {
+    let mut delivered = Vec::new();
+    for exchange in exchanges {
+        let Some(response) = &exchange.response else {
+            continue;
+        };
+        let mut stamps = stamps(&response.head);
+        stamps.extend(crate::secret::stamps(&response.body));
+        for stamp in stamps {
+            let asked = by_stamp.get(&stamp).into_iter().flatten();
+            let best = asked.max_by_key(|asked| (!asked.forbids, asked.at));
+            delivered.extend(best.map(|asked| (exchange, *asked)));
+        }
+    }
+    delivered
 }
 
 impl<'a> Judge<'a> {
-    /// What each answer was made of: the origin's answers whose stamps it holds. Of several with one
-    /// stamp, the one that speaks best for the edge.
-    fn delivered(&self) -> Vec<(&'a Exchange<'a>, &'a Asked)> {
-        let mut delivered = Vec::new();
-        for exchange in self.exchanges {
-            let Some(response) = &exchange.response else {
-                continue;
-            };
-            let mut stamps = stamps(&response.head);
-            stamps.extend(crate::secret::stamps(&response.body));
-            for stamp in stamps {
-                let asked = self.by_stamp.get(&stamp).into_iter().flatten();
-                let best = asked.max_by_key(|asked| (!asked.forbids, asked.at));
-                delivered.extend(best.map(|asked| (exchange, *asked)));
-            }
-        }
-        delivered
-    }
-
     /// (a) What an origin made for a request that carried somebody's secrets reaches the connection
     /// that sent it, and nobody else.
     fn secrets_stay_home(&self) -> Result<(), Finding> {
-        for (exchange, asked) in self.delivered() {
+        for &(exchange, asked) in &self.delivered {
             let to = exchange.request.who;
             if asked.owners.iter().any(|owner| *owner != to) {
                 let what = format!(
@@ -282,7 +288,7 @@ impl<'a> Judge<'a> {
         let mut since: Vec<(&PurgeTarget, u64)> = Vec::new();
         let mut jumped_ms = 0;
         let mut changes = self.schedule.controls.iter().peekable();
-        let mut delivered = self.delivered();
+        let mut delivered = self.delivered.clone();
         // What an origin says twice on its viewer's own connection, late, confuses that viewer alone.
         delivered.retain(|(_, asked)| !asked.surplus && !asked.after_surplus);
         delivered.sort_by_key(|(exchange, _)| exchange.at);
@@ -379,7 +385,7 @@ impl<'a> Judge<'a> {
                 Some((control.at, mode))
             })
             .collect();
-        for (exchange, asked) in self.delivered() {
+        for &(exchange, asked) in &self.delivered {
             let mode = modes.iter().rfind(|(at, _)| *at <= exchange.at);
             let mode = mode.map_or(Mode::Open, |(_, mode)| *mode);
             let changes = modes
@@ -430,7 +436,7 @@ impl<'a> Judge<'a> {
                 is_yes || asked.surplus && client(asked.request) == client(Some(request))
             })
         };
-        for (exchange, asked) in self.delivered() {
+        for &(exchange, asked) in &self.delivered {
             let request = exchange.request;
             let is_shared = asked.request.is_none();
             if is_shared && is_film(asked) && !opened(request.id, &asked.target) {
@@ -487,11 +493,7 @@ impl<'a> Judge<'a> {
     /// (e) What an origin marked as not to be shared reaches one request at most.
     fn what_is_forbidden_is_not_shared(&self) -> Result<(), Finding> {
         let mut reached: BTreeMap<u64, u32> = BTreeMap::new();
-        for (exchange, asked) in self
-            .delivered()
-            .into_iter()
-            .filter(|(_, asked)| asked.forbids)
-        {
+        for (exchange, asked) in self.delivered.iter().filter(|(_, asked)| asked.forbids) {
             if let Some(other) = reached
                 .insert(asked.stamp, exchange.request.id)
                 .filter(|other| *other != exchange.request.id)
@@ -504,8 +506,8 @@ impl<'a> Judge<'a> {
             }
         }
         for (exchange, asked) in self
-            .delivered()
-            .into_iter()
+            .delivered
+            .iter()
             .filter(|(_, asked)| asked.only_without_cookie)
         {
             let cookie = exchange

@@ -206,17 +206,17 @@ impl World for SimWorld {
     }
 }
 
-/// Runs a schedule with some secrets.
-pub(crate) fn run(schedule: &Schedule, secrets: Secrets) -> Seen {
+/// Runs a schedule with some secrets. `rules`: those of its policies.
+pub(crate) fn run(schedule: &Schedule, rules: &[Rules], secrets: Secrets) -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
         .build()
         .expect("a runtime without I/O needs nothing of the system");
-    runtime.block_on(running(schedule, secrets))
+    runtime.block_on(running(schedule, rules, secrets))
 }
 
-async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
+async fn running(schedule: &Schedule, rules: &[Rules], secrets: Secrets) -> Seen {
     let clock = Clock::Turned(Instant::now());
     let origins = Origins::new(
         schedule.seed,
@@ -232,7 +232,6 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
         outages: schedule.outages.clone(),
         pipe_bytes: schedule.origin_pipe_bytes,
     });
-    let rules = rules(schedule);
     let disk = MemoryDisk::new(schedule.keeping.bytes);
     let evidence = evidence(&disk, schedule.keeping);
     let node = Node::new(
@@ -280,7 +279,7 @@ async fn running(schedule: &Schedule, secrets: Secrets) -> Seen {
             What::Disk(Disk::Works) => disk.fail_writes_after(None),
             What::Disk(Disk::Holds(bytes)) => disk.resize(bytes),
             What::Copy => killed = Some((control.at, disk.copied())),
-            _ => operate(&control.what, &node, &workers, &rules, &world.wall).await,
+            _ => operate(&control.what, &node, &workers, rules, &world.wall).await,
         }
     }
     clock.sleep_until(schedule.last_at() + AFTER_MS).await;
