@@ -162,7 +162,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "two-run",
-        budget_s: 330,
+        budget_s: 580,
         steps: &[Passes("cargo xtask sim run --schedules 100000 --threads 2")],
     },
     Part {
@@ -172,7 +172,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "pins",
-        budget_s: 60,
+        budget_s: 120,
         steps: &[Passes("cargo xtask sim pins")],
     },
     Part {
@@ -187,7 +187,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "fuzz",
-        budget_s: 420,
+        budget_s: 600,
         steps: &[Passes("cargo xtask fuzz --seconds 60")],
     },
 ];
