@@ -51,6 +51,15 @@ struct Lanes {
     last: Option<Manifest>,
 }
 
+impl Lanes {
+    /// Whether another batch is done by now: what it took may be gone from the lanes, and nothing of it is missing.
+    fn went_on(&self) -> bool {
+        let number = |last: Option<&Manifest>| last.map(|last| last.number);
+        let now = keeper::last(&self.state);
+        now.is_ok_and(|now| number(now.as_ref()) != number(self.last.as_ref()))
+    }
+}
+
 /// What was read, and what was not.
 #[derive(Default)]
 pub(super) struct Read {
@@ -151,6 +160,10 @@ impl Sources {
         let mut fresh = Fresh::default();
         if let Some(lanes) = &self.lanes {
             let read = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), tell);
+            let is_whole = read.as_ref().is_ok_and(|fresh| fresh.holes.is_empty());
+            if !is_whole && lanes.went_on() {
+                return Err("a batch was archived while this was asked: ask again".to_owned());
+            }
             fresh = read.map_err(|fault| fault.to_string())?;
         } else {
             notes.extend(self.not_here());
