@@ -15,6 +15,7 @@ mod support;
 mod watch;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use maud::html;
@@ -262,12 +263,13 @@ impl Shop {
         &self.office.desk
     }
 
-    /// Does what is due without anybody asking. While the site is closed, nothing is.
+    /// Does what is due without anybody asking. While the site is closed, nothing is; and nothing more once
+    /// `goes_on` says no, which is asked before each thing that is done.
     ///
     /// # Errors
     /// The store fails.
-    pub fn run_jobs(&self, now: Millis) -> Result<Done, StoreFault> {
-        let allowed = || self.office.rest.allowed().is_ok();
+    pub fn run_jobs(&self, goes_on: impl Fn() -> bool, now: Millis) -> Result<Done, StoreFault> {
+        let allowed = || goes_on() && self.office.rest.allowed().is_ok();
         let done = self.office.trade.run_jobs(allowed, now);
         if let Some(spool) = &self.office.mails
             && let Err(why) = spool.hand_all(&self.office.desk.database(), allowed, MAILS_AT_ONCE)
@@ -290,12 +292,30 @@ const JOBS_EVERY: Duration = Duration::from_secs(5);
 /// nobody. It tries again every ten seconds.
 const JOBS_AFTER: Duration = Duration::from_secs(15);
 
-/// Does it until it is dropped, one run after another.
+/// Dropped, it says that no more is to be done.
+struct Ends(Arc<AtomicBool>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Does it until it is dropped, one run after another. A run that is dropped ends after what it is about, and not
+/// after all that is due: a processor may take its time for each.
 pub async fn jobs(shop: Arc<Router<Shop>>) {
-    tokio::time::sleep(JOBS_AFTER).await;
+    jobs_after(JOBS_AFTER, shop).await;
+}
+
+async fn jobs_after(wait: Duration, shop: Arc<Router<Shop>>) {
+    let has_ended = Arc::new(AtomicBool::new(false));
+    let _ends = Ends(Arc::clone(&has_ended));
+    tokio::time::sleep(wait).await;
     loop {
-        let running = Arc::clone(&shop);
-        let run = tokio::task::spawn_blocking(move || running.app().run_jobs(serve::now()));
+        let (running, has_ended) = (Arc::clone(&shop), Arc::clone(&has_ended));
+        let goes_on = move || !has_ended.load(Ordering::Relaxed);
+        let run =
+            tokio::task::spawn_blocking(move || running.app().run_jobs(goes_on, serve::now()));
         match run.await {
             Ok(Ok(_)) => {}
             Ok(Err(fault)) => tracing::error!(%fault, "jobs could not be done"),
@@ -680,4 +700,105 @@ fn table() -> Vec<Page<Shop>> {
             notices::check,
         ),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::{Receiver, Sender, channel};
+    use std::sync::{Mutex, PoisonError};
+
+    use super::*;
+    use crate::pay::{Ask, Booked, Charge, Opened, Opening, Processor, Seen, Trouble};
+    use crate::store::fill_with_samples;
+    use crate::trade::Placing;
+
+    /// A processor that says when a payment is opened, and answers when it is let.
+    struct Slow {
+        asked: Sender<()>,
+        answers: Mutex<Receiver<()>>,
+    }
+
+    fn nothing<T>() -> Result<T, Trouble> {
+        Err(Trouble::Unknown("slow".to_owned()))
+    }
+
+    impl Processor for Slow {
+        fn open(&self, _: &Opening<'_>, _: Millis) -> Result<Opened, Trouble> {
+            self.asked.send(()).unwrap();
+            let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+            answers.recv().unwrap();
+            nothing()
+        }
+        fn look(&self, _: &str, _: Millis) -> Result<Option<Seen>, Trouble> {
+            nothing()
+        }
+        fn charged(&self, _: &Charge<'_>, _: Millis) -> Result<Option<Seen>, Trouble> {
+            nothing()
+        }
+        fn charge(&self, _: &Charge<'_>, _: Millis) -> Result<Seen, Trouble> {
+            nothing()
+        }
+        fn capture(&self, _: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+            nothing()
+        }
+        fn void(&self, _: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+            nothing()
+        }
+        fn refund(&self, _: &Ask<'_>, _: Millis) -> Result<(), Trouble> {
+            nothing()
+        }
+        fn statement(&self, _: Millis) -> Result<Vec<Booked>, Trouble> {
+            nothing()
+        }
+    }
+
+    #[test]
+    fn a_store_that_stops_waits_for_one_answer_of_the_processor_and_not_for_all() {
+        let store = crate::fresh::store();
+        fill_with_samples(&store).unwrap();
+        let (asked, is_asked) = channel();
+        let (answer, answers) = channel();
+        let answers = Mutex::new(answers);
+        let around = Around {
+            processor: Arc::new(Slow { asked, answers }),
+            ..Around::nothing().unwrap()
+        };
+        let shop = Arc::new(shop_within(around, store).unwrap());
+        let before = Millis(serve::now().0 - 60_000);
+        let trade = shop.app().trade();
+        let member = shop.app().members().credentials("hanako@example.test");
+        let (member, _) = member.unwrap().unwrap();
+        for nth in 0..3 {
+            trade.put(&member, "bread-at-four", before).unwrap();
+            let placing = Placing {
+                form: &format!("{nth:020}"),
+                seen: &trade.cart(&member).unwrap().digest(),
+                points: 0,
+                lang: crate::asked::Lang::Ja,
+            };
+            trade.place(&member, &placing, before).unwrap().unwrap();
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let is_asked = runtime.block_on(async {
+            let working = tokio::spawn(jobs_after(Duration::ZERO, Arc::clone(&shop)));
+            let first = move || is_asked.recv().map(|()| is_asked);
+            let is_asked = tokio::task::spawn_blocking(first).await.unwrap().unwrap();
+            working.abort();
+            drop(working.await);
+            is_asked
+        });
+        for _ in 0..3 {
+            answer.send(()).unwrap();
+        }
+        // Waits for what runs.
+        drop(runtime);
+        assert_eq!(
+            is_asked.try_iter().count(),
+            0,
+            "the others were asked for, too"
+        );
+    }
 }
