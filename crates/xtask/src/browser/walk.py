@@ -209,14 +209,17 @@ async def buy(it):
 async def plays(it, from_s):
     """The film on the page plays, and goes on from another place when it is sought there."""
     film = it.page.locator("video")
-    await film.evaluate("(it) => it.play()")
+    began = await film.evaluate("(it) => { const at = it.currentTime; it.play(); return at; }")
+    # A film that is opened by itself, without a page around it, plays at once.
+    must(began < from_s / 2, f"it began at {began}, where nobody sought it")
     until = time.monotonic() + PATIENCE_MS / 1000
     at = 0
     while at < 0.2:
         must(time.monotonic() < until, f"{it.page.url} does not play: {await told(film)}")
         at = await film.evaluate("(it) => it.currentTime")
-    must(at < from_s, f"it began at {at}, where nobody sought it")
-    await film.evaluate("(it, to) => { it.currentTime = to; }", from_s)
+    # On a slow machine a short one may be at its end by now.
+    await film.evaluate("(it, to) => { it.currentTime = to; it.play(); }", from_s)
+    at = 0
     while at < from_s + 0.2:
         must(time.monotonic() < until, f"{it.page.url} does not go on from {from_s} s: {await told(film)}")
         at = await film.evaluate("(it) => it.seeking ? 0 : it.currentTime")
