@@ -581,7 +581,7 @@ fn what_the_store_cannot_use_is_refused_and_not_shown() {
         "{why}"
     );
     let secret = folder.file("stripe", "sk_live_of-nobody-at-all");
-    for (mode, said) in [(0o644, "others can read"), (0o600, "live mode")] {
+    for (mode, said) in [(0o644, "others can read"), (0o600, "test mode")] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(mode);
         fs::set_permissions(&secret, mode).unwrap();
         let why = with(&["--stripe", &secret]);
