@@ -285,6 +285,8 @@ impl<'a> Keeper<'a> {
         }
         let mut taken: BTreeMap<u32, Taken> = BTreeMap::new();
         let (mut rows, mut node) = (0_u64, None);
+        // A node whose data folder was made anew counts segments from one again, and is another run.
+        let mut boots = BTreeMap::new();
         loop {
             let is_ours = |segment: &SealedSegment, node: &Option<String>| {
                 node.as_ref()
@@ -306,6 +308,7 @@ impl<'a> Keeper<'a> {
             }
             rows += segment.seal.rows;
             node = Some(segment.header.node.clone());
+            boots.entry(lane).or_insert(segment.header.boot);
             let to = segment.header.number;
             sealed.next();
             // What is not sealed before one that is will not be any more: the reader looks at it too.
@@ -324,6 +327,7 @@ impl<'a> Keeper<'a> {
             digest.update(&it.lane.to_le_bytes());
             digest.update(&it.from.to_le_bytes());
             digest.update(&it.to.to_le_bytes());
+            digest.update(&boots[&it.lane].0);
         }
         let digest = digest.finalize().to_hex();
         Ok(Some(Plan {

@@ -545,3 +545,27 @@ fn a_manifest_that_was_changed_with_its_file_is_found_by_its_signature() {
         "what is signed here is no checkpoint"
     );
 }
+
+#[test]
+fn a_new_life_of_a_node_under_the_same_name_overwrites_nothing() {
+    let here = Here::new("lives");
+    let place = here.path("archive");
+    let mut stands = Tally::default();
+    let mut before = BTreeMap::new();
+    for life in [1, 2] {
+        let (lanes, state) = (
+            here.path(&format!("evidence-{life}")),
+            here.path(&format!("state-{life}")),
+        );
+        // As many rows of as many segments: only the runs are others.
+        run(&lanes, life, 700, true);
+        stands.add(&standing(&lanes));
+        assert!(all(&lanes, &state, &Folder(place.clone())).unwrap() >= 2);
+        let after = files(&place);
+        for (name, digest) in &before {
+            assert_eq!(after.get(name), Some(digest), "{name}");
+        }
+        before = after;
+    }
+    assert_eq!(archived(&place), stands);
+}
