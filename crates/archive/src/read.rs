@@ -46,6 +46,14 @@ pub enum ReadFault {
     /// Its columns are not those of its table.
     #[error("its columns are not those of the table `{0}`")]
     Columns(&'static str),
+    /// It is another than its manifest names.
+    #[error("it has {found} rows, and {due} were archived")]
+    Rows {
+        /// How many it has.
+        found: u64,
+        /// How many it had.
+        due: u64,
+    },
     /// A value that no row can have.
     #[error("row {row}: `{column}` holds what no row can have")]
     Value {

@@ -6,12 +6,20 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parquet::file::reader::FileReader;
+use parquet::basic::Compression;
+use parquet::column::reader::ColumnReader;
+use parquet::data_type::{BoolType, ByteArrayType, FixedLenByteArrayType, Int32Type, Int64Type};
+use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersion};
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::file::writer::SerializedFileWriter;
 use proptest::prelude::*;
 use shikiri_archive::who::{
-    Among, By, Question, Served, Settings, WhoFault, Window, found_files, rows, viewers,
+    Among, ArchivedFile, By, Question, Served, Settings, WhoFault, Window, found_files, rows,
+    short, viewers,
 };
-use shikiri_archive::{ArchiveFile, Archived, Batch, Ending, Packed, Place, Serve, Table};
+use shikiri_archive::{
+    ArchiveFile, Archived, Batch, Counted, Ending, Manifest, Packed, Place, Serve, Table,
+};
 use shikiri_evidence::BootId;
 use shikiri_record::{
     AddressTag, Begin, Ended, FillId, MemberTag, Outcome, TargetTag, UnixMillis, ViewerTag,
@@ -352,33 +360,145 @@ fn a_damaged_file_is_named() {
 }
 
 /// The files of a program that packs otherwise are read row by row, and say the same.
+/// The same rows, as another program would pack them: plain, without dictionaries, statistics, bloom filters and pages of
+/// ours.
+fn packed_otherwise(path: &Path, version: WriterVersion) {
+    let bytes = fs::read(path).unwrap();
+    let read = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+    let of = read.metadata().file_metadata();
+    let properties = WriterProperties::builder()
+        .set_writer_version(version)
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_bloom_filter_enabled(false)
+        .set_compression(Compression::UNCOMPRESSED)
+        .set_key_value_metadata(of.key_value_metadata().cloned())
+        .build();
+    let schema = of.schema_descr().root_schema_ptr();
+    let out = fs::File::create(path).unwrap();
+    let mut out = SerializedFileWriter::new(out, schema, Arc::new(properties)).unwrap();
+    for group in 0..read.num_row_groups() {
+        let from = read.get_row_group(group).unwrap();
+        let mut to = out.next_row_group().unwrap();
+        let mut column = 0;
+        while let Some(mut writer) = to.next_column().unwrap() {
+            let rows = from.metadata().num_rows() as usize;
+            macro_rules! copy {
+                ($($kind:ident: $of:ty),*) => {
+                    match from.get_column_reader(column).unwrap() {
+                        $(ColumnReader::$kind(mut reader) => {
+                            let (mut values, mut levels) = (Vec::new(), Vec::new());
+                            let mut again = Vec::new();
+                            reader
+                                .read_records(rows, Some(&mut levels), Some(&mut again), &mut values)
+                                .unwrap();
+                            let levels = (!levels.is_empty()).then_some(&levels[..]);
+                            let again = (!again.is_empty()).then_some(&again[..]);
+                            writer.typed::<$of>().write_batch(&values, levels, again).unwrap();
+                        })*
+                        _ => panic!("a column of a kind that we do not write"),
+                    }
+                };
+            }
+            copy!(
+                BoolColumnReader: BoolType,
+                Int32ColumnReader: Int32Type,
+                Int64ColumnReader: Int64Type,
+                ByteArrayColumnReader: ByteArrayType,
+                FixedLenByteArrayColumnReader: FixedLenByteArrayType
+            );
+            writer.close().unwrap();
+            column += 1;
+        }
+        to.close().unwrap();
+    }
+    out.close().unwrap();
+}
+
 #[test]
 fn a_file_that_is_packed_otherwise_says_the_same() {
     let folder = temporary("otherwise");
     archive(&folder, 5, 600);
-    let files = found_files(&folder, Table::Serves, &Window::ALWAYS).unwrap();
     let question = Question {
         window: Window::ALWAYS,
         all: vec![vec![Among::tags(By::Target, (0..50).map(|n| tag(1, n)))]],
     };
-    let due = asked(&folder, &question, 2).unwrap();
-    for file in &files {
-        let mut found = Vec::new();
-        let archived = ArchiveFile::open(&file.path).unwrap();
-        let node: Arc<str> = archived.node().into();
-        archived
-            .each(&mut |archived| {
-                if let Archived::Serve(serve) = archived
-                    && question.takes(&serve)
-                {
-                    found.push(Served::of(&node, &serve));
-                }
-            })
-            .unwrap();
-        let of: Vec<&Served> = due.iter().filter(|row| row.node == node).collect();
-        for row in &found {
-            assert!(of.iter().any(|it| key(it) == key(row)));
+    let sorted = |all: Vec<Served>| {
+        let mut all: Vec<String> = all.iter().map(key).collect();
+        all.sort();
+        all
+    };
+    let due = sorted(asked(&folder, &question, 2).unwrap());
+    assert!(due.len() > 100, "{}", due.len());
+    let ours = found_files(&folder, Table::Serves, &Window::ALWAYS).unwrap();
+    for version in [WriterVersion::PARQUET_1_0, WriterVersion::PARQUET_2_0] {
+        for file in &ours {
+            packed_otherwise(&file.path, version);
+            let bytes = fs::read(&file.path).unwrap();
+            let read = SerializedFileReader::new(bytes::Bytes::from(bytes)).unwrap();
+            let column = read.metadata().row_group(0).column(0);
+            assert!(column.dictionary_page_offset().is_none());
+            assert!(column.statistics().is_none());
         }
+        let found = sorted(asked(&folder, &question, 2).unwrap());
+        assert_eq!(found, due, "{version:?}");
     }
     fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_sound_file_that_is_not_the_one_that_was_archived_is_named() {
+    let folder = temporary("another");
+    archive(&folder, 6, 300);
+    let question = Question {
+        window: Window::ALWAYS,
+        all: vec![vec![Among::tags(By::Target, (0..50).map(|n| tag(1, n)))]],
+    };
+    let mut files = found_files(&folder, Table::Serves, &Window::ALWAYS).unwrap();
+    let ask = |files: &[ArchivedFile]| {
+        let take = &mut |_| ControlFlow::Continue(());
+        rows(files, &question, &settings(1), &mut |_| {}, take)
+    };
+    for file in &mut files {
+        file.rows = ArchiveFile::open(&file.path).unwrap().rows();
+    }
+    ask(&files).unwrap();
+    files[0].rows += 1;
+    let fault = ask(&files).unwrap_err().to_string();
+    assert!(
+        fault.contains(&files[0].path.display().to_string()) && fault.contains("were archived"),
+        "{fault}"
+    );
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+fn counted(rows: u64) -> Counted {
+    Counted {
+        rows,
+        ..Counted::default()
+    }
+}
+
+#[test]
+fn a_node_that_is_renamed_goes_on_and_one_that_begins_anew_begins_anew() {
+    let text = |number: u64, name: &str, after: Option<&str>, node: &str, took: u64, next: u64| {
+        let after = after.map_or("null".to_owned(), |after| format!("\"{after}\""));
+        let none = serde_json::to_string(&counted(0)).unwrap();
+        let took = serde_json::to_string(&counted(took)).unwrap();
+        let text = format!(
+            r#"{{"version":1,"number":{number},"name":"{name}","after":{after},"node":"{node}","lanes":[],
+            "segment_bytes":0,"took":{took},"waited":{none},"waits":{none},"files":[],"faults":[],
+            "reached":{{"0":{{"segment":{number},"next":{next}}}}}}}"#
+        );
+        Manifest::read(text.as_bytes()).unwrap()
+    };
+    let old = text(1, "one", None, "a", 100, 100);
+    let renamed = text(2, "two", Some("one"), "b", 50, 150);
+    assert_eq!(short(&[old.clone(), renamed]), (vec![], vec![]));
+    // Another life, which is short of five rows: the first one's are no rows of it.
+    let anew = text(1, "other", None, "a", 35, 40);
+    let (shorts, missing) = short(&[old, anew]);
+    assert_eq!(missing, Vec::<String>::new());
+    let shorts: Vec<u64> = shorts.iter().map(|short| short.rows).collect();
+    assert_eq!(shorts, [5]);
 }

@@ -2,7 +2,7 @@
 //!
 //! Never takes a missing row for one that was never written: sequence numbers have no gaps of their own.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use shikiri_record::UnixMillis;
@@ -45,22 +45,21 @@ pub struct Stretch {
 pub fn short(manifests: &[Manifest]) -> (Vec<Short>, Vec<String>) {
     let mut all: Vec<&Manifest> = manifests.iter().collect();
     all.sort_by_key(|it| (it.node.as_str(), it.number));
-    let names: BTreeSet<&str> = all.iter().map(|it| it.name.as_str()).collect();
+    let by_name: BTreeMap<&str, &Manifest> = all.iter().map(|it| (it.name.as_str(), *it)).collect();
     let (mut shorts, mut missing) = (Vec::new(), Vec::new());
-    let mut before: BTreeMap<(&str, u32), u64> = BTreeMap::new();
     for manifest in all {
         let node: Arc<str> = manifest.node.as_str().into();
-        let is_known = manifest
-            .after
-            .as_deref()
-            .is_none_or(|after| names.contains(after));
+        // Lanes go on where a node is given another name, and begin anew where its data folder is.
+        let before = manifest.after.as_deref().map(|after| by_name.get(after));
+        let is_known = before.is_none_or(|before| before.is_some());
+        let before = before.flatten();
         if let Some(after) = manifest.after.as_ref().filter(|_| !is_known) {
             missing.push(format!("node {node}: {after}"));
         }
         let mut stretches = Vec::new();
         for (lane, reached) in &manifest.reached {
-            let from = before.insert((&manifest.node, *lane), reached.next);
-            let from = from.unwrap_or(0);
+            let from = before.and_then(|before| before.reached.get(lane));
+            let from = from.map_or(0, |from| from.next);
             if from < reached.next {
                 stretches.push(Stretch {
                     node: Arc::clone(&node),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use foldhash::fast::FixedState;
 
 use crate::read::{ArchiveFile, ReadFault};
+use crate::schema::Table;
 use crate::who::files::SharedFile;
 use crate::who::group::Group;
 use crate::who::{ArchivedFile, Question, Served, Settings, WhoFault};
@@ -158,9 +159,20 @@ type Turn<'a, T> = (
 impl<'a> Opened<'a> {
     fn new(of: &'a ArchivedFile) -> Result<Self, ReadFault> {
         let bytes = SharedFile::open(&of.path).map_err(ReadFault::Open)?;
+        let file = ArchiveFile::new(bytes.clone())?;
+        if file.table() != Table::Serves {
+            return Err(ReadFault::Columns(Table::Serves.name()));
+        }
+        // An earlier state of a file, or another's, is sound Parquet too.
+        if of.rows != 0 && of.rows != file.rows() {
+            return Err(ReadFault::Rows {
+                found: file.rows(),
+                due: of.rows,
+            });
+        }
         Ok(Self {
             of,
-            file: Arc::new(ArchiveFile::new(bytes.clone())?),
+            file: Arc::new(file),
             bytes: Arc::new(bytes),
             node: of.node.as_str().into(),
         })
