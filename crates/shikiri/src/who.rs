@@ -204,10 +204,18 @@ fn saw(args: &SawArgs) -> Result<ExitCode, String> {
         window: args.window,
         all,
     };
+    // Whose a fetch was may stand in a row of any time.
+    let lacks = match args.owner.is_empty() {
+        true => args.window,
+        false => Window::ALWAYS,
+    };
     if args.viewers {
-        return viewers(&sources, &question, &args.shown);
+        let unknown = asked.unknown(&sources, &lacks)?;
+        return viewers(&sources, &question, (&lacks, &*unknown), &args.shown);
     }
-    rows(&sources, &question, asked, &fetches, &args.shown)
+    let unknown = asked.unknown(&sources, &lacks)?;
+    let lacks = (&lacks, &*unknown);
+    rows(&sources, &question, lacks, asked, &fetches, &args.shown)
 }
 
 fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
@@ -248,7 +256,21 @@ fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
         window: args.window,
         all: vec![any],
     };
-    rows(&sources, &question, asked, &Fetches::new(), &args.shown)
+    // When a session came to be the member's may stand in a row of any time.
+    let lacks = match args.member.is_empty() {
+        true => args.window,
+        false => Window::ALWAYS,
+    };
+    let unknown = asked.unknown(&sources, &lacks)?;
+    let lacks = (&lacks, &*unknown);
+    rows(
+        &sources,
+        &question,
+        lacks,
+        asked,
+        &Fetches::new(),
+        &args.shown,
+    )
 }
 
 /// How many sessions are followed at most.
@@ -327,13 +349,14 @@ fn each<L: FnMut(Looked)>(
 fn rows(
     sources: &Sources,
     question: &Question,
+    lacks: (&Window, &[String]),
     mut asked: Asked,
     fetches: &Fetches,
     shown: &Shown,
 ) -> Result<ExitCode, String> {
     let mut out = Out::new(shown)?;
     let mut summary = Summary::default();
-    let mut failed = None;
+    let (mut failed, mut is_read) = (None, true);
     let names = asked.names(shown.tags);
     out.rows_begin();
     let read = each(
@@ -347,7 +370,10 @@ fn rows(
             summary.add(&served);
             match out.row(&served, names) {
                 Ok(true) => ControlFlow::Continue(()),
-                Ok(false) => ControlFlow::Break(()),
+                Ok(false) => {
+                    is_read = false;
+                    ControlFlow::Break(())
+                }
                 Err(why) => {
                     failed = Some(why);
                     ControlFlow::Break(())
@@ -358,11 +384,20 @@ fn rows(
     if let Some(why) = failed {
         return Err(why);
     }
+    if !is_read {
+        // Nobody read on: there is no sum of it, and nobody is told that it is whole.
+        return Ok(ExitCode::from(NOT_WHOLE));
+    }
     out.end(&summary.line())?;
-    Ok(status(&read, question))
+    Ok(status(&read, lacks))
 }
 
-fn viewers(sources: &Sources, question: &Question, shown: &Shown) -> Result<ExitCode, String> {
+fn viewers(
+    sources: &Sources,
+    question: &Question,
+    lacks: (&Window, &[String]),
+    shown: &Shown,
+) -> Result<ExitCode, String> {
     let files = sources.serves(&question.window)?;
     let settings = Settings::standard();
     let mut look = sources::progress(&files);
@@ -400,15 +435,15 @@ fn viewers(sources: &Sources, question: &Question, shown: &Shown) -> Result<Exit
         "{} viewers, {responses} responses{without}",
         tags.len()
     ))?;
-    Ok(status(&read, question))
+    Ok(status(&read, lacks))
 }
 
 /// Tells what an answer lacks.
-fn status(read: &sources::Read, question: &Question) -> ExitCode {
-    for line in read.lacks(&question.window) {
-        sources::tell(&line);
+fn status(read: &sources::Read, (window, unknown): (&Window, &[String])) -> ExitCode {
+    for line in read.lacks(window).iter().chain(unknown) {
+        sources::tell(line);
     }
-    match read.is_whole(&question.window) {
+    match read.is_whole(window) && unknown.is_empty() {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_WHOLE),
     }

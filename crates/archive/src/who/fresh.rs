@@ -58,6 +58,8 @@ pub struct Fresh {
     pub holes: Vec<Hole>,
     /// What was wrong with segments, in words.
     pub faults: Vec<String>,
+    /// Those of them beside which no number is missing: rows were put there, or are others than were written.
+    pub doubts: Vec<String>,
 }
 
 /// Where the begin rows stood that waited for their ends when the last batch was done.
@@ -96,6 +98,7 @@ pub fn fresh(
             newest: None,
         };
         let (mut boot, mut is_broken) = (None, false);
+        let mut untold = Vec::new();
         while let Some(item) = reader.next_item()? {
             match item {
                 Item::Segment(_, header) => {
@@ -112,6 +115,7 @@ pub fn fresh(
                 }
                 Item::Row(row) => {
                     if row.sequence > read.next {
+                        untold.clear();
                         fresh.holes.push(Hole {
                             node: Arc::clone(&node),
                             lane,
@@ -121,6 +125,7 @@ pub fn fresh(
                             before: Some(row.at),
                         });
                     }
+                    fresh.doubts.append(&mut untold);
                     let place = Place {
                         boot: boot.expect("a segment begins before its rows"),
                         lane,
@@ -137,6 +142,7 @@ pub fn fresh(
                 Item::Fault(fault) => {
                     is_broken = true;
                     fresh.faults.push(fault.to_string());
+                    untold.push(fault.to_string());
                 }
             }
             if goes_on.is_break() {

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a member or an object that cannot be looked up is an error, never an empty answer.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,12 @@ const OBJECTS_MAX: usize = 1 << 20;
 pub(super) struct Asked {
     data: Option<PathBuf>,
     periods: Vec<Period>,
+    /// Under which keys a directory has a member.
+    directory_keys: HashMap<String, BTreeSet<u64>>,
+    /// Members that were looked up by their ids.
+    by_id: BTreeSet<String>,
+    /// Whether an object was looked up by its URL.
+    is_by_url: bool,
     /// Members' ids by their tags: of those that were asked for, and of a directory.
     members: BTreeMap<[u8; 16], String>,
     /// Members' tags by their ids, of a directory.
@@ -60,6 +66,9 @@ impl Asked {
         let mut asked = Self {
             data: sources.data.clone(),
             periods: Vec::new(),
+            directory_keys: HashMap::new(),
+            by_id: BTreeSet::new(),
+            is_by_url: false,
             members: BTreeMap::new(),
             directory: HashMap::new(),
             targets: BTreeMap::new(),
@@ -80,18 +89,24 @@ impl Asked {
                     shown(path)
                 )
             };
-            let (tag, id) = if line.starts_with('{') {
+            let (tag, id, key) = if line.starts_with('{') {
                 let value: Value = serde_json::from_str(&line).map_err(|_| wrong())?;
                 let text = |name: &str| value[name].as_str().map(str::to_owned);
-                (text("tag"), text("member"))
+                (text("tag"), text("member"), text("key"))
             } else if number == 1 && line.starts_with("tag,") {
                 continue;
             } else {
                 let (tag, rest) = line.split_once(',').ok_or_else(wrong)?;
-                (Some(tag.to_owned()), csv_field(rest))
+                // Neither a key nor a period has commas.
+                let key = line.rsplit(',').nth(1).map(str::to_owned);
+                (Some(tag.to_owned()), csv_field(rest), key)
             };
             let (tag, id) = tag.zip(id).ok_or_else(wrong)?;
             let tag = digits(&tag).ok_or_else(wrong)?;
+            if let Some(key) = key.and_then(|key| u64::from_str_radix(&key, 16).ok()) {
+                let keys = self.directory_keys.entry(id.clone()).or_default();
+                keys.insert(key);
+            }
             self.directory.entry(id.clone()).or_default().push(tag);
             self.members.insert(tag, id);
         }
@@ -114,8 +129,11 @@ impl Asked {
             let wrong = || format!("`{member}` is no tag: write tag: and 32 hexadecimal digits");
             return Ok(vec![tag.ok_or_else(wrong)?]);
         }
-        if let Some(tags) = self.directory.get(member) {
-            return Ok(tags.clone());
+        self.by_id.insert(member.to_owned());
+        let mut tags = self.directory.get(member).cloned().unwrap_or_default();
+        // A directory may be older than the last period: what it has is no reason not to ask the keys.
+        if !tags.is_empty() && (self.data.is_none() || self.periods().is_err()) {
+            return Ok(tags);
         }
         if self.data.is_none() {
             return Err(format!(
@@ -123,11 +141,10 @@ impl Asked {
                  --directory that has them, or their tag (tag:…)"
             ));
         }
-        let tags: Vec<[u8; 16]> = self
-            .periods()?
-            .iter()
-            .map(|period| MemberTag::of(&period.key, &[member.as_bytes()]).0)
-            .collect();
+        let theirs = |period: &Period| MemberTag::of(&period.key, &[member.as_bytes()]).0;
+        tags.extend(self.periods()?.iter().map(theirs));
+        tags.sort_unstable();
+        tags.dedup();
         for tag in &tags {
             self.members.insert(*tag, member.to_owned());
         }
@@ -174,6 +191,7 @@ impl Asked {
                 "`{object}` cannot be looked up in a copy: it takes the keys of the tags (--data), or its tag"
             ));
         }
+        self.is_by_url = true;
         self.periods()?;
         let tags = target_tags(&self.periods, object)?;
         let tags: Vec<[u8; 16]> = tags.into_values().map(|tag| tag.0).collect();
@@ -181,6 +199,34 @@ impl Asked {
             self.targets.insert(*tag, object.to_owned());
         }
         Ok(tags)
+    }
+
+    /// What cannot be found since its key is not there: it was destroyed, or is another node's.
+    pub(super) fn unknown(
+        &self,
+        sources: &Sources,
+        window: &Window,
+    ) -> Result<Vec<String>, String> {
+        if self.by_id.is_empty() && !self.is_by_url {
+            return Ok(Vec::new());
+        }
+        let mut unknown = sources.keys(window)?;
+        for period in &self.periods {
+            unknown.remove(&period.key.id());
+        }
+        // A directory has tags of members, each under the keys that it was made with; of objects it has none.
+        let has = |id: &String, key: &u64| {
+            let keys = self.directory_keys.get(id);
+            keys.is_some_and(|keys| keys.contains(key))
+        };
+        unknown.retain(|key| self.is_by_url || !self.by_id.iter().all(|id| has(id, key)));
+        let said = |key: u64| {
+            format!(
+                "rows whose tags were made under the key {key:016x} are not in the answer: it is not here (destroyed, or \
+                 another node's), and members and URLs cannot be looked up under it"
+            )
+        };
+        Ok(unknown.into_iter().map(said).collect())
     }
 
     fn periods(&mut self) -> Result<&[Period], String> {

@@ -45,6 +45,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
         window: args.window,
         all: objects.into_iter().chain(classes(&args.class)).collect(),
     };
+    let unknown = asked.unknown(&sources, &args.window)?;
     let mut fills: BTreeMap<FillId, Fill> = BTreeMap::new();
     let mut held = 0;
     let read = each(&sources, &question, progress, &mut |served| {
@@ -87,7 +88,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
             ("object", json!(names.target(fill.target)?)),
         ])?;
         if !goes_on {
-            return Ok(status(&read, &question));
+            return Ok(status(&read, (&args.window, &*unknown)));
         }
     }
     out.end(&format!(
@@ -95,7 +96,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
         all.len(),
         viewers.len()
     ))?;
-    Ok(status(&read, &question))
+    Ok(status(&read, (&args.window, &*unknown)))
 }
 
 /// Adds a response to its fetch. Says how much more is held.

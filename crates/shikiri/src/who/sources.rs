@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use shikiri_archive::keeper;
 use shikiri_archive::who::{self, ArchivedFile, Fresh, Hole, Looked, Short, Window};
-use shikiri_archive::{ArchiveFile, Archived, Manifest, Table};
+use shikiri_archive::{ArchiveFile, Archived, Manifest, ReadFault, Table};
 use shikiri_incident::unseen::Unseen;
 use shikiri_record::{Link, UnixMillis};
 
@@ -66,6 +66,8 @@ pub(super) struct Read {
     pub(super) fresh: Fresh,
     /// Batches that are short of rows.
     shorts: Vec<Short>,
+    /// Batches whose manifests are missing, in words.
+    lost: Vec<String>,
     /// What an answer cannot say, for people.
     notes: Vec<String>,
 }
@@ -97,17 +99,28 @@ impl Sources {
                 places.to.shown()
             ));
         };
-        let last = keeper::last(&places.state).map_err(|fault| fault.to_string())?;
+        // Read once: what is archived and from where the lanes are read are of the same moment.
         let mut manifests = keeper::manifests(&places.state).map_err(|fault| fault.to_string())?;
+        let last = manifests.last().cloned();
         if root.join("manifests").is_dir() {
-            // Other nodes' files may be beside ours.
-            for other in archive::copied(root)? {
-                if !manifests.iter().any(|it| it.name == other.name)
-                    && !is_later(&other, last.as_ref())
-                {
+            let others = archive::copied(root)?;
+            // After these: a batch whose manifest is among them is being made still, or is seen to be done below.
+            let begun = keeper::unfinished(&places.state, last.as_ref());
+            let begun = begun.map_err(|fault| fault.to_string())?;
+            let begun = begun.as_ref().map(|plan| plan.name.as_str());
+            let later = later(&others, last.as_ref(), begun);
+            // Other nodes' files may be beside ours, and those of an earlier life of this one.
+            for other in others {
+                let is_known = manifests.iter().any(|it| it.name == other.name);
+                if !is_known && !later.contains(&other.name) {
                     manifests.push(other);
                 }
             }
+        }
+        let number = |last: Option<&Manifest>| last.map(|last| last.number);
+        let now = keeper::last(&places.state).map_err(|fault| fault.to_string())?;
+        if number(now.as_ref()) != number(last.as_ref()) {
+            return Err("a batch was archived while this was asked: ask again".to_owned());
         }
         let folder = places.lanes.clone();
         if !folder.is_dir() && manifests.is_empty() {
@@ -153,10 +166,10 @@ impl Sources {
         tell: &mut dyn FnMut(&Arc<str>, &Archived<'_>) -> ControlFlow<()>,
     ) -> Result<Read, String> {
         let (shorts, missing) = who::short(&self.manifests);
-        let missing = missing.into_iter().map(|name| {
+        let lost = missing.into_iter().map(|name| {
             format!("{name}: the manifest of this batch is missing, and with it its files")
         });
-        let mut notes: Vec<String> = missing.collect();
+        let (lost, mut notes) = (lost.collect(), Vec::new());
         let mut fresh = Fresh::default();
         if let Some(lanes) = &self.lanes {
             let read = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), tell);
@@ -165,12 +178,12 @@ impl Sources {
                 return Err("a batch was archived while this was asked: ask again".to_owned());
             }
             fresh = read.map_err(|fault| fault.to_string())?;
-        } else {
-            notes.extend(self.not_here());
         }
+        notes.extend(self.not_here());
         Ok(Read {
             fresh,
             shorts,
+            lost,
             notes,
         })
     }
@@ -194,6 +207,33 @@ impl Sources {
             ControlFlow::Continue(())
         })?;
         failed
+    }
+
+    /// The ids of the keys under which tags were made in a window, by the stance rows: each segment begins with one, and
+    /// is no longer written to after two days.
+    pub(super) fn keys(&self, window: &Window) -> Result<BTreeSet<u64>, String> {
+        const SEGMENT_MS_MAX: u64 = 2 * 24 * 60 * 60 * 1000;
+        let window = Window {
+            from: UnixMillis(window.from.0.saturating_sub(SEGMENT_MS_MAX)),
+            // A response's row is written a quarter of an hour after it began at the latest.
+            to: UnixMillis(window.to.0.saturating_add(15 * 60 * 1000)),
+        };
+        let mut keys = BTreeSet::new();
+        let mut take = |archived: &Archived<'_>| {
+            if let Archived::Stance(place, stance) = archived
+                && window.holds(place.written)
+            {
+                keys.insert(stance.tag_key);
+            }
+        };
+        for file in self.files(Table::Stances, &window)? {
+            each(&file, &mut take)?;
+        }
+        self.fresh(&mut |_, archived| {
+            take(archived);
+            ControlFlow::Continue(())
+        })?;
+        Ok(keys)
     }
 
     /// Which rows of short batches are missing.
@@ -233,8 +273,11 @@ impl Sources {
         Ok(holes)
     }
 
-    /// What a copy cannot say.
+    /// What cannot be said of nodes whose data folder is not here, and of an earlier life of this one.
     fn not_here(&self) -> Vec<String> {
+        if self.manifests.is_empty() && self.lanes.is_some() {
+            return Vec::new();
+        }
         if self.manifests.is_empty() {
             return vec![format!(
                 "{} has no manifests: whether all of its files are there cannot be said",
@@ -242,11 +285,12 @@ impl Sources {
             )];
         }
         let mut notes = Vec::new();
-        for last in lasts(&self.manifests) {
+        let ours = self.lanes.as_ref().and_then(|lanes| lanes.last.as_ref());
+        let ours = ours.map(|last| &last.name);
+        for last in lasts(&self.manifests).filter(|last| Some(&last.name) != ours) {
             for (lane, reached) in &last.reached {
                 notes.push(format!(
-                    "node {}, lane {lane}: rows from {} on are not in the answer, since this is a copy of the archive \
-                     alone",
+                    "node {}, lane {lane}: rows from {} on are not in the answer, since its data folder is not here",
                     last.node, reached.next
                 ));
             }
@@ -261,22 +305,28 @@ impl Sources {
     }
 }
 
-/// The last batch of each node.
-fn lasts(manifests: &[Manifest]) -> Vec<&Manifest> {
-    let mut lasts: Vec<&Manifest> = Vec::new();
-    for manifest in manifests {
-        match lasts.iter_mut().find(|last| last.node == manifest.node) {
-            Some(last) if last.number < manifest.number => *last = manifest,
-            Some(_) => {}
-            None => lasts.push(manifest),
-        }
-    }
-    lasts
+/// The last batch of each life of each node: those that no other follows.
+fn lasts(manifests: &[Manifest]) -> impl Iterator<Item = &Manifest> {
+    let followed = manifests.iter().filter_map(|it| it.after.as_deref());
+    let followed: BTreeSet<&str> = followed.collect();
+    let mut lasts = manifests.iter();
+    std::iter::from_fn(move || lasts.find(|it| !followed.contains(&*it.name)))
 }
 
-/// Whether a batch of our node was done after we had looked.
-fn is_later(other: &Manifest, last: Option<&Manifest>) -> bool {
-    last.is_some_and(|last| last.node == other.node && other.number > last.number)
+/// The batches that were done after we had looked: the one that was being made, and those that follow it or our last
+/// one. Numbers say nothing: another life of the node counts from one again.
+fn later(others: &[Manifest], last: Option<&Manifest>, begun: Option<&str>) -> BTreeSet<String> {
+    let ours: Option<&str> = last.map(|last| last.name.as_str());
+    let mut later: BTreeSet<String> = begun.map(str::to_owned).into_iter().collect();
+    let mut in_order: Vec<&Manifest> = others.iter().collect();
+    in_order.sort_by_key(|it| it.number);
+    for other in in_order {
+        let after = other.after.as_deref();
+        if after.is_some_and(|after| Some(after) == ours || later.contains(after)) {
+            later.insert(other.name.clone());
+        }
+    }
+    later
 }
 
 impl Read {
@@ -290,26 +340,32 @@ impl Read {
                 short.node, short.batch, short.rows
             )
         });
-        self.notes
-            .iter()
-            .cloned()
-            .chain(shorts)
-            .chain(holes)
-            .collect()
+        let faults = self.fresh.doubts.iter();
+        let faults = faults.map(|fault| format!("damaged: {fault}"));
+        let said = self.notes.iter().chain(&self.lost).cloned();
+        said.chain(shorts).chain(faults).chain(holes).collect()
     }
 
     /// Whether nothing is missing that could tell of the window.
     pub(super) fn is_whole(&self, window: &Window) -> bool {
         let holes = &self.fresh.holes;
-        self.shorts.is_empty() && !holes.iter().any(|hole| may_hold(hole, window))
+        self.shorts.is_empty()
+            && self.is_placed()
+            && !holes.iter().any(|hole| may_hold(hole, window))
+    }
+
+    /// Whether all that is wrong stands in numbers of rows: nothing else says when it was.
+    pub(super) fn is_placed(&self) -> bool {
+        let is_placed = |short: &Short| short.rows > 0 || short.faults.is_empty();
+        self.lost.is_empty() && self.fresh.doubts.is_empty() && self.shorts.iter().all(is_placed)
     }
 
     pub(super) fn shorts(&self) -> &[Short] {
         &self.shorts
     }
 
-    pub(super) fn notes(&self) -> &[String] {
-        &self.notes
+    pub(super) fn notes(&self) -> impl Iterator<Item = &String> {
+        self.notes.iter().chain(&self.lost)
     }
 }
 
@@ -341,7 +397,15 @@ pub(super) fn in_words(hole: &Hole) -> String {
 /// Tells the rows of a small file.
 pub(super) fn each(file: &ArchivedFile, tell: &mut dyn FnMut(&Archived<'_>)) -> Result<(), String> {
     let read = ArchiveFile::open(&file.path);
-    let read = read.and_then(|read| read.each(&mut |archived| tell(&archived)));
+    let read = read.and_then(|read| {
+        if file.rows != 0 && file.rows != read.rows() {
+            return Err(ReadFault::Rows {
+                found: read.rows(),
+                due: file.rows,
+            });
+        }
+        read.each(&mut |archived| tell(&archived))
+    });
     read.map_err(|why| format!("cannot read {}: {why}", shown(&file.path)))
 }
 

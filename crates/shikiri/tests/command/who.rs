@@ -302,16 +302,13 @@ fn rows_that_are_gone_are_named_with_their_time_and_the_answer_is_not_called_who
     assert_eq!(code, Some(3), "{err}");
     assert_eq!(out.lines().count(), 4, "{out}");
     assert!(err.contains("lane 0: rows 7 to 11 are not there"), "{err}");
-    // Of another time it is whole: nothing that is gone can have been then.
-    let early = [
-        "saw",
-        "--owner",
-        "alice",
-        "--window",
-        "..2020-03-16T12:00:00+09:00",
-    ];
-    let (.., code) = who(&early, &place);
-    assert_eq!(code, Some(0));
+    // Of another time it is whole: nothing that is gone can have been then. But whose a fetch was may have been said
+    // later.
+    for (by, whose, whole) in [("--class", "pages", 0), ("--owner", "alice", 3)] {
+        let early = ["saw", by, whose, "--window", "..2020-03-16T12:00:00+09:00"];
+        let (.., code) = who(&early, &place);
+        assert_eq!(code, Some(whole), "{by}");
+    }
     let (out, _, code) = who(&["gaps", "--json"], &place);
     assert_eq!(code, Some(3));
     assert!(
@@ -344,6 +341,174 @@ fn rows_that_are_gone_are_named_with_their_time_and_the_answer_is_not_called_who
     let (out, err, code) = who(&["saw", "--owner", "alice", "--csv"], &place);
     assert_eq!((out.lines().count(), code), (4, Some(3)), "{out}{err}");
     assert!(err.contains("batch 1: 5 rows are missing"), "{err}");
+}
+
+#[test]
+fn what_cannot_be_looked_up_since_its_key_is_not_here_is_told() {
+    let folder = Folder::new("who-key");
+    let data = folder.0.join("data");
+    let third = store(&data);
+    let place = ["--data", &folder.path("data")];
+    let alice = ["saw", "--owner", "alice", "--csv"];
+    let url = ["saw", "--object", "https://shop.example.test/account"];
+    let lines = |asked: &[&str]| {
+        let (out, err, code) = who(asked, &place);
+        (out.lines().count(), err, code)
+    };
+    let (count, err, code) = lines(&alice);
+    assert_eq!((count, code), (5, Some(0)), "{err}");
+
+    // A directory adds to what the keys say.
+    let tag = |key: [u8; 32]| MemberTag::of(&TagKey::new(key), &[b"alice"]).hex();
+    let directory = |name: &str, key: [u8; 32]| {
+        let id = TagKey::new(key).id();
+        let text = format!("tag,member,key,period\n{},alice,{id:016x},now\n", tag(key));
+        folder.file(name, &text)
+    };
+    let of_another = directory("another.csv", [9; 32]);
+    let (count, err, code) = lines(&[&alice[..], &["--directory", &of_another]].concat());
+    assert_eq!((count, code), (5, Some(0)), "{err}");
+
+    // The key is destroyed.
+    fs::write(data.join("tag.key"), [8; 32]).unwrap();
+    for asked in [
+        &alice[..],
+        &url,
+        &["seen-by", "--member", "bob"],
+        &["fills", url[1], url[2]],
+    ] {
+        let (_, err, code) = lines(asked);
+        assert_eq!(code, Some(3), "{asked:?}: {err}");
+        assert!(err.contains("made under the key"), "{asked:?}: {err}");
+    }
+    let by_tag = format!("tag:{}", tag(KEY));
+    let (count, err, code) = lines(&["saw", "--owner", &by_tag, "--csv"]);
+    assert_eq!((count, code), (5, Some(0)), "{err}");
+    // Of another time nothing was made under it.
+    let early = ["--window", "..2020-03-01T12:00:00+09:00"];
+    let (_, err, code) = lines(&[&url[..], &early].concat());
+    assert_eq!(code, Some(0), "{err}");
+    // A directory has the members that it has, and no objects.
+    let of_it = directory("of-it.csv", KEY);
+    let with = |asked: &[&str]| lines(&[asked, &["--directory", &of_it]].concat());
+    let (count, err, code) = with(&alice);
+    assert_eq!((count, code), (5, Some(0)), "{err}");
+    assert_eq!(with(&["saw", "--owner", "bob"]).2, Some(3));
+    assert_eq!(with(&url).2, Some(3));
+    drop(third);
+}
+
+#[test]
+fn a_batch_that_is_being_made_is_not_told_twice_and_an_earlier_life_is_told() {
+    let folder = Folder::new("who-lives");
+    let data = folder.0.join("data");
+    let third = store(&data);
+    let place = ["--data", &folder.path("data")];
+    let pages = |place: &[&str]| {
+        let (out, err, code) = who(&["saw", "--class", "pages", "--csv"], place);
+        assert_eq!(code, Some(0), "{err}");
+        (out.lines().count() - 1, err.contains("ends were not known"))
+    };
+    let all = pages(&place);
+    let archive = || {
+        let archived = run(&["archive", "run", "--data", place[1]]);
+        assert!(archived.status.success(), "{}", text(&archived.stderr));
+    };
+    archive();
+    assert_eq!(pages(&place), all);
+
+    // Its files and its manifest are in their places, and it is not recorded yet.
+    let state = data.join("archive-state");
+    let record = fs::read_dir(state.join("batches")).unwrap().next();
+    let record = record.unwrap().unwrap().path();
+    let kept = fs::read(&record).unwrap();
+    let manifest: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    let names = ["version", "number", "name", "node", "lanes"];
+    let plan: serde_json::Map<_, _> = names
+        .iter()
+        .map(|name| ((*name).to_owned(), manifest[*name].clone()))
+        .collect();
+    fs::write(state.join("plan.json"), serde_json::to_vec(&plan).unwrap()).unwrap();
+    fs::remove_file(&record).unwrap();
+    assert_eq!(pages(&place), all);
+    fs::write(&record, kept).unwrap();
+    fs::remove_file(state.join("plan.json")).unwrap();
+
+    // The data folder is lost, and the node set up again under its name beside the same archive.
+    third.seal();
+    archive();
+    assert_eq!(pages(&place), all);
+    let anew = folder.0.join("anew");
+    fs::create_dir_all(&anew).unwrap();
+    let mut writer = Writer::new(&anew, 9, 60);
+    writer.begin("/news", "bob", 0xf9, None);
+    writer.seal();
+    fs::rename(data.join("archive"), anew.join("archive")).unwrap();
+    let place = ["--data", &folder.path("anew")];
+    // One more, and one less: what waited for its end was in the data folder alone. That is said.
+    assert_eq!((all.1, pages(&place)), (false, (all.0, true)));
+    let archived = run(&["archive", "run", "--data", place[1]]);
+    assert!(archived.status.success(), "{}", text(&archived.stderr));
+    assert_eq!(pages(&place), (all.0, true));
+}
+
+#[test]
+fn where_a_manifest_or_a_seal_is_wrong_the_answer_is_not_called_whole() {
+    let folder = Folder::new("who-lost");
+    let data = folder.0.join("data");
+    let third = store(&data);
+    let place = ["--data", &folder.path("data")];
+    let asked = ["saw", "--class", "pages"];
+
+    // The end of a segment of which all rows are there.
+    let segment = data.join("evidence/lane-0/0000000001.segment");
+    let sound = fs::read(&segment).unwrap();
+    let mut torn = sound.clone();
+    let end = torn.iter().rposition(|byte| *byte != 0).unwrap();
+    torn[end] ^= 1;
+    fs::write(&segment, &torn).unwrap();
+    for asked in [&asked[..], &["gaps"], &["fills", "--class", "pages"]] {
+        let (out, err, code) = who(asked, &place);
+        assert_eq!(code, Some(3), "{asked:?}: {out}{err}");
+        assert!(err.contains("damaged"), "{asked:?}: {out}{err}");
+    }
+    fs::write(&segment, &sound).unwrap();
+
+    let archive = || {
+        assert!(
+            run(&["archive", "run", "--data", place[1]])
+                .status
+                .success()
+        )
+    };
+    archive();
+    third.seal();
+    archive();
+    let copy = ["--from", &folder.path("data/archive")];
+    assert_eq!(who(&asked, &copy).2, Some(0));
+    let mut manifests = Vec::new();
+    let mut folders = vec![data.join("archive/manifests")];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|it| it == "json") {
+                manifests.push(path);
+            }
+        }
+    }
+    manifests.sort();
+    assert_eq!(manifests.len(), 2, "{manifests:?}");
+    fs::remove_file(&manifests[0]).unwrap();
+    for asked in [&asked[..], &["gaps"]] {
+        let (out, err, code) = who(asked, &copy);
+        assert_eq!(code, Some(3), "{asked:?}: {out}{err}");
+        assert!(
+            err.contains("the manifest of this batch is missing"),
+            "{err}"
+        );
+    }
 }
 
 #[test]
