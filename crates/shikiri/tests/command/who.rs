@@ -475,11 +475,8 @@ fn where_a_manifest_or_a_seal_is_wrong_the_answer_is_not_called_whole() {
     fs::write(&segment, &sound).unwrap();
 
     let archive = || {
-        assert!(
-            run(&["archive", "run", "--data", place[1]])
-                .status
-                .success()
-        )
+        let archived = run(&["archive", "run", "--data", place[1]]);
+        assert!(archived.status.success(), "{}", text(&archived.stderr));
     };
     archive();
     third.seal();
