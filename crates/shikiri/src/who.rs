@@ -209,13 +209,16 @@ fn saw(args: &SawArgs) -> Result<ExitCode, String> {
         true => args.window,
         false => Window::ALWAYS,
     };
+    let lacks = Lacks {
+        unknown: asked.unknown(&sources, &lacks)?,
+        rows: lacks,
+        passes: args.window,
+        is_of_passes: false,
+    };
     if args.viewers {
-        let unknown = asked.unknown(&sources, &lacks)?;
-        return viewers(&sources, &question, (&lacks, &*unknown), &args.shown);
+        return viewers(&sources, &question, &lacks, &args.shown);
     }
-    let unknown = asked.unknown(&sources, &lacks)?;
-    let lacks = (&lacks, &*unknown);
-    rows(&sources, &question, lacks, asked, &fetches, &args.shown)
+    rows(&sources, &question, &lacks, asked, &fetches, &args.shown)
 }
 
 fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
@@ -261,12 +264,16 @@ fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
         true => args.window,
         false => Window::ALWAYS,
     };
-    let unknown = asked.unknown(&sources, &lacks)?;
-    let lacks = (&lacks, &*unknown);
+    let lacks = Lacks {
+        unknown: asked.unknown(&sources, &lacks)?,
+        rows: lacks,
+        passes: args.window,
+        is_of_passes: true,
+    };
     rows(
         &sources,
         &question,
-        lacks,
+        &lacks,
         asked,
         &Fetches::new(),
         &args.shown,
@@ -349,7 +356,7 @@ fn each<L: FnMut(Looked)>(
 fn rows(
     sources: &Sources,
     question: &Question,
-    lacks: (&Window, &[String]),
+    lacks: &Lacks,
     mut asked: Asked,
     fetches: &Fetches,
     shown: &Shown,
@@ -395,7 +402,7 @@ fn rows(
 fn viewers(
     sources: &Sources,
     question: &Question,
-    lacks: (&Window, &[String]),
+    lacks: &Lacks,
     shown: &Shown,
 ) -> Result<ExitCode, String> {
     let files = sources.serves(&question.window)?;
@@ -438,12 +445,27 @@ fn viewers(
     Ok(status(&read, lacks))
 }
 
+/// What may make an answer less than whole.
+struct Lacks {
+    /// Rows of this time that are missing.
+    rows: Window,
+    /// Tag keys that are not here, in words.
+    unknown: Vec<String>,
+    /// Passes of this time that have no rows.
+    passes: Window,
+    /// Whether these would be in the answer. Where it is asked who was served what somebody else was, they would not.
+    is_of_passes: bool,
+}
+
 /// Tells what an answer lacks.
-fn status(read: &sources::Read, (window, unknown): (&Window, &[String])) -> ExitCode {
-    for line in read.lacks(window).iter().chain(unknown) {
+fn status(read: &sources::Read, lacks: &Lacks) -> ExitCode {
+    let passes: Vec<String> = read.passes(&lacks.passes).collect();
+    let missing = read.lacks(&lacks.rows);
+    for line in missing.iter().chain(&lacks.unknown).chain(&passes) {
         sources::tell(line);
     }
-    match read.is_whole(window) && unknown.is_empty() {
+    let has_passes = passes.is_empty() || !lacks.is_of_passes;
+    match read.is_whole(&lacks.rows) && lacks.unknown.is_empty() && has_passes {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(NOT_WHOLE),
     }

@@ -14,7 +14,7 @@ use shikiri_record::{FillId, UnixMillis};
 use super::asked::{Asked, classes};
 use super::out::Out;
 use super::sources::{Sources, progress};
-use super::{FillsArgs, each, status};
+use super::{FillsArgs, Lacks, each, status};
 use crate::rows::instant;
 
 /// How many fetches and viewers of fetches are held at most.
@@ -45,7 +45,12 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
         window: args.window,
         all: objects.into_iter().chain(classes(&args.class)).collect(),
     };
-    let unknown = asked.unknown(&sources, &args.window)?;
+    let lacks = Lacks {
+        rows: args.window,
+        unknown: asked.unknown(&sources, &args.window)?,
+        passes: args.window,
+        is_of_passes: false,
+    };
     let mut fills: BTreeMap<FillId, Fill> = BTreeMap::new();
     let mut held = 0;
     let read = each(&sources, &question, progress, &mut |served| {
@@ -88,7 +93,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
             ("object", json!(names.target(fill.target)?)),
         ])?;
         if !goes_on {
-            return Ok(status(&read, (&args.window, &*unknown)));
+            return Ok(status(&read, &lacks));
         }
     }
     out.end(&format!(
@@ -96,7 +101,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
         all.len(),
         viewers.len()
     ))?;
-    Ok(status(&read, (&args.window, &*unknown)))
+    Ok(status(&read, &lacks))
 }
 
 /// Adds a response to its fetch. Says how much more is held.

@@ -7,11 +7,10 @@ use std::process::ExitCode;
 
 use serde_json::{Value, json};
 use shikiri_archive::who::Hole;
-use shikiri_archive::{Archived, Table};
-use shikiri_record::{Gap, UnixMillis};
+use shikiri_record::UnixMillis;
 
 use super::out::Out;
-use super::sources::{Sources, each, may_hold, tell};
+use super::sources::{Sources, may_hold, tell};
 use super::{GapsArgs, NOT_WHOLE, Shown};
 use crate::rows::instant;
 
@@ -25,22 +24,7 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
         directory: None,
     })?;
     let window = &args.window;
-    let mut gaps: Vec<(String, Gap)> = Vec::new();
-    let mut take = |node: &str, archived: &Archived<'_>| {
-        if let Archived::Gap(_, gap) = archived
-            && gap.to >= window.from
-            && gap.from <= window.to
-        {
-            gaps.push((node.to_owned(), *gap));
-        }
-    };
-    for file in sources.files(Table::Gaps, &shikiri_archive::who::Window::ALWAYS)? {
-        each(&file, &mut |archived| take(&file.node, archived))?;
-    }
-    let read = sources.fresh(&mut |node, archived| {
-        take(node, archived);
-        ControlFlow::Continue(())
-    })?;
+    let read = sources.fresh(&mut |_, _| ControlFlow::Continue(()))?;
     let mut holes: Vec<Hole> = sources.missing(read.shorts())?;
     // Two lives of a node may have rows of the same numbers: what is short and was not found has no place.
     let short: u64 = read.shorts().iter().map(|short| short.rows).sum();
@@ -78,7 +62,7 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
             ],
         )?;
     }
-    for (node, gap) in &gaps {
+    for (node, gap) in read.gaps(window) {
         let says = format!(
             "{} passes without rows: each was its viewer's own",
             gap.responses
@@ -112,7 +96,7 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
         .filter_map(|hole| Some(hole.last? - hole.first + 1))
         .sum();
     let open = holes.iter().filter(|hole| hole.last.is_none()).count();
-    let responses: u64 = gaps.iter().map(|(_, gap)| gap.responses).sum();
+    let responses: u64 = read.gaps(window).map(|(_, gap)| gap.responses).sum();
     let more = match open {
         0 => String::new(),
         n => format!(" and in {n} places nobody knows how many"),

@@ -13,9 +13,10 @@ use shikiri_archive::keeper;
 use shikiri_archive::who::{self, ArchivedFile, Fresh, Hole, Looked, Short, Window};
 use shikiri_archive::{ArchiveFile, Archived, Manifest, ReadFault, Table};
 use shikiri_incident::unseen::Unseen;
-use shikiri_record::{Link, UnixMillis};
+use shikiri_record::{Gap, Link, UnixMillis};
 
 use crate::archive;
+use crate::rows::instant;
 
 /// Which node's, or which copy.
 #[derive(clap::Args)]
@@ -64,6 +65,8 @@ impl Lanes {
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) fresh: Fresh,
+    /// Responses without rows, and of which node, whenever they were.
+    gaps: Vec<(Arc<str>, Gap)>,
     /// Batches that are short of rows.
     shorts: Vec<Short>,
     /// Batches whose manifests are missing, in words.
@@ -170,9 +173,23 @@ impl Sources {
             format!("{name}: the manifest of this batch is missing, and with it its files")
         });
         let (lost, mut notes) = (lost.collect(), Vec::new());
+        let mut gaps = Vec::new();
+        let mut note = |node: &Arc<str>, archived: &Archived<'_>| {
+            if let Archived::Gap(_, gap) = archived {
+                gaps.push((Arc::clone(node), *gap));
+            }
+        };
+        for file in self.files(Table::Gaps, &Window::ALWAYS)? {
+            let node = file.node.as_str().into();
+            each(&file, &mut |archived| note(&node, archived))?;
+        }
+        let mut tell = |node: &Arc<str>, archived: &Archived<'_>| {
+            note(node, archived);
+            tell(node, archived)
+        };
         let mut fresh = Fresh::default();
         if let Some(lanes) = &self.lanes {
-            let read = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), tell);
+            let read = who::fresh(&lanes.folder, &lanes.state, lanes.last.as_ref(), &mut tell);
             let is_whole = read.as_ref().is_ok_and(|fresh| fresh.holes.is_empty());
             if !is_whole && lanes.went_on() {
                 return Err("a batch was archived while this was asked: ask again".to_owned());
@@ -182,6 +199,7 @@ impl Sources {
         notes.extend(self.not_here());
         Ok(Read {
             fresh,
+            gaps,
             shorts,
             lost,
             notes,
@@ -344,6 +362,25 @@ impl Read {
         let faults = faults.map(|fault| format!("damaged: {fault}"));
         let said = self.notes.iter().chain(&self.lost).cloned();
         said.chain(shorts).chain(faults).chain(holes).collect()
+    }
+
+    /// The passes of a window that have no rows, in words.
+    pub(super) fn passes(&self, window: &Window) -> impl Iterator<Item = String> {
+        self.gaps(window).map(|(node, gap)| {
+            format!(
+                "node {node}: {} passes between {} and {} have no rows and are in no answer; each was its viewer's own",
+                gap.responses,
+                instant(gap.from),
+                instant(gap.to)
+            )
+        })
+    }
+
+    /// Responses without rows that were in a window: passes, while evidence could not be written.
+    pub(super) fn gaps(&self, window: &Window) -> impl Iterator<Item = &(Arc<str>, Gap)> {
+        let Window { from, to } = *window;
+        let gaps = self.gaps.iter();
+        gaps.filter(move |(_, gap)| gap.to >= from && gap.from <= to)
     }
 
     /// Whether nothing is missing that could tell of the window.
