@@ -251,6 +251,65 @@ fn the_number_of_a_card_is_in_no_file_of_the_store_and_in_no_line_of_the_log() {
     std::fs::remove_dir_all(&folder).unwrap();
 }
 
+#[test]
+fn what_is_sent_to_any_page_is_in_no_line_of_the_log() {
+    const MARK: &str = "kotoba-7391";
+    let log = Log::default();
+    tracing::subscriber::with_default(log.clone(), || {
+        let (site, _) = site();
+        // A planted line: what this test looks for is found where it stands.
+        tracing::warn!(text = MARK, "planted");
+        let fields = [
+            "mail", "password", "nickname", "name", "address", "phone", "postcode", "text",
+            "title", "subject", "bank", "branch", "number", "holder", "code", "answer", "product",
+            "form", "seen", "next", "q", "stars",
+        ];
+        let form: Vec<String> = fields
+            .iter()
+            .map(|field| format!("{field}={MARK}"))
+            .collect();
+        let form = form.join("&");
+        let mut asked = 0;
+        let mut hanako = Browser::logged_in(&site, "hanako@example.test");
+        let mut session = hanako.cookie.clone().unwrap();
+        for page in site.pages() {
+            let pattern = page.pattern().text();
+            let marked: Vec<&str> = pattern
+                .split('/')
+                .map(|part| match part {
+                    "{lang}" => "ja",
+                    part if part.starts_with('{') => MARK,
+                    part => part,
+                })
+                .collect();
+            let marked = marked.join("/");
+            let examples = page.examples().iter().map(String::as_str);
+            for path in examples.chain([marked.as_str()]) {
+                // Some pages end her session.
+                hanako.cookie = Some(session.clone());
+                if hanako.get("/ja/account").status() != StatusCode::OK {
+                    hanako = Browser::logged_in(&site, "hanako@example.test");
+                    session = hanako.cookie.clone().unwrap();
+                }
+                for cookie in [Some(session.clone()), Some(MARK.to_owned()), None] {
+                    hanako.cookie = cookie;
+                    hanako.get(&format!("{path}?{form}"));
+                    hanako.post(path, &form);
+                    asked += 2;
+                }
+            }
+        }
+        assert!(asked > 300, "{asked} requests");
+    });
+    let lines = log.0.lock().unwrap();
+    let marked = lines.iter().filter(|line| line.contains(MARK)).count();
+    assert_eq!(marked, 1, "the planted one alone: {lines:?}");
+    for secret in ["hanako@", "見本 花子", "shikiri-demo"] {
+        let named = lines.iter().find(|line| line.contains(secret));
+        assert_eq!(named, None);
+    }
+}
+
 fn contains(bytes: &[u8], wanted: &[u8]) -> bool {
     bytes.windows(wanted.len()).any(|it| it == wanted)
 }

@@ -8,6 +8,7 @@ use http::{Request, Response, StatusCode};
 use serde_json::json;
 use shikiri_site::Shop;
 use shikiri_site::declare::Verb;
+use shikiri_site::pay::{Processor, Standing};
 use shikiri_site::router::Router;
 
 const WEBM: &[u8] = b"\x1a\x45\xdf\xa3\x9f\x42\x82\x84webm and more";
@@ -215,8 +216,11 @@ fn the_number_of_a_card_is_taken_by_no_form() {
     );
 }
 
-/// A disc that was bought and is being prepared, and its order.
-fn bought_disc(site: &Router<Shop>, processor: &shikiri_site::pay::trial::Trial) -> String {
+/// A disc that was bought and is being prepared: its order, and what the processor calls the payment.
+fn bought_disc(
+    site: &Router<Shop>,
+    processor: &shikiri_site::pay::trial::Trial,
+) -> (String, String) {
     let mut taro = Browser::logged_in(site, "taro@example.test");
     taro.post("/ja/cart", "product=course-joinery&out=1");
     taro.post("/ja/cart", "product=disc-shorts");
@@ -232,13 +236,13 @@ fn bought_disc(site: &Router<Shop>, processor: &shikiri_site::pay::trial::Trial)
         .unwrap()
         .unwrap();
     taro.get(back.strip_prefix("http://shop.example.test").unwrap());
-    payment.rsplit('/').next().unwrap().to_owned()
+    (payment.rsplit('/').next().unwrap().to_owned(), reference)
 }
 
 #[test]
 fn after_an_incident_a_member_reads_chooses_and_is_asked_once() {
     let (site, processor) = site();
-    let order = bought_disc(&site, &processor);
+    let (order, _) = bought_disc(&site, &processor);
     let trade = site.app().trade();
     let day = 24 * 3600 * 1000;
     let file = json!({ "version": 1, "notices": [{
@@ -359,4 +363,51 @@ fn after_an_incident_a_member_reads_chooses_and_is_asked_once() {
         text(&said).contains("was sent by us")
     };
     assert!(check("N-2026-0001") && !check("N-2026-0002") && !check(""));
+}
+
+#[test]
+fn an_answer_that_is_sent_by_many_at_once_has_one_effect() {
+    let (site, processor) = site();
+    let (order, payment) = bought_disc(&site, &processor);
+    let standing = || processor.look(&payment, NOW).unwrap().unwrap().standing;
+    assert_eq!(standing(), Standing::Authorised);
+    let trade = site.app().trade();
+    let file = json!({ "version": 1, "notices": [{
+        "code": "N-2026-0001", "member": "taro@example.test", "issued_ms": NOW.0, "kinds": ["nickname"],
+        "text_ja": "お詫び申し上げます。", "text_en": "We are sorry.",
+        "choices": [
+            { "id": "C-disc-0001", "question": "disc", "order": order, "line": 1, "about_ja": "十二の窓", "about_en": "Twelve windows",
+              "amount_yen": 2900, "answer_by_ms": NOW.0 + 24 * 3600 * 1000 },
+        ],
+    }] });
+    trade.import_notices(&file, false, NOW).unwrap();
+    let cookie = Browser::logged_in(&site, "taro@example.test").cookie;
+    let at_once = |what: &(dyn Fn() -> bool + Sync)| -> usize {
+        std::thread::scope(|scope| {
+            let mut all = Vec::new();
+            for _ in 0..6 {
+                all.push(scope.spawn(what));
+            }
+            let done = all.into_iter().map(|it| it.join().unwrap());
+            done.filter(|done| *done).count()
+        })
+    };
+    let taken = at_once(&|| {
+        let mut tab = Browser {
+            site: &site,
+            cookie: cookie.clone(),
+            now: NOW,
+        };
+        let answer = tab.post("/en/account/choices/C-disc-0001", "answer=cancel");
+        answer.status() == StatusCode::SEE_OTHER
+    });
+    assert_eq!(taken, 6, "each is told that it was heard");
+    let acted = at_once(&|| trade.act_on("C-disc-0001", NOW).unwrap());
+    assert!(acted >= 1);
+    trade.run_jobs(|| true, NOW).unwrap();
+    assert_eq!(standing(), Standing::Voided);
+    assert_eq!(processor.statement(NOW).unwrap(), [], "nothing was taken");
+    let mut taro = Browser::logged_in(&site, "taro@example.test");
+    let shown = taro.get(&format!("/ja/account/orders/{order}"));
+    assert_eq!(text(&shown).matches("取消し").count(), 1);
 }
