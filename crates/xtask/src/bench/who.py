@@ -87,6 +87,8 @@ class Questions:
     def connect(self):
         connection = duckdb.connect(config={"threads": 2})
         connection.execute("SET parquet_metadata_cache = true")
+        # It would stand among what this prints.
+        connection.execute("SET enable_progress_bar = false")
         connection.execute("CREATE TEMP TABLE objects (target BLOB)")
         connection.execute(
             "INSERT INTO objects SELECT unhex(column0)"
