@@ -50,7 +50,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "lint",
-        budget_s: 120,
+        budget_s: 240,
         steps: &[
             Passes(
                 "cargo clippy --locked --workspace --exclude shikiri-sim --all-targets \
@@ -67,7 +67,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "unit",
-        budget_s: 240,
+        budget_s: 420,
         steps: &[Passes(
             "cargo test --quiet --locked --workspace --exclude shikiri-sim \
              --features shikiri/archive,shikiri/postgres",
@@ -75,7 +75,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "sim-unit",
-        budget_s: 150,
+        budget_s: 100,
         steps: &[Passes("cargo test --quiet --locked -p shikiri-sim")],
     },
     Part {
@@ -96,12 +96,12 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "framing",
-        budget_s: 60,
+        budget_s: 90,
         steps: &[Passes("cargo xtask framing")],
     },
     Part {
         name: "leaks",
-        budget_s: 270,
+        budget_s: 240,
         steps: &[
             Passes("cargo xtask leaks"),
             Passes("cargo xtask leaks --over tls,h2 --stir"),
@@ -109,7 +109,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "peers",
-        budget_s: 300,
+        budget_s: 200,
         steps: &[
             Passes("cargo xtask peers nginx varnish"),
             Passes("cargo xtask leaks --small"),
@@ -117,12 +117,12 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "logs",
-        budget_s: 200,
+        budget_s: 165,
         steps: &[Passes("cargo xtask logs")],
     },
     Part {
         name: "archive",
-        budget_s: 120,
+        budget_s: 180,
         steps: &[Passes("cargo xtask archive")],
     },
     Part {
@@ -147,7 +147,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "tls",
-        budget_s: 90,
+        budget_s: 50,
         steps: &[Passes("cargo xtask tls")],
     },
     Part {
@@ -162,7 +162,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "two-run",
-        budget_s: 580,
+        budget_s: 560,
         steps: &[Passes("cargo xtask sim run --schedules 100000 --threads 2")],
     },
     Part {
@@ -172,7 +172,7 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "pins",
-        budget_s: 120,
+        budget_s: 160,
         steps: &[Passes("cargo xtask sim pins")],
     },
     Part {
@@ -182,12 +182,12 @@ const PARTS: &[Part] = &[
     },
     Part {
         name: "idle",
-        budget_s: 100,
+        budget_s: 90,
         steps: &[Passes("cargo xtask idle")],
     },
     Part {
         name: "fuzz",
-        budget_s: 600,
+        budget_s: 580,
         steps: &[Passes("cargo xtask fuzz --seconds 60")],
     },
 ];
