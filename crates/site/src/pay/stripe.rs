@@ -278,12 +278,13 @@ impl Stripe {
 
     fn refunds(&self, intent: &str) -> Result<Vec<(String, i64)>, Trouble> {
         let all = self.list(&format!("/v1/refunds?payment_intent={intent}"))?;
-        let kept = all
-            .iter()
-            .filter(|it| it["status"] != "failed" && it["status"] != "canceled");
-        Ok(kept
-            .map(|it| (text(&it["metadata"]["key"]), int(&it["amount"])))
-            .collect())
+        let mut made = Vec::new();
+        for refund in &all {
+            if is_through(refund)? {
+                made.push((text(&refund["metadata"]["key"]), int(&refund["amount"])));
+            }
+        }
+        Ok(made)
     }
 
     fn seen(&self, reference: &str, payment: &Payment) -> Result<Seen, Trouble> {
@@ -457,7 +458,14 @@ impl Processor for Stripe {
             ("amount", &amount),
             ("metadata[key]", ask.key),
         ];
-        self.post("/v1/refunds", &form, ask.key).map(drop)
+        let refund = self.post("/v1/refunds", &form, ask.key)?;
+        match is_through(&refund)? {
+            true => Ok(()),
+            false => Err(Trouble::Refused(format!(
+                "the refund {}",
+                text(&refund["status"])
+            ))),
+        }
     }
 
     fn statement(&self, from: Millis) -> Result<Vec<Booked>, Trouble> {
@@ -493,6 +501,19 @@ impl Stripe {
         let sessions = self.list(&path)?;
         let session = sessions.first().map(|it| text(&it["id"]));
         Ok(session.unwrap_or_else(|| intent.to_owned()))
+    }
+}
+
+/// Whether a refund has reached the member's bank, or never will. What is on its way can still come back, and is not
+/// known until then: neither booked nor asked for again.
+fn is_through(refund: &Value) -> Result<bool, Trouble> {
+    match refund["status"].as_str() {
+        Some("succeeded") => Ok(true),
+        Some("failed" | "canceled") => Ok(false),
+        other => Err(Trouble::Unknown(format!(
+            "a refund is on its way: {}",
+            other.unwrap_or("no status")
+        ))),
     }
 }
 
@@ -776,6 +797,43 @@ mod tests {
                 .unwrap()
         };
         assert_ne!(key(1), key(3), "a key with other words would not be taken");
+    }
+
+    #[test]
+    fn a_refund_that_is_on_its_way_is_neither_booked_nor_asked_for_again() {
+        let json = |text: &str| -> Value { serde_json::from_str(text).unwrap() };
+        let paid = json(
+            r#"{ "status": "complete", "payment_intent": { "id": "pi_1", "status": "succeeded", "amount_received": 580 } }"#,
+        );
+        let refund = |status: &str| serde_json::json!({ "amount": 580, "status": status, "metadata": { "key": "move1" } });
+        let of = |status: &str| serde_json::json!({ "data": [refund(status)], "has_more": false });
+        let (url, serving) = scripted(vec![
+            (200, paid.clone()),
+            (200, refund("pending")),
+            (200, paid.clone()),
+            (200, of("pending")),
+            (200, paid.clone()),
+            (200, of("failed")),
+            (200, paid.clone()),
+            (200, of("succeeded")),
+            (200, paid),
+            (200, refund("failed")),
+        ]);
+        let stripe = Stripe::at(&url, "sk_test_1").unwrap();
+        let ask = Ask {
+            reference: "cs_1",
+            key: "move1",
+            amount_yen: 580,
+        };
+        let on_its_way = |came: Option<Trouble>| matches!(came, Some(Trouble::Unknown(why)) if why.contains("pending"));
+        assert!(on_its_way(stripe.refund(&ask, Millis(0)).err()));
+        assert!(on_its_way(stripe.look("cs_1", Millis(0)).err()));
+        let look = || stripe.look("cs_1", Millis(0)).unwrap().unwrap().refunds;
+        assert_eq!(look(), [], "it came back");
+        assert_eq!(look(), [("move1".to_owned(), 580)]);
+        let came = stripe.refund(&ask, Millis(0));
+        assert!(matches!(came, Err(Trouble::Refused(_))), "{came:?}");
+        assert_eq!(serving.join().unwrap().len(), 10);
     }
 
     #[test]
