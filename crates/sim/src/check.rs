@@ -323,10 +323,14 @@ impl<'a> Judge<'a> {
                     })
             };
             let editions = &self.by_stamp[&asked.stamp];
-            if !editions
-                .iter()
-                .any(|asked| is_of(self.in_force_at(asked.at.min(exchange.at)).salt))
-            {
+            // The second copy of a document is asked for under the rules of the first, whatever came between.
+            let asked_under = |asked: &Asked| {
+                let at = [Some(asked.at), self.copy_before(asked)];
+                at.into_iter()
+                    .flatten()
+                    .any(|at| is_of(self.in_force_at(at.min(exchange.at)).salt))
+            };
+            if !editions.iter().any(|asked| asked_under(asked)) {
                 let what = format!(
                     "request {} of {} got what was asked under other rules: {asked:?}",
                     exchange.request.id, exchange.at
@@ -488,6 +492,16 @@ impl<'a> Judge<'a> {
             _ => None,
         });
         &self.schedule.policies[last.next_back().unwrap_or(0)]
+    }
+
+    /// When the same was asked for before, for sharing, the last time.
+    fn copy_before(&self, asked: &Asked) -> Option<u64> {
+        let same = self.asked.iter().filter(|it| {
+            it.request.is_none()
+                && asked.request.is_none()
+                && (&it.host, &it.target) == (&asked.host, &asked.target)
+        });
+        same.map(|it| it.at).filter(|at| *at < asked.at).max()
     }
 
     /// (e) What an origin marked as not to be shared reaches one request at most.
