@@ -13,13 +13,15 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
 use crate::edge::free_port;
 use crate::peers::library_path;
-use crate::process::{Doing, Failure, end, line, output, root, run as run_command};
+use crate::process::{
+    Doing, Failure, end, line, output, root, run as run_command, wait_until_it_starts,
+};
 use crate::setup;
 
 /// The ids of `nobody` and `nogroup` on Debian and all that descend from it.
@@ -165,18 +167,10 @@ impl Server {
     }
 
     fn begins(&mut self, log: &Path) -> Result<(), Failure> {
-        let begun = Instant::now();
-        loop {
-            let said = fs::read_to_string(log).unwrap_or_default();
-            if said.contains("ready to accept connections") {
-                return Ok(());
-            }
-            let ended = self.child.try_wait().doing("waiting for postgres")?;
-            if ended.is_some() || begun.elapsed() > BEGINS_WITHIN {
-                return Err(Failure::new(format!("postgres did not start:\n{said}")));
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let said = || fs::read_to_string(log).unwrap_or_default();
+        let is_ready = || said().contains("ready to accept connections");
+        wait_until_it_starts("postgres", &mut self.child, BEGINS_WITHIN, is_ready)
+            .map_err(|failure| Failure::new(format!("{failure}:\n{}", said())))
     }
 
     fn passes(&self, test: &Path) -> Result<(), Failure> {

@@ -17,10 +17,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::dice::Dice;
 use crate::edge;
 use crate::peers::{NGINX_OF_ONE_PROCESS, Peer, Running, VARNISH};
 use crate::process::{Doing, Failure, end, output, root};
-use site::{Dice, Origin, Seen};
+use site::{Origin, Seen};
 
 /// One cache, as it is set up here.
 struct Case {

@@ -15,6 +15,7 @@ mod archive;
 mod bench;
 mod browser;
 mod database;
+mod dice;
 mod edge;
 mod framing;
 mod fuzz;

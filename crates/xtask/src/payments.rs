@@ -4,12 +4,12 @@
 //! lists nothing by customer, and does not know a key again: that part of the client is not seen here.
 
 use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::database::tests;
 use crate::edge::free_port;
-use crate::process::{Doing, Failure, end, root, run as run_command};
+use crate::process::{Doing, Failure, end, root, run as run_command, wait_until_it_starts};
 use crate::setup;
 
 const BEGINS_WITHIN: Duration = Duration::from_secs(30);
@@ -33,7 +33,9 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
         .stdout(Stdio::null())
         .stderr(Stdio::null());
     let mut server = serve.spawn().doing("starting localstripe")?;
-    let done = begins(&mut server, at).and_then(|()| {
+    let listens = || TcpStream::connect(at).is_ok();
+    let begins = wait_until_it_starts("localstripe", &mut server, BEGINS_WITHIN, listens);
+    let done = begins.and_then(|()| {
         let mut run = Command::new(&test.1);
         run.args(["--quiet", "--include-ignored"])
             .current_dir(root().join("crates/site"))
@@ -42,16 +44,4 @@ pub(crate) fn run(arguments: &[String]) -> Result<(), Failure> {
     });
     end(&mut server);
     done
-}
-
-fn begins(server: &mut Child, at: std::net::SocketAddr) -> Result<(), Failure> {
-    let begun = Instant::now();
-    while TcpStream::connect(at).is_err() {
-        let ended = server.try_wait().doing("waiting for localstripe")?;
-        if ended.is_some() || begun.elapsed() > BEGINS_WITHIN {
-            return Err(Failure::new("localstripe did not start"));
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    Ok(())
 }

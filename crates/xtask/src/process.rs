@@ -210,6 +210,30 @@ fn wait_within(mut child: Child, command: &Command, limit: Duration) -> Result<(
     }
 }
 
+/// Waits until a server that was started does what it is there for.
+///
+/// # Errors
+/// It ended before, or `limit` has passed.
+pub(crate) fn wait_until_it_starts(
+    name: &str,
+    child: &mut Child,
+    limit: Duration,
+    mut is_so: impl FnMut() -> bool,
+) -> Result<(), Failure> {
+    let begun = Instant::now();
+    while !is_so() {
+        if let Some(status) = child.try_wait().doing("waiting for a child")? {
+            return Err(Failure::new(format!("{name} ended with {status}")));
+        }
+        if begun.elapsed() > limit {
+            let seconds = limit.as_secs();
+            return Err(Failure::new(format!("{name} did not start in {seconds} s")));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 /// Ends a child and all that it started.
 pub(crate) fn end(child: &mut Child) {
     // Its descendants are found first: once it has ended they belong to nobody. And they are stopped

@@ -8,9 +8,9 @@ use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::process::{Doing, Failure, end, run};
+use crate::process::{Doing, Failure, end, run, wait_until_it_starts};
 use crate::setup;
 
 /// Where the project's static files are.
@@ -92,16 +92,12 @@ impl Django {
     }
 
     fn wait_until_it_listens(&mut self) -> Result<(), Failure> {
-        let begun = Instant::now();
-        while TcpStream::connect(self.address).is_err() {
-            let ended = self.child.try_wait().doing("waiting for Django")?.is_some();
-            if ended || begun.elapsed() > START_MAX {
-                let said = fs::read_to_string(&self.log).unwrap_or_default();
-                return Err(Failure::new(format!("Django did not start:\n{said}")));
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-        Ok(())
+        let address = self.address;
+        let listens = || TcpStream::connect(address).is_ok();
+        wait_until_it_starts("Django", &mut self.child, START_MAX, listens).map_err(|failure| {
+            let said = fs::read_to_string(&self.log).unwrap_or_default();
+            Failure::new(format!("{failure}:\n{said}"))
+        })
     }
 }
 

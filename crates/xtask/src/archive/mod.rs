@@ -15,7 +15,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::edge::{binary, free_port};
-use crate::process::{Doing, Failure, end, line, output, root, run as run_command};
+use crate::process::{
+    Doing, Failure, end, line, output, root, run as run_command, wait_until_it_starts,
+};
 use crate::setup;
 
 const CHECK: &str = include_str!("check.py");
@@ -369,16 +371,8 @@ impl Objects {
             .env("PYTHONPATH", setup::moto_path()?);
         let child = quiet(&mut python)?;
         let mut server = Self { child, address };
-        let begun = Instant::now();
-        while TcpStream::connect(address).is_err() {
-            if let Some(status) = server.child.try_wait().doing("waiting for a child")? {
-                return Err(Failure::new(format!("object storage ended with {status}")));
-            }
-            if begun.elapsed() > WITHIN {
-                return Err(Failure::new("object storage does not listen"));
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
+        let listens = || TcpStream::connect(address).is_ok();
+        wait_until_it_starts("object storage", &mut server.child, WITHIN, listens)?;
         Ok(server)
     }
 

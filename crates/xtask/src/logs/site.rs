@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use crate::dice::Dice;
 use crate::origin::listen;
 use crate::process::{Doing, Failure};
 
@@ -21,28 +22,6 @@ const PAGES: usize = 4;
 
 /// How long the origin takes at most, in milliseconds.
 const LATENCY_MS_MAX: u64 = 250;
-
-/// SplitMix64: the same numbers from the same seed, for ever.
-pub(super) struct Dice(u64);
-
-impl Dice {
-    pub(super) fn new(seed: u64) -> Self {
-        Self(seed.wrapping_mul(0x2545_f491_4f6c_dd1d))
-    }
-
-    pub(super) fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-
-    fn index(&mut self, bound: usize) -> usize {
-        let bound = u64::try_from(bound).expect("there are few");
-        usize::try_from(self.below(bound)).expect("it is below one")
-    }
-}
 
 /// What a client received.
 pub(super) struct Seen {

@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::apps::browser::{Answer, Browser};
+use crate::dice::Dice;
 use crate::edge::Build;
 use crate::process::{Doing, Failure, children, end, root};
 use crate::up::Up;
@@ -404,7 +405,7 @@ fn visit(
     pause: Duration,
     until: Instant,
 ) -> Vec<Seen> {
-    let mut dice = Dice(u64::try_from(nth).unwrap_or_default());
+    let mut dice = Dice::new(u64::try_from(nth).unwrap_or_default());
     let [mut shop, mut media] = way.browsers();
     if is_member {
         shop.cookies
@@ -414,7 +415,7 @@ fn visit(
     let mut wait = || Duration::from_micros(pause_us / 2 + dice.below(pause_us.max(1)));
     // Nobody comes in step.
     thread::sleep(wait());
-    let mut dice = Dice(u64::try_from(nth).unwrap_or_default() ^ 0xF00D);
+    let mut dice = Dice::new(u64::try_from(nth).unwrap_or_default() ^ 0xF00D);
     let mut seen = Vec::new();
     while Instant::now() < until {
         let target = store.next(is_member, &mut dice);
@@ -544,25 +545,6 @@ impl Drop for Slow {
                 end(child);
             }
         }
-    }
-}
-
-/// SplitMix64: the same numbers from the same seed, for ever.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound.max(1)
-    }
-
-    fn one_of<'a, T>(&mut self, all: &'a [T]) -> &'a T {
-        let bound = u64::try_from(all.len()).unwrap_or(1);
-        let nth = usize::try_from(self.below(bound)).unwrap_or_default();
-        &all[nth]
     }
 }
 
