@@ -12,8 +12,8 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use parquet::file::reader::FileReader;
-use shikiri_archive::sample::{Sample, Site};
-use shikiri_archive::{ArchiveFile, Archived, Batch, Joiner, Packed, Table, Tally};
+use shikiri_archive::sample::{JoinedSample, Site};
+use shikiri_archive::{ArchiveFile, Archived, Batch, Packed, Table, Tally};
 
 /// What is asked on the command line.
 struct Asked {
@@ -38,28 +38,18 @@ const USAGE: &str =
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let asked = asked(std::env::args().skip(1))?;
-    let mut sample = Sample::new(Site::STORE, 1);
-    let mut joiner = Joiner::default();
-    for lane in 0..Site::STORE.lanes {
-        joiner.segment(lane, sample.boot(), &mut |_| {});
-    }
+    let mut sample = JoinedSample::new(Site::STORE, 1);
     let (mut left, mut file) = (asked.rows, 0);
     let (mut written, mut rows, mut bytes) = (Tally::default(), 0, 0);
     let (mut read, mut spent) = (Tally::default(), Spent::default());
-    let mut body = Vec::new();
     while left > 0 {
         let now = left.min(asked.file_rows);
         left -= now;
         let begun = cpu_seconds();
         let mut batch = Batch::new();
-        let mut take = |place, row: &shikiri_record::Row<'_>| {
-            body.clear();
-            row.encode(&mut body);
-            joiner.row(place, &body, &mut |archived| batch.push(&archived));
-        };
-        sample.tell(now, &mut take);
+        sample.fill(&mut batch, now);
         if left == 0 {
-            sample.finish(&mut take);
+            sample.finish(&mut batch);
         }
         spent.made += cpu_seconds() - begun;
         if !asked.quick {

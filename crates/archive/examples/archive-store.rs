@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use serde_json::{Value, json};
-use shikiri_archive::sample::{PAGES, Sample, Site, page, viewer};
-use shikiri_archive::{Batch, Joiner, Packed, Table};
-use shikiri_record::{Row, UnixMillis};
+use shikiri_archive::sample::{JoinedSample, PAGES, Site, page, viewer};
+use shikiri_archive::{Batch, Packed, Table};
+use shikiri_record::UnixMillis;
 
 const USAGE: &str = "usage: archive-store FOLDER RESPONSES [THREADS]";
 
@@ -111,18 +111,10 @@ impl Store {
         let node = NODES[usize::try_from(hour % nodes)?];
         let responses =
             self.responses * (hour + 1) / self.hours() - self.responses * hour / self.hours();
-        let mut sample = Sample::new(Self::site(hour / nodes), hour + 1);
-        let (mut joiner, mut batch, mut body) = (Joiner::default(), Batch::new(), Vec::new());
-        for lane in 0..Site::STORE.lanes {
-            joiner.segment(lane, sample.boot(), &mut |_| {});
-        }
-        let mut take = |place, row: &Row<'_>| {
-            body.clear();
-            row.encode(&mut body);
-            joiner.row(place, &body, &mut |archived| batch.push(&archived));
-        };
-        sample.tell(responses, &mut take);
-        sample.finish(&mut take);
+        let mut sample = JoinedSample::new(Self::site(hour / nodes), hour + 1);
+        let mut batch = Batch::new();
+        sample.fill(&mut batch, responses);
+        sample.finish(&mut batch);
         let mut bytes = 0;
         for day in batch.days() {
             for table in Table::ALL {

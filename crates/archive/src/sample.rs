@@ -24,6 +24,8 @@ use shikiri_record::{
     Mode, Outcome, Row, RulesDigest, StanceRow, TargetTag, UnixMillis, ViewerTag,
 };
 
+use crate::batch::Batch;
+use crate::join::Joiner;
 use crate::rows::Place;
 
 /// What is drawn, and how much of it.
@@ -455,6 +457,49 @@ impl SampleLanes {
     }
 }
 
+/// A sample whose rows are joined on their way, as the archive joins them.
+#[derive(Debug)]
+pub struct JoinedSample {
+    sample: Sample,
+    joiner: Joiner,
+}
+
+impl JoinedSample {
+    /// Of a seed.
+    #[must_use]
+    pub fn new(site: Site, seed: u64) -> Self {
+        let sample = Sample::new(site, seed);
+        let mut joiner = Joiner::default();
+        for lane in 0..site.lanes {
+            joiner.segment(lane, sample.boot(), &mut |_| {});
+        }
+        Self { sample, joiner }
+    }
+
+    /// Puts so many more responses into a batch: those that begin wait for their ends, unless these come meanwhile.
+    pub fn fill(&mut self, batch: &mut Batch, responses: u64) {
+        self.put(batch, |sample, take| sample.tell(responses, take));
+    }
+
+    /// Puts all that waits into a batch.
+    pub fn finish(&mut self, batch: &mut Batch) {
+        self.put(batch, Sample::finish);
+    }
+
+    fn put(
+        &mut self,
+        batch: &mut Batch,
+        tell: impl FnOnce(&mut Sample, &mut dyn FnMut(Place, &Row<'_>)),
+    ) {
+        let (joiner, mut body) = (&mut self.joiner, Vec::new());
+        tell(&mut self.sample, &mut |place, row| {
+            body.clear();
+            row.encode(&mut body);
+            joiner.row(place, &body, &mut |archived| batch.push(&archived));
+        });
+    }
+}
+
 /// A tag that looks like one: always the same for the same thing.
 fn tag_of(meaning: u64, number: u64) -> [u8; 16] {
     let mut random = Random(meaning.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ number);
@@ -462,11 +507,17 @@ fn tag_of(meaning: u64, number: u64) -> [u8; 16] {
     random.tag()
 }
 
-/// SplitMix64 (Steele, Lea, Flood 2014).
+/// SplitMix64 (Steele, Lea, Flood 2014): the same numbers from the same seed, for ever.
 #[derive(Clone, Copy, Debug)]
-struct Random(u64);
+pub struct Random(u64);
 
 impl Random {
+    /// Of a seed.
+    #[must_use]
+    pub const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
@@ -485,7 +536,8 @@ impl Random {
         float(self.next() >> 11) / float(1 << 53)
     }
 
-    fn below(&mut self, bound: u64) -> u64 {
+    /// From 0 to below a bound; 0 when that is 0.
+    pub fn below(&mut self, bound: u64) -> u64 {
         let wide = u128::from(self.next()) * u128::from(bound);
         u64::try_from(wide >> 64).expect("it is below the bound")
     }

@@ -13,6 +13,7 @@ use parquet::file::properties::{EnabledStatistics, WriterProperties, WriterVersi
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::writer::SerializedFileWriter;
 use proptest::prelude::*;
+use shikiri_archive::sample::Random;
 use shikiri_archive::who::{
     Among, ArchivedFile, By, Question, Served, Settings, WhoFault, Window, found_files, rows,
     short, viewers,
@@ -28,21 +29,8 @@ use shikiri_record::{
 const BEGIN: u64 = 1_584_316_800_000;
 const HOUR: u64 = 3_600_000;
 
-/// SplitMix64.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
-    fn maybe<T>(&mut self, one_in: u64, value: impl FnOnce(&mut Self) -> T) -> Option<T> {
-        (self.below(one_in) > 0).then(|| value(self))
-    }
+fn maybe<T>(random: &mut Random, one_in: u64, value: impl FnOnce(&mut Random) -> T) -> Option<T> {
+    (random.below(one_in) > 0).then(|| value(random))
 }
 
 /// One of some values that are spread over all.
@@ -70,17 +58,17 @@ fn serve(random: &mut Random, sequence: u64, stays_out: bool) -> Serve<'static> 
         status: 200 + random.below(3) as u16,
         method: "GET",
         class: CLASSES[random.below(4) as usize],
-        page: random.maybe(3, |random| ["a", "b"][random.below(2) as usize]),
+        page: maybe(random, 3, |random| ["a", "b"][random.below(2) as usize]),
         target: TargetTag(tag(1, random.below(OBJECTS))),
         address: AddressTag(tag(2, random.below(PEOPLE))),
-        viewer: random.maybe(4, |random| ViewerTag(tag(3, random.below(PEOPLE)))),
-        viewer_member: random.maybe(3, |random| MemberTag(tag(4, random.below(PEOPLE)))),
+        viewer: maybe(random, 4, |random| ViewerTag(tag(3, random.below(PEOPLE)))),
+        viewer_member: maybe(random, 3, |random| MemberTag(tag(4, random.below(PEOPLE)))),
         // A whole file may lack it.
         owner: match stays_out {
             true => None,
-            false => random.maybe(2, |random| MemberTag(tag(4, random.below(PEOPLE)))),
+            false => maybe(random, 2, |random| MemberTag(tag(4, random.below(PEOPLE)))),
         },
-        fill: random.maybe(3, |random| {
+        fill: maybe(random, 3, |random| {
             FillId(u128::from_be_bytes(tag(5, random.below(FILLS))))
         }),
         grant: None,
@@ -93,7 +81,7 @@ fn serve(random: &mut Random, sequence: u64, stays_out: bool) -> Serve<'static> 
         sequence,
         written: UnixMillis(began),
     };
-    let ending = random.maybe(5, |random| Ending {
+    let ending = maybe(random, 5, |random| Ending {
         sequence: sequence + 1,
         written: UnixMillis(began.wrapping_add(random.below(9))),
         ended: Ended::ALL[random.below(4) as usize],
@@ -114,7 +102,7 @@ fn archive(root: &Path, seed: u64, count: u64) -> Vec<Served> {
         page_rows: 100,
         zstd_level: 1,
     };
-    let mut random = Random(seed);
+    let mut random = Random::new(seed);
     let mut all = Vec::new();
     for (number, node) in ["a", "b", "a"].into_iter().enumerate() {
         let name: Arc<str> = node.into();
@@ -229,7 +217,7 @@ proptest! {
     fn what_is_left_unread_holds_no_row_of_the_answer(seed in any::<u64>()) {
         let folder = temporary(&format!("rows-{seed:016x}"));
         let all = archive(&folder, seed, 1_500);
-        let mut random = Random(seed ^ 1);
+        let mut random = Random::new(seed ^ 1);
         let mut found = 0;
         for _ in 0..30 {
             let question = Question {
@@ -333,7 +321,7 @@ fn a_damaged_file_is_named() {
         .max_by_key(|path| fs::metadata(path).unwrap().len())
         .unwrap();
     let whole = fs::read(path).unwrap();
-    let mut random = Random(4);
+    let mut random = Random::new(4);
     let mut named = 0;
     for n in 0..90 {
         let mut bytes = whole.clone();

@@ -5,10 +5,9 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 
-use shikiri_archive::sample::{Sample, Site};
+use shikiri_archive::sample::{JoinedSample, Site};
 use shikiri_archive::who::{Among, Question, Served, Settings, Window, found_files, rows, viewers};
-use shikiri_archive::{Batch, Day, Joiner, Packed, Table};
-use shikiri_record::Row;
+use shikiri_archive::{Batch, Day, Packed, Table};
 
 const ROWS: u64 = 20_000;
 const FILES: u64 = 16;
@@ -25,18 +24,10 @@ fn most_kib() -> u64 {
 
 /// One file under many names.
 fn archive(root: &Path) {
-    let mut sample = Sample::new(Site::STORE, 1);
-    let (mut joiner, mut batch, mut body) = (Joiner::default(), Batch::new(), Vec::new());
-    for lane in 0..Site::STORE.lanes {
-        joiner.segment(lane, sample.boot(), &mut |_| {});
-    }
-    let mut take = |place, row: &Row<'_>| {
-        body.clear();
-        row.encode(&mut body);
-        joiner.row(place, &body, &mut |archived| batch.push(&archived));
-    };
-    sample.tell(ROWS, &mut take);
-    sample.finish(&mut take);
+    let mut sample = JoinedSample::new(Site::STORE, 1);
+    let mut batch = Batch::new();
+    sample.fill(&mut batch, ROWS);
+    sample.finish(&mut batch);
     let day = Day::of(Site::STORE.from);
     let first = root.join(format!("serves/day={day}/node=0"));
     fs::create_dir_all(&first).unwrap();
