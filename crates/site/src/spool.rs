@@ -184,7 +184,8 @@ fn words(subject: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::store::NewMember;
+    use crate::member::MemberId;
+    use crate::store::{NewMember, Store};
     use crate::trade::mail;
 
     const NOW: Millis = Millis(1_794_000_000_000);
@@ -202,16 +203,21 @@ mod tests {
         all
     }
 
-    #[test]
-    fn each_mail_is_handed_over_once_whole_and_only_while_it_may_be() {
+    fn store_with_a_member() -> (Store, MemberId) {
         let store = crate::fresh::store();
-        let database = store.desk.database();
         let new = NewMember {
             mail: "a@example.test",
             nickname: "A",
             password: "hash",
         };
         let member = store.desk.register(&new, NOW).unwrap().unwrap();
+        (store, member)
+    }
+
+    #[test]
+    fn each_mail_is_handed_over_once_whole_and_only_while_it_may_be() {
+        let (store, member) = store_with_a_member();
+        let database = store.desk.database();
         let long = "ご注文ありがとうございます\r\nBcc: b@example.test 🎬".repeat(3);
         for (id, subject) in [("one", "Thanks"), ("two", &long)] {
             let words = [subject, "こんにちは。\n.\nBye"];
@@ -257,14 +263,8 @@ mod tests {
     #[test]
     fn mails_are_read_by_their_owner_and_a_group_that_was_let_in() {
         use std::os::unix::fs::PermissionsExt;
-        let store = crate::fresh::store();
+        let (store, member) = store_with_a_member();
         let database = store.desk.database();
-        let new = NewMember {
-            mail: "a@example.test",
-            nickname: "A",
-            password: "hash",
-        };
-        let member = store.desk.register(&new, NOW).unwrap().unwrap();
         let words = ["Thanks", "Bye"];
         database
             .write(|sql| mail(sql, "one", &member, words, NOW))

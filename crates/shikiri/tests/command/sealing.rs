@@ -215,16 +215,7 @@ fn keys_change_by_period_members_are_found_and_a_destroyed_key_finds_nobody() {
     assert_eq!(begins(), 2);
     let members = folder.file("members", "m1\n\nm2,x\n");
     let out = folder.path("directory.csv");
-    let wanted = [
-        "directory",
-        "--members",
-        &members,
-        "--out",
-        &out,
-        "--reason",
-        "a test",
-    ];
-    let (code, said, why) = evidence(&wanted);
+    let (code, said, why) = evidence(&directory_of(&members, &out));
     assert_eq!(code, Some(0), "{why}");
     assert!(said.starts_with("2 members, "), "{said}");
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&out).unwrap().permissions());
@@ -239,7 +230,11 @@ fn keys_change_by_period_members_are_found_and_a_destroyed_key_finds_nobody() {
     let directory = fs::read_to_string(&out).unwrap();
     let line = format!("{tag},\"m2,x\",{:016x},{}\n", key.id(), periods[0]);
     assert!(directory.contains(&line), "{line}: {directory}");
-    assert_eq!(evidence(&wanted).0, Some(1), "it is there already");
+    assert_eq!(
+        evidence(&directory_of(&members, &out)).0,
+        Some(1),
+        "it is there already"
+    );
     // The one in use stays; one that is over is destroyed, with a running edge and without one.
     let (code, _, why) = evidence(&["keys", "destroy", "current", "--reason", "x"]);
     assert_eq!(code, Some(1));
@@ -316,15 +311,7 @@ fn the_rows_of_a_destroyed_period_stay_sealed_and_lead_to_nobody() {
     let members = folder.file("members", "m1\nm2\n");
     let directory = |name: &str| {
         let out = folder.path(name);
-        let done = evidence(&[
-            "directory",
-            "--members",
-            &members,
-            "--out",
-            &out,
-            "--reason",
-            "a test",
-        ]);
+        let done = evidence(&directory_of(&members, &out));
         assert_eq!(done.status.code(), Some(0), "{}", text(&done.stderr));
         fs::read_to_string(out).unwrap()
     };
@@ -423,4 +410,17 @@ fn an_archive_is_signed_and_a_copy_is_verified_with_the_public_key_alone() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("the manifest was changed"), "{said}");
     drop(edge);
+}
+
+/// The words that make a directory of members.
+const fn directory_of<'a>(members: &'a str, out: &'a str) -> [&'a str; 7] {
+    [
+        "directory",
+        "--members",
+        members,
+        "--out",
+        out,
+        "--reason",
+        "a test",
+    ]
 }

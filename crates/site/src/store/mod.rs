@@ -31,6 +31,8 @@ pub use desk::{
 pub use migrations::MIGRATIONS;
 pub use sample::{DEMO_PASSWORD, fill as fill_with_samples};
 pub(crate) use sample::{SAMPLE_MP4, SAMPLE_WEBM};
+#[cfg(test)]
+pub(crate) use seed::Dice;
 pub use seed::{MEMBERS_MAX, NotSeeded, Seeded, Seeding, seed, seed_dry};
 
 /// The store cannot be read or written. It holds no text that a member typed.

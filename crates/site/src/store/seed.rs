@@ -379,11 +379,15 @@ impl Seeded {
     }
 }
 
-/// Chance, the same for the same seed and member.
-struct Dice(u64);
+/// Chance, the same for the same seed.
+pub(crate) struct Dice(u64);
 
 impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
+    pub(crate) const fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn below(&mut self, most: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
         mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -395,7 +399,7 @@ impl Dice {
         self.below(100) < of_hundred
     }
 
-    fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
+    pub(crate) fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
         let nth = self.below(u64::try_from(all.len()).unwrap_or(1));
         all.get(usize::try_from(nth).unwrap_or(0))
     }
@@ -412,7 +416,7 @@ fn member(what: &Seeding, wares: &Wares, password: &str, nth: u32, batch: &mut B
     let digest = blake3::hash(format!("shikiri-site seed {} {nth}", what.seed).as_bytes());
     let mut first = [0; 8];
     first.copy_from_slice(&digest.as_bytes()[..8]);
-    let mut dice = Dice(u64::from_le_bytes(first));
+    let mut dice = Dice::new(u64::from_le_bytes(first));
     let dice = &mut dice;
 
     let id = id_of(what, nth, &["member"]);

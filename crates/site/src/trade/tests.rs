@@ -10,30 +10,12 @@ use crate::fresh::{self, Fresh};
 use crate::pay::trial::{Fault, Trial};
 use crate::pay::{Ask, Booked, Booking, Charge, Opened, Opening, Seen, Trouble};
 use crate::points::Grant;
-use crate::store::{Store, fill_with_samples};
+use crate::store::{Dice, Store, fill_with_samples};
 
 const NOW: Millis = Millis(1_794_000_000_000);
 const MINUTE_MS: i64 = 60_000;
 const HOUR_MS: i64 = 60 * MINUTE_MS;
 const GOOD: &str = "4242424242424242";
-
-/// A small generator, so that a seed is a run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, most: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut mixed = self.0;
-        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % most
-    }
-
-    fn of<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        let most = u64::try_from(all.len()).unwrap();
-        (most > 0).then(|| &all[usize::try_from(self.below(most)).unwrap()])
-    }
-}
 
 const DIED: &str = "the process dies";
 
@@ -914,7 +896,7 @@ fn books_agree_after_a_thousand_operations_with_crashes_and_lost_answers() {
     let mut seen = [0_i64; 3];
     for seed in [1, 2026] {
         let mut world = World::in_a_place();
-        let mut dice = Dice(seed);
+        let mut dice = Dice::new(seed);
         let mut run = Run {
             forms: 0,
             granted: world.points(),
