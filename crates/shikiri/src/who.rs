@@ -24,7 +24,9 @@ use shikiri_record::{FillId, LinkEvent, MemberTag};
 
 use asked::{Asked, Objects};
 use out::{Out, Summary};
-use sources::{At, Sources};
+use sources::{At, NodeGap, Sources};
+
+use crate::rows::instant;
 
 /// `shikiri who …`
 #[derive(clap::Subcommand)]
@@ -205,16 +207,11 @@ fn saw(args: &SawArgs) -> Result<ExitCode, String> {
         all,
     };
     // Whose a fetch was may stand in a row of any time.
-    let lacks = match args.owner.is_empty() {
+    let rows_of = match args.owner.is_empty() {
         true => args.window,
         false => Window::ALWAYS,
     };
-    let lacks = Lacks {
-        unknown: asked.unknown(&sources, &lacks)?,
-        rows: lacks,
-        passes: args.window,
-        is_of_passes: false,
-    };
+    let lacks = Lacks::of(&sources, &asked, rows_of, args.window)?;
     if args.viewers {
         return viewers(&sources, &question, &lacks, &args.shown);
     }
@@ -260,15 +257,13 @@ fn seen_by(args: &SeenByArgs) -> Result<ExitCode, String> {
         all: vec![any],
     };
     // When a session came to be the member's may stand in a row of any time.
-    let lacks = match args.member.is_empty() {
+    let rows_of = match args.member.is_empty() {
         true => args.window,
         false => Window::ALWAYS,
     };
     let lacks = Lacks {
-        unknown: asked.unknown(&sources, &lacks)?,
-        rows: lacks,
-        passes: args.window,
         is_of_passes: true,
+        ..Lacks::of(&sources, &asked, rows_of, args.window)?
     };
     rows(
         &sources,
@@ -451,15 +446,40 @@ struct Lacks {
     rows: Window,
     /// Tag keys that are not here, in words.
     unknown: Vec<String>,
-    /// Passes of this time that have no rows.
-    passes: Window,
+    /// When the responses were that are asked for.
+    window: Window,
+    /// Passes of that time that have no rows, as far as they are archived.
+    archived: Vec<NodeGap>,
     /// Whether these would be in the answer. Where it is asked who was served what somebody else was, they would not.
     is_of_passes: bool,
 }
 
+impl Lacks {
+    /// Of a question about who was served what somebody else was, which takes rows of `rows` to answer.
+    fn of(sources: &Sources, asked: &Asked, rows: Window, window: Window) -> Result<Self, String> {
+        Ok(Self {
+            unknown: asked.unknown(sources, &rows)?,
+            rows,
+            archived: sources.gaps(&window)?,
+            window,
+            is_of_passes: false,
+        })
+    }
+}
+
+fn without_rows((node, gap): &NodeGap) -> String {
+    format!(
+        "node {node}: {} passes between {} and {} have no rows and are in no answer; each was its viewer's own",
+        gap.responses,
+        instant(gap.from),
+        instant(gap.to)
+    )
+}
+
 /// Tells what an answer lacks.
 fn status(read: &sources::Read, lacks: &Lacks) -> ExitCode {
-    let passes: Vec<String> = read.passes(&lacks.passes).collect();
+    let passes = lacks.archived.iter().chain(read.gaps(&lacks.window));
+    let passes: Vec<String> = passes.map(without_rows).collect();
     let missing = read.lacks(&lacks.rows);
     for line in missing.iter().chain(&lacks.unknown).chain(&passes) {
         sources::tell(line);

@@ -45,12 +45,7 @@ pub(super) fn run(args: &FillsArgs) -> Result<ExitCode, String> {
         window: args.window,
         all: objects.into_iter().chain(classes(&args.class)).collect(),
     };
-    let lacks = Lacks {
-        rows: args.window,
-        unknown: asked.unknown(&sources, &args.window)?,
-        passes: args.window,
-        is_of_passes: false,
-    };
+    let lacks = Lacks::of(&sources, &asked, args.window, args.window)?;
     let mut fills: BTreeMap<FillId, Fill> = BTreeMap::new();
     let mut held = 0;
     let read = each(&sources, &question, progress, &mut |served| {

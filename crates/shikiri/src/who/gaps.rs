@@ -24,7 +24,9 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
         directory: None,
     })?;
     let window = &args.window;
+    let mut gaps = sources.gaps(window)?;
     let read = sources.fresh(&mut |_, _| ControlFlow::Continue(()))?;
+    gaps.extend(read.gaps(window).cloned());
     let mut holes: Vec<Hole> = sources.missing(read.shorts())?;
     // Two lives of a node may have rows of the same numbers: what is short and was not found has no place.
     let short: u64 = read.shorts().iter().map(|short| short.rows).sum();
@@ -62,7 +64,7 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
             ],
         )?;
     }
-    for (node, gap) in read.gaps(window) {
+    for (node, gap) in &gaps {
         let says = format!(
             "{} passes without rows: each was its viewer's own",
             gap.responses
@@ -96,7 +98,7 @@ pub(super) fn run(args: &GapsArgs) -> Result<ExitCode, String> {
         .filter_map(|hole| Some(hole.last? - hole.first + 1))
         .sum();
     let open = holes.iter().filter(|hole| hole.last.is_none()).count();
-    let responses: u64 = read.gaps(window).map(|(_, gap)| gap.responses).sum();
+    let responses: u64 = gaps.iter().map(|(_, gap)| gap.responses).sum();
     let more = match open {
         0 => String::new(),
         n => format!(" and in {n} places nobody knows how many"),

@@ -16,7 +16,6 @@ use shikiri_incident::unseen::Unseen;
 use shikiri_record::{Gap, Link, UnixMillis};
 
 use crate::archive;
-use crate::rows::instant;
 
 /// Which node's, or which copy.
 #[derive(clap::Args)]
@@ -65,8 +64,8 @@ impl Lanes {
 #[derive(Default)]
 pub(super) struct Read {
     pub(super) fresh: Fresh,
-    /// Responses without rows, and of which node, whenever they were.
-    gaps: Vec<(Arc<str>, Gap)>,
+    /// Responses without rows that are not archived yet.
+    gaps: Vec<NodeGap>,
     /// Batches that are short of rows.
     shorts: Vec<Short>,
     /// Batches whose manifests are missing, in words.
@@ -179,10 +178,6 @@ impl Sources {
                 gaps.push((Arc::clone(node), *gap));
             }
         };
-        for file in self.files(Table::Gaps, &Window::ALWAYS)? {
-            let node = file.node.as_str().into();
-            each(&file, &mut |archived| note(&node, archived))?;
-        }
         let mut tell = |node: &Arc<str>, archived: &Archived<'_>| {
             note(node, archived);
             tell(node, archived)
@@ -204,6 +199,22 @@ impl Sources {
             lost,
             notes,
         })
+    }
+
+    /// Responses without rows that are archived, of a window.
+    pub(super) fn gaps(&self, window: &Window) -> Result<Vec<NodeGap>, String> {
+        let mut gaps = Vec::new();
+        for file in self.files(Table::Gaps, &Window::ALWAYS)? {
+            let node: Arc<str> = file.node.as_str().into();
+            each(&file, &mut |archived| {
+                if let Archived::Gap(_, gap) = archived
+                    && is_in(gap, window)
+                {
+                    gaps.push((Arc::clone(&node), *gap));
+                }
+            })?;
+        }
+        Ok(gaps)
     }
 
     /// Tells all links of sessions and members, archived or not.
@@ -323,6 +334,13 @@ impl Sources {
     }
 }
 
+/// Passes of a node that have no rows: evidence could not be written.
+pub(super) type NodeGap = (Arc<str>, Gap);
+
+const fn is_in(gap: &Gap, window: &Window) -> bool {
+    gap.to.0 >= window.from.0 && gap.from.0 <= window.to.0
+}
+
 /// The last batch of each life of each node: those that no other follows.
 fn lasts(manifests: &[Manifest]) -> impl Iterator<Item = &Manifest> {
     let followed = manifests.iter().filter_map(|it| it.after.as_deref());
@@ -364,23 +382,10 @@ impl Read {
         said.chain(shorts).chain(faults).chain(holes).collect()
     }
 
-    /// The passes of a window that have no rows, in words.
-    pub(super) fn passes(&self, window: &Window) -> impl Iterator<Item = String> {
-        self.gaps(window).map(|(node, gap)| {
-            format!(
-                "node {node}: {} passes between {} and {} have no rows and are in no answer; each was its viewer's own",
-                gap.responses,
-                instant(gap.from),
-                instant(gap.to)
-            )
-        })
-    }
-
-    /// Responses without rows that were in a window: passes, while evidence could not be written.
-    pub(super) fn gaps(&self, window: &Window) -> impl Iterator<Item = &(Arc<str>, Gap)> {
-        let Window { from, to } = *window;
-        let gaps = self.gaps.iter();
-        gaps.filter(move |(_, gap)| gap.to >= from && gap.from <= to)
+    /// Responses without rows that are not archived yet, of a window.
+    pub(super) fn gaps(&self, window: &Window) -> impl Iterator<Item = &NodeGap> {
+        let window = *window;
+        self.gaps.iter().filter(move |(_, gap)| is_in(gap, &window))
     }
 
     /// Whether nothing is missing that could tell of the window.
