@@ -324,13 +324,11 @@ impl<'a> Judge<'a> {
             };
             let editions = &self.by_stamp[&asked.stamp];
             // The second copy of a document is asked for under the rules of the first, whatever came between.
-            let asked_under = |asked: &Asked| {
-                let at = [Some(asked.at), self.copy_before(asked)];
-                at.into_iter()
-                    .flatten()
-                    .any(|at| is_of(self.in_force_at(at.min(exchange.at)).salt))
-            };
-            if !editions.iter().any(|asked| asked_under(asked)) {
+            let is_under = |at: u64| is_of(self.in_force_at(at.min(exchange.at)).salt);
+            if !editions
+                .iter()
+                .any(|asked| is_under(asked.at) || self.copy_before(asked).is_some_and(is_under))
+            {
                 let what = format!(
                     "request {} of {} got what was asked under other rules: {asked:?}",
                     exchange.request.id, exchange.at
